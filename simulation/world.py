@@ -1,0 +1,374 @@
+"""A small world in which the true match of every video and track is known.
+
+Everything is an array; `simulation.render` turns a small world into media files. The
+causal story (docs/model.md draws the graph):
+
+* A video and a track each have a latent content, a unit vector. The first `n_groups`
+  coordinates say how much of each genre group is in it, the others vary within a genre.
+  Their true match, the *affinity*, is a scaled dot product of the two.
+* Music videos (PGC): directors cut pictures to a segment's sound by affinity alone.
+* Uploaders (UGC) know few tracks, and know the popular ones and those of genres they
+  like best; among these they pick by affinity, own genre preference and popularity.
+* What a model may see are features: noisy nonlinear views of the latents.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+Floats = npt.NDArray[np.float64]
+Features = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+FIRST_DAY = 1_772_323_200.0
+"""2026-03-01T00:00:00Z in seconds of the UTC epoch: when every world starts."""
+
+DAY = 86_400.0
+"""Seconds of a day."""
+
+
+class WorldConfig(BaseModel):
+    """Sizes and strengths of a world. The defaults are those of the reported table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_videos: int = Field(24_000, description="UGC videos", gt=0)
+    n_music: int = Field(3_003, description="tracks in the catalogue", gt=0)
+    n_uploaders: int = Field(1_000, description="uploaders", gt=0)
+    n_pgc: int = Field(1_800, description="PGC music videos", ge=0)
+    segments_per_pgc: int = Field(6, description="segments of a music video", gt=0)
+    n_groups: int = Field(6, description="genre groups", gt=1)
+    latent_dim: int = Field(16, description="dimension of the latent content", gt=1)
+    separation: float = Field(
+        0.8, description="length of a genre's direction against within-genre variation", ge=0
+    )
+    affinity: float = Field(
+        12.0, description="nats of affinity between identical and orthogonal content", ge=0
+    )
+    confounding: float = Field(
+        1.0,
+        description="exponent of the uploader's genre preference, in what an uploader knows "
+        "and in what an uploader picks",
+        ge=0,
+    )
+    popularity: float = Field(
+        0.5,
+        description="exponent of a track's popularity, in what an uploader knows and picks",
+        ge=0,
+    )
+    knowledge: float = Field(
+        0.02, description="share of the catalogue that an uploader knows", gt=0, le=1
+    )
+    carelessness: float = Field(
+        0.3,
+        description="share of affinity that an uploader, being no expert, does not hear",
+        ge=0,
+        le=1,
+    )
+    noise: float = Field(
+        0.3, description="standard deviation of feature noise against the signal's", ge=0
+    )
+    video_dim: int = Field(128, description="columns of a video's features", gt=0)
+    music_dim: int = Field(64, description="columns of a track's features", gt=0)
+    cold_share: float = Field(
+        0.08,
+        description="share of the tracks that first appear in the last fifth of the days",
+        ge=0,
+        lt=1,
+    )
+    days: int = Field(100, description="days over which videos are uploaded", gt=0)
+    seed: int = Field(0, description="seed of every random number in the world", ge=0)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Who picked which track for which video, in order of time.
+
+    Attributes:
+        video: int64[P], row of the video.
+        music: int64[P], row of the track.
+        uploader: int64[P], row of the uploader.
+        time: float64[P], time of upload, seconds of the UTC epoch, ascending.
+    """
+
+    video: Ints
+    music: Ints
+    uploader: Ints
+    time: Floats
+
+
+@dataclass(frozen=True)
+class World:
+    """A world and its truth. N videos, M tracks, U uploaders, S PGC segments, G groups.
+
+    Attributes:
+        config: sizes and strengths.
+        video_latent: float64[N, K], unit vectors, the content of UGC videos.
+        video_group: int64[N], the genre group around which the video's content lies.
+        video_uploader: int64[N], who uploaded it.
+        video_time: float64[N], when: seconds of the UTC epoch, ascending with the row.
+        music_latent: float64[M, K], unit vectors.
+        music_group: int64[M], genre group of each track.
+        music_time: float64[M], when the track appears; before FIRST_DAY for most.
+        popularity: float64[M], positive, sums to one.
+        uploader_preference: float64[U, G], rows sum to one: true preference per genre group.
+        known: bool[U, M], the tracks that each uploader knows.
+        picks: the uploaders' biased picks, one for each video.
+        unbiased_picks: for the same videos, picks by affinity alone over the whole catalogue.
+        pgc_music: int64[n_pgc], the track of each music video.
+        segment_pgc: int64[S], the music video of each segment.
+        segment_video_latent: float64[S, K], content of a segment's pictures.
+        segment_music_latent: float64[S, K], content of a segment's sound.
+        video_features: float32[N, video_dim].
+        music_features: float32[M, music_dim].
+        segment_video_features: float32[S, video_dim].
+        segment_music_features: float32[S, music_dim].
+    """
+
+    config: WorldConfig
+    video_latent: Floats
+    video_group: Ints
+    video_uploader: Ints
+    video_time: Floats
+    music_latent: Floats
+    music_group: Ints
+    music_time: Floats
+    popularity: Floats
+    uploader_preference: Floats
+    known: Bools
+    picks: Choices
+    unbiased_picks: Choices
+    pgc_music: Ints
+    segment_pgc: Ints
+    segment_video_latent: Floats
+    segment_music_latent: Floats
+    video_features: Features
+    music_features: Features
+    segment_video_features: Features
+    segment_music_features: Features
+
+    def affinity(self, video_rows: Ints) -> Floats:
+        """Return the true match of the named videos with every track.
+
+        Args:
+            video_rows: int64[n], rows of videos.
+
+        Returns:
+            float64[n, M], nats: exp(affinity) is proportional to an unbiased choice.
+        """
+        product: Floats = self.video_latent[video_rows] @ self.music_latent.T
+        return self.config.affinity * product
+
+
+def _unit(rows: Floats) -> Floats:
+    """Scale each row of float64[n, K] to length one."""
+    scaled: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return scaled
+
+
+def _content(group: Ints, config: WorldConfig, rng: np.random.Generator) -> Floats:
+    """Draw float64[n, K] unit latents around the directions of their genre groups."""
+    rows = rng.standard_normal((len(group), config.latent_dim)) / np.sqrt(config.latent_dim)
+    rows[np.arange(len(group)), group % config.latent_dim] += config.separation
+    return _unit(rows)
+
+
+def _group_share(config: WorldConfig) -> Floats:
+    """Return float64[G]: how common each genre group is, from majority to minority."""
+    share = 0.75 ** np.arange(config.n_groups)
+    result: Floats = share / share.sum()
+    return result
+
+
+def _groups(n: int, share: Floats, rng: np.random.Generator) -> Ints:
+    """Draw int64[n] groups, each group at least once where n allows it."""
+    groups = rng.choice(len(share), size=n, p=share)
+    sure = rng.permutation(n)[: len(share)]
+    groups[sure] = np.arange(len(sure))
+    return groups.astype(np.int64)
+
+
+def _view(latent: Floats, mix: Floats, config: WorldConfig, rng: np.random.Generator) -> Features:
+    """Return float32[n, D]: a noisy nonlinear view of float64[n, K] latents.
+
+    `mix` float64[D, 2 K] also sees K nuisance variables of the row (style, recording),
+    which carry no match. Columns get offsets and scales of their own, as real features do.
+    """
+    nuisance = rng.standard_normal(latent.shape) / np.sqrt(latent.shape[1])
+    hidden = np.hstack([latent, config.noise * nuisance]) @ mix.T
+    signal = np.tanh(hidden) + 0.3 * np.square(hidden)
+    noisy = signal + config.noise * rng.standard_normal(signal.shape)
+    column = np.arange(len(mix))
+    scaled = noisy * (0.5 + (column % 7)) + (column % 5)
+    return scaled.astype(np.float32)
+
+
+def _gumbel_pick(utility: Floats, rng: np.random.Generator) -> Ints:
+    """Draw one column of each row of float64[n, C] with P proportional to exp(utility)."""
+    chosen: Ints = np.argmax(utility + rng.gumbel(size=utility.shape), axis=1).astype(np.int64)
+    return chosen
+
+
+def _known_tracks(
+    preference: Floats,
+    group: Ints,
+    popularity: Floats,
+    config: WorldConfig,
+    rng: np.random.Generator,
+) -> Bools:
+    """Draw bool[U, M]: the tracks that each uploader knows, weighted and without repetition."""
+    utility = config.popularity * np.log(popularity)[None, :] + config.confounding * np.log(
+        np.maximum(preference[:, group], 1e-6)
+    )
+    count = min(len(group), max(2, round(config.knowledge * len(group))))
+    keys = utility + rng.gumbel(size=utility.shape)
+    top = np.argpartition(-keys, count - 1, axis=1)[:, :count]
+    known = np.zeros(utility.shape, dtype=np.bool_)
+    np.put_along_axis(known, top, True, axis=1)
+    return known
+
+
+def _biased_music(
+    world: "_Content",
+    preference: Floats,
+    popularity: Floats,
+    known: Bools,
+    config: WorldConfig,
+    rng: np.random.Generator,
+) -> Ints:
+    """Draw int64[N]: each uploader's pick among the known tracks that exist by then."""
+    picked = np.empty(len(world.video_latent), dtype=np.int64)
+    bias = config.confounding * np.log(np.maximum(preference[:, world.music_group], 1e-6))
+    bias += config.popularity * np.log(popularity)
+    for uploader in range(len(preference)):
+        rows = np.flatnonzero(world.video_uploader == uploader)
+        tracks = np.flatnonzero(known[uploader])
+        heard = (1.0 - config.carelessness) * config.affinity
+        utility = heard * (world.video_latent[rows] @ world.music_latent[tracks].T)
+        utility += bias[uploader, tracks]
+        early = world.video_time[rows, None] < world.music_time[None, tracks]
+        picked[rows] = tracks[_gumbel_pick(np.where(early, -np.inf, utility), rng)]
+    return picked
+
+
+def _unbiased_music(world: "_Content", config: WorldConfig, rng: np.random.Generator) -> Ints:
+    """Draw int64[N]: picks by affinity alone among all tracks that exist by then."""
+    picked = np.empty(len(world.video_latent), dtype=np.int64)
+    for start in range(0, len(picked), 2048):
+        rows = slice(start, start + 2048)
+        utility = config.affinity * (world.video_latent[rows] @ world.music_latent.T)
+        early = world.video_time[rows, None] < world.music_time[None, :]
+        picked[rows] = _gumbel_pick(np.where(early, -np.inf, utility), rng)
+    return picked
+
+
+@dataclass(frozen=True)
+class _Content:
+    """The part of a world that exists before anybody picks."""
+
+    video_latent: Floats
+    video_uploader: Ints
+    video_time: Floats
+    music_latent: Floats
+    music_group: Ints
+    music_time: Floats
+
+
+def _appearance(known: Bools, config: WorldConfig, rng: np.random.Generator) -> Floats:
+    """Draw float64[M]: when each track appears; the cold ones in the last fifth of the days.
+
+    Nobody's whole knowledge may be cold: an uploader could then pick nothing.
+    """
+    time = np.full(known.shape[1], FIRST_DAY - DAY)
+    cold = rng.permutation(known.shape[1])[: round(config.cold_share * known.shape[1])]
+    span = max(config.days * 0.2, 1.0)
+    time[cold] = FIRST_DAY + DAY * (config.days - span * rng.uniform(size=len(cold)))
+    for row in known:
+        if (time[row] > FIRST_DAY).all():
+            time[np.flatnonzero(row)[0]] = FIRST_DAY - DAY
+    return time
+
+
+def _segments(
+    pgc_music: Ints, music_latent: Floats, config: WorldConfig, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Draw (pictures, sounds), each float64[S, K]: directors match pictures to sound.
+
+    A segment's sound varies around its track; its pictures are the pick, by affinity alone,
+    out of a shelf of 1,000 shots with the same content as UGC videos.
+    """
+    base = np.repeat(music_latent[pgc_music], config.segments_per_pgc, axis=0)
+    wobble = rng.standard_normal(base.shape) / np.sqrt(config.latent_dim)
+    sound = _unit(base + 0.6 * wobble)
+    shelf = _content(_groups(1_000, _group_share(config), rng), config, rng)
+    picture = np.empty_like(sound)
+    for start in range(0, len(sound), 4096):
+        rows = slice(start, start + 4096)
+        utility = config.affinity * (sound[rows] @ shelf.T)
+        picture[rows] = shelf[_gumbel_pick(utility, rng)]
+    wander = rng.standard_normal(picture.shape) / np.sqrt(config.latent_dim)
+    return _unit(picture + 0.3 * wander), sound
+
+
+def make_world(config: WorldConfig) -> World:
+    """Make the world that `config` describes.
+
+    Args:
+        config: sizes, strengths and the seed; equal configurations give equal worlds.
+
+    Returns:
+        The world. Videos lie in order of time over `config.days` days from FIRST_DAY.
+    """
+    rng = np.random.default_rng(config.seed)
+    share = _group_share(config)
+    video_group = _groups(config.n_videos, np.full(config.n_groups, 1 / config.n_groups), rng)
+    music_group = _groups(config.n_music, share, rng)
+    activity = rng.lognormal(0.0, 0.7, size=config.n_uploaders)
+    preference = rng.dirichlet(4.0 * share + 0.05, size=config.n_uploaders)
+    rank = rng.permutation(config.n_music) + 1.0
+    popularity = rank**-0.8 * share[music_group]
+    popularity /= popularity.sum()
+    known = _known_tracks(preference, music_group, popularity, config, rng)
+    content = _Content(
+        video_latent=_content(video_group, config, rng),
+        video_uploader=rng.choice(
+            config.n_uploaders, size=config.n_videos, p=activity / activity.sum()
+        ).astype(np.int64),
+        video_time=np.sort(FIRST_DAY + DAY * config.days * rng.uniform(size=config.n_videos)),
+        music_latent=_content(music_group, config, rng),
+        music_group=music_group,
+        music_time=_appearance(known, config, rng),
+    )
+    rows = np.arange(config.n_videos, dtype=np.int64)
+    picked = _biased_music(content, preference, popularity, known, config, rng)
+    unbiased = _unbiased_music(content, config, rng)
+    pgc_music = rng.permuted(np.arange(config.n_pgc, dtype=np.int64) % config.n_music)
+    picture, sound = _segments(pgc_music, content.music_latent, config, rng)
+    video_mix = rng.standard_normal((config.video_dim, 2 * config.latent_dim))
+    music_mix = rng.standard_normal((config.music_dim, 2 * config.latent_dim))
+    return World(
+        config=config,
+        video_latent=content.video_latent,
+        video_group=video_group,
+        video_uploader=content.video_uploader,
+        video_time=content.video_time,
+        music_latent=content.music_latent,
+        music_group=music_group,
+        music_time=content.music_time,
+        popularity=popularity,
+        uploader_preference=preference,
+        known=known,
+        picks=Choices(rows, picked, content.video_uploader, content.video_time),
+        unbiased_picks=Choices(rows, unbiased, content.video_uploader, content.video_time),
+        pgc_music=pgc_music,
+        segment_pgc=np.repeat(np.arange(config.n_pgc, dtype=np.int64), config.segments_per_pgc),
+        segment_video_latent=picture,
+        segment_music_latent=sound,
+        video_features=_view(content.video_latent, video_mix, config, rng),
+        music_features=_view(content.music_latent, music_mix, config, rng),
+        segment_video_features=_view(picture, video_mix, config, rng),
+        segment_music_features=_view(sound, music_mix, config, rng),
+    )
