@@ -1,0 +1,230 @@
+"""The tables: Parquet files under a Delta Lake log, read with polars.
+
+A table changes only by whole commits: a partition is replaced, or rows whose key is new are
+added. Either may be repeated, or done by two writers at once, and leaves the same rows.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import errno
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import polars as pl
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from pipeline.errors import (
+    DiskFullError,
+    LakeUnavailableError,
+    PipelineError,
+    ProvenanceError,
+    WriteConflictError,
+)
+from pipeline.schemas import TABLES
+from pipeline.settings import LakeSettings
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Partition = Mapping[str, str | dt.date]
+
+
+class Lake:
+    """The tables of pipeline/schemas.py under one root (a folder, or s3://)."""
+
+    def __init__(self, settings: LakeSettings) -> None:
+        self.root = settings.root.rstrip("/")
+        self.options = dict(settings.storage_options)
+        self._attempts = settings.commit_attempts
+
+    def uri(self, table: str) -> str:
+        return f"{self.root}/tables/{TABLES[table].name}"
+
+    def version(self, table: str) -> int:
+        """Version of the table's log, -1 where the table does not exist yet."""
+        delta = self._open(table)
+        return -1 if delta is None else int(delta.version())
+
+    def scan(self, table: str, version: int | None = None) -> pl.LazyFrame:
+        """The table's rows; no rows where it does not exist yet.
+
+        Raises:
+            LakeUnavailableError: the storage does not answer.
+            ProvenanceError: the log or a file is damaged.
+        """
+        delta = self._open(table)
+        if delta is None:
+            return TABLES[table].empty.lazy()
+        if version is not None:
+            delta.load_as_version(version)
+        return pl.scan_delta(delta, storage_options=self.options or None)
+
+    def read(self, table: str, *predicates: pl.Expr) -> pl.DataFrame:
+        """The table's rows for which all predicates hold.
+
+        Raises:
+            LakeUnavailableError: the storage does not answer.
+            ProvenanceError: the log or a file is damaged.
+        """
+        scan = self.scan(table)
+        if predicates:
+            scan = scan.filter(*predicates)
+        return self.collect(scan, table)
+
+    def collect(self, scan: pl.LazyFrame, table: str) -> pl.DataFrame:
+        """`scan.collect()`, with storage errors as ours."""
+        try:
+            return scan.collect()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise _as_ours(error, self.uri(table)) from error
+
+    def replace(self, table: str, rows: pl.DataFrame, partition: Partition) -> None:
+        """Replace a partition's rows by `rows`, in one commit.
+
+        Raises:
+            SchemaError: the rows break the field table, or lie outside the partition.
+            WriteConflictError: other writers won every attempt.
+        """
+        schema = TABLES[table]
+        data = _arrow(schema.check(rows), schema.arrow_schema)
+        predicate = " AND ".join(f"{column} = '{_quoted(v)}'" for column, v in partition.items())
+
+        def commit() -> None:
+            self._create(table)
+            write_deltalake(
+                self.uri(table),
+                data,
+                mode="overwrite",
+                predicate=predicate or None,
+                storage_options=self.options,
+            )
+
+        self._retry(commit, table)
+
+    def add(self, table: str, rows: pl.DataFrame) -> int:
+        """Add the rows whose key the table does not hold yet; return how many those were.
+
+        Raises:
+            SchemaError: the rows break the field table.
+            WriteConflictError: other writers won every attempt.
+        """
+        return self._merge(table, rows, update=False)
+
+    def upsert(self, table: str, rows: pl.DataFrame) -> int:
+        """Add the rows, in place of those with the same key; return how many changed.
+
+        Raises:
+            SchemaError: the rows break the field table.
+            WriteConflictError: other writers won every attempt.
+        """
+        return self._merge(table, rows, update=True)
+
+    def _merge(self, table: str, rows: pl.DataFrame, *, update: bool) -> int:
+        schema = TABLES[table]
+        rows = schema.check(rows)
+        if rows.is_empty():
+            return 0
+        data = _arrow(rows, schema.arrow_schema)
+        # Literal partition values let the merge leave other partitions' files unread.
+        literal = [
+            f"t.{column} IN ({', '.join(repr_sql(v) for v in rows[column].unique().sort())})"
+            for column in schema.partition_by
+        ]
+        equal = [f"t.{column} = s.{column}" for column in (*schema.key, *schema.partition_by)]
+
+        def commit() -> int:
+            self._create(table)
+            delta = DeltaTable(self.uri(table), storage_options=self.options)
+            merge = delta.merge(
+                data,
+                predicate=" AND ".join([*literal, *dict.fromkeys(equal)]),
+                source_alias="s",
+                target_alias="t",
+            )
+            if update:
+                merge = merge.when_matched_update_all()
+            outcome = merge.when_not_matched_insert_all().execute()
+            return int(outcome["num_target_rows_inserted"] + outcome["num_target_rows_updated"])
+
+        return self._retry(commit, table)
+
+    def delete(self, table: str, predicate: str) -> int:
+        """Delete the rows for which an SQL predicate holds; return how many those were."""
+        if self._open(table) is None:
+            return 0
+
+        def commit() -> int:
+            delta = DeltaTable(self.uri(table), storage_options=self.options)
+            return int(delta.delete(predicate)["num_deleted_rows"] or 0)
+
+        return self._retry(commit, table)
+
+    def delta(self, table: str) -> DeltaTable | None:
+        """The Delta table itself, for upkeep (compaction, vacuum); None where there is none."""
+        return self._open(table)
+
+    def _open(self, table: str) -> DeltaTable | None:
+        try:
+            return DeltaTable(self.uri(table), storage_options=self.options)
+        except TableNotFoundError:
+            return None
+        except (DeltaError, OSError) as error:
+            raise _as_ours(error, self.uri(table)) from error
+
+    def _create(self, table: str) -> None:
+        if self._open(table) is None:
+            schema = TABLES[table]
+            DeltaTable.create(
+                self.uri(table),
+                schema=schema.arrow_schema,
+                mode="ignore",
+                partition_by=list(schema.partition_by),
+                storage_options=self.options,
+            )
+
+    def _retry(self, commit: Callable[[], T], table: str) -> T:
+        for attempt in range(1, self._attempts + 1):
+            try:
+                return commit()
+            except CommitFailedError as error:
+                if attempt == self._attempts:
+                    raise WriteConflictError(str(error), where=self.uri(table)) from error
+                log.info("commit to %s met another writer's, attempt %d", table, attempt)
+                # Two writers that wait equally long would meet again.
+                time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
+            except (DeltaError, OSError) as error:
+                raise _as_ours(error, self.uri(table)) from error
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def repr_sql(value: str | dt.date) -> str:
+    """A literal for a Delta predicate: the engine takes no bound parameters."""
+    return f"'{_quoted(value)}'"
+
+
+def _quoted(value: str | dt.date) -> str:
+    text = value.isoformat() if isinstance(value, dt.date) else value
+    return text.replace("'", "''")
+
+
+def _arrow(rows: pl.DataFrame, schema: pa.Schema) -> pa.Table:
+    return rows.to_arrow().cast(schema)
+
+
+def _as_ours(error: Exception, where: str) -> PipelineError:
+    """The error of ours that says what a storage engine's error means."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES):
+        return DiskFullError(str(error), where=where)
+    text = str(error)
+    lowered = text.lower()
+    if any(word in lowered for word in ("no space left", "read-only file", "permission denied")):
+        return DiskFullError(text, where=where)
+    if any(word in lowered for word in ("parquet", "corrupt", "json", "invalid", "magic")):
+        return ProvenanceError(f"damaged: {text}", where=where)
+    return LakeUnavailableError(text, where=where)

@@ -1,0 +1,218 @@
+"""Folders of files beside the tables: datasets, models, releases, reports.
+
+A folder is written aside and appears whole, or not at all. On a local lake that is one rename;
+in object storage the manifest `folder.json`, uploaded last, makes it exist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow.fs as pafs
+
+from pipeline.errors import ProvenanceError
+from pipeline.settings import LakeSettings
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "folder.json"
+ASIDE = ".aside-"
+
+
+class Store:
+    """Immutable folders under the lake's root, named by relative path ("runs/ID/teacher")."""
+
+    def __init__(self, settings: LakeSettings) -> None:
+        self.root = settings.root.rstrip("/")
+        self.remote = "://" in self.root
+        self._cache = settings.cache
+        self._filesystem, self._base = _filesystem(self.root, settings.storage_options)
+
+    def exists(self, name: str) -> bool:
+        """Whether the folder was written to its end."""
+        path = f"{self._base}/{name}/{MANIFEST}"
+        return bool(self._filesystem.get_file_info(path).type == pafs.FileType.File)
+
+    def names(self, under: str) -> list[str]:
+        """Names of the complete folders directly below `under`, sorted."""
+        selector = pafs.FileSelector(f"{self._base}/{under}", allow_not_found=True)
+        infos = self._filesystem.get_file_info(selector)
+        folders = [i.base_name for i in infos if i.type == pafs.FileType.Directory]
+        return sorted(n for n in folders if ASIDE not in n and self.exists(f"{under}/{n}"))
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """A local folder to fill; it becomes `name` when the block ends without an error.
+
+        Where `name` came to exist meanwhile (the same step ran twice at once), the first stays
+        and this one is dropped: equal names mean equal inputs.
+        """
+        if self.remote:
+            with tempfile.TemporaryDirectory(prefix="debcm-") as aside:
+                yield Path(aside)
+                write_manifest(Path(aside))
+                self._upload(Path(aside), name)
+            return
+        final = Path(self.root) / name
+        final.parent.mkdir(parents=True, exist_ok=True)
+        aside = tempfile.mkdtemp(prefix=f"{ASIDE}{final.name}-", dir=final.parent)
+        try:
+            yield Path(aside)
+            write_manifest(Path(aside))
+            Path(aside).chmod(0o755)
+            try:
+                os.rename(aside, final)
+            except OSError:
+                if not self.exists(name):
+                    raise
+                log.info("%s was written by another process meanwhile; it stays", name)
+            sync_folder(final.parent)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def fetch(self, name: str) -> Path:
+        """The folder as a local one, its files checked against their hashes when downloaded.
+
+        Raises:
+            ProvenanceError: the folder is missing or incomplete.
+        """
+        if not self.exists(name):
+            raise ProvenanceError("no such folder, or not written to its end", where=name)
+        if not self.remote:
+            return Path(self.root) / name
+        # The cache is per root: two lakes may hold a run of the same name.
+        local = self._cache / hashlib.sha256(self.root.encode()).hexdigest()[:12] / name
+        if not (local / MANIFEST).is_file():
+            local.parent.mkdir(parents=True, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=local.parent))
+            pafs.copy_files(
+                f"{self._base}/{name}",
+                str(aside),
+                source_filesystem=self._filesystem,
+                destination_filesystem=pafs.LocalFileSystem(),
+            )
+            check_manifest(aside)
+            try:
+                aside.rename(local)
+            except OSError:
+                shutil.rmtree(aside)
+        return local
+
+    def remove(self, name: str) -> None:
+        """Remove a folder; its manifest goes first, so that a killed removal leaves no half."""
+        path = f"{self._base}/{name}"
+        if self._filesystem.get_file_info(path).type == pafs.FileType.NotFound:
+            return
+        manifest = f"{path}/{MANIFEST}"
+        if self._filesystem.get_file_info(manifest).type == pafs.FileType.File:
+            self._filesystem.delete_file(manifest)
+        self._filesystem.delete_dir(path)
+
+    def sweep(self, older_than: float) -> list[str]:
+        """Remove folders left aside by killed writers, older than a time; return their names.
+
+        Args:
+            older_than: seconds since the epoch; younger ones may still be written.
+        """
+        if self.remote:
+            return []
+        left = [
+            path
+            for path in Path(self.root).rglob(f"{ASIDE}*")
+            if path.is_dir() and path.stat().st_mtime < older_than
+        ]
+        for path in left:
+            shutil.rmtree(path)
+        return [str(path.relative_to(self.root)) for path in left]
+
+    def _upload(self, folder: Path, name: str) -> None:
+        files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != MANIFEST]
+        for path in [*files, folder / MANIFEST]:
+            target = f"{self._base}/{name}/{path.relative_to(folder).as_posix()}"
+            self._filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
+            with self._filesystem.open_output_stream(target) as stream:
+                stream.write(path.read_bytes())
+
+
+def write_manifest(folder: Path) -> None:
+    """Write `folder.json`: the sha256 of every file below `folder`, synced to disk last."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    for path in files:
+        with path.open("rb+") as stream:
+            os.fsync(stream.fileno())
+    hashes = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+    write_atomically(folder / MANIFEST, json.dumps({"sha256": hashes}, indent=1, sort_keys=True))
+
+
+def check_manifest(folder: Path) -> None:
+    """Compare every file below `folder` with the hashes of its `folder.json`.
+
+    Raises:
+        ProvenanceError: naming the first file that is missing, unknown or changed.
+    """
+    path = folder / MANIFEST
+    try:
+        hashes: dict[str, str] = json.loads(path.read_text())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ProvenanceError(f"unreadable manifest: {error}", where=str(path)) from error
+    found = {
+        p.relative_to(folder).as_posix()
+        for p in folder.rglob("*")
+        if p.is_file() and p.name != MANIFEST
+    }
+    for name in sorted(found ^ hashes.keys()):
+        state = "is not in the manifest" if name in found else "is missing"
+        raise ProvenanceError(state, where=str(folder / name))
+    for name, expected in hashes.items():
+        if sha256_of(folder / name) != expected:
+            raise ProvenanceError("differs from its manifest", where=str(folder / name))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file aside, sync it, and rename it over `path`."""
+    handle, aside = tempfile.mkstemp(prefix=ASIDE, dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(aside).chmod(0o644)
+        Path(aside).replace(path)
+        sync_folder(path.parent)
+    finally:
+        Path(aside).unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _filesystem(root: str, options: dict[str, str]) -> tuple[pafs.FileSystem, str]:
+    if "://" not in root:
+        return pafs.LocalFileSystem(), root
+    endpoint = options.get("aws_endpoint_url") or os.environ.get("AWS_ENDPOINT_URL")
+    filesystem = pafs.S3FileSystem(
+        region=options.get("aws_region") or os.environ.get("AWS_REGION"),
+        endpoint_override=endpoint,
+        scheme="http" if endpoint and endpoint.startswith("http://") else "https",
+    )
+    return filesystem, root.split("://", 1)[1]
