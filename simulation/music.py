@@ -1,0 +1,241 @@
+"""Music made from numbers: six genres that can be heard and measured apart.
+
+A genre is a `Style` (scale, chords, instruments, drum pattern); within a genre the
+`Musical` controls of a track move its tempo, brightness, density and so on. The
+instruments are wavetables: one period of a sound, read at the speed of the note.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import fftconvolve
+
+from simulation.encode import SAMPLE_RATE
+from simulation.styles import STYLES, Style
+
+Sound = NDArray[np.float32]
+
+_TABLE = 4096
+_STEPS_PER_BAR = 16
+
+
+@dataclass(frozen=True)
+class Musical:
+    """What a track's latent decides within its genre, each control in [0, 1].
+
+    Attributes:
+        tempo: slow to fast within the genre's range.
+        brightness: dull to bright: tilt of the spectrum.
+        density: few to many notes of the lead in a bar.
+        register: low to high lead, over an octave and a half.
+        hardness: soft to hard attacks, and how loud the drums are.
+        richness: few to many partials in the lead's sound.
+        space: dry to reverberant.
+        loudness: quiet to loud, over 9 dB.
+    """
+
+    tempo: float
+    brightness: float
+    density: float
+    register: float
+    hardness: float
+    richness: float
+    space: float
+    loudness: float
+
+
+@dataclass
+class _Score:
+    """The mix in the making: one buffer for each part of the band, float32[T]."""
+
+    length: int
+    lead: Sound = field(init=False)
+    pad: Sound = field(init=False)
+    bass: Sound = field(init=False)
+    drums: Sound = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lead, self.pad, self.bass, self.drums = (
+            np.zeros(self.length, np.float32) for _ in range(4)
+        )
+
+
+def make_music(genre: str, controls: Musical, seconds: float, rng: np.random.Generator) -> Sound:
+    """Plays a piece of a genre.
+
+    Args:
+        genre: one of `simulation.styles.GENRES`.
+        controls: the track's own character.
+        seconds: length of the piece.
+        rng: chooses key, melody and noise.
+
+    Returns:
+        float32[2, T] at `SAMPLE_RATE`, in [-1, 1].
+
+    Raises:
+        KeyError: the genre is unknown.
+    """
+    style = STYLES[genre]
+    score = _Score(round(seconds * SAMPLE_RATE))
+    key = int(rng.integers(-3, 4))
+    step = 60.0 / _between(style.bpm, controls.tempo) / 4.0
+    for bar in range(int(seconds / (step * _STEPS_PER_BAR)) + 1):
+        start = bar * step * _STEPS_PER_BAR
+        degree = style.chords[bar % len(style.chords)]
+        _play_bar(score, style, controls, key, degree, start, step, rng)
+    return _master(_mix(score, style, controls), style, controls, rng)
+
+
+def make_ambience(liveliness: float, seconds: float, rng: np.random.Generator) -> Sound:
+    """Makes the sound of a place: wind, hum and steps, with no music in it.
+
+    Args:
+        liveliness: quiet to busy, in [0, 1].
+        seconds: length of the recording.
+        rng: draws the noise.
+
+    Returns:
+        float32[2, T] at `SAMPLE_RATE`, in [-1, 1].
+    """
+    count = round(seconds * SAMPLE_RATE)
+    frequencies = np.fft.rfftfreq(count, 1.0 / SAMPLE_RATE)
+    tilt = 1.0 / (1.0 + (frequencies / (150.0 + 900.0 * liveliness)) ** 1.5)
+    wind = np.fft.irfft(np.fft.rfft(rng.standard_normal(count)) * tilt, count)
+    swell = 1.0 + 0.4 * np.sin(2.0 * np.pi * np.arange(count) / SAMPLE_RATE / 3.1)
+    scene = np.asarray(0.03 * wind * swell / wind.std(), np.float32)
+    for _ in range(round(seconds * 3.0 * liveliness)):
+        _add(scene, float(rng.uniform(0.0, seconds)), 0.1 * _drum("tap"))
+    return np.asarray(np.tanh(np.stack([scene, scene])), np.float32)
+
+
+def _between(ends: tuple[float, float], share: float) -> float:
+    return ends[0] + (ends[1] - ends[0]) * share
+
+
+def _play_bar(
+    score: _Score,
+    style: Style,
+    controls: Musical,
+    key: int,
+    degree: int,
+    start: float,
+    step: float,
+    rng: np.random.Generator,
+) -> None:
+    bar = step * _STEPS_PER_BAR
+    pad_table = _table(style.rolloff + 0.4, style.odd_only, 12)
+    for third in (0, 2, 4):
+        pitch = key + style.lead_octave - 12 + _scale_note(style.scale, degree + third)
+        _add(score.pad, start, _note(pad_table, pitch, bar * 1.1, style.attack * 2, bar) * 0.4)
+    bass_table = _table(1.6, False, 6)
+    root = key + 36 + _scale_note(style.scale, degree) % 12
+    for position in (0, 6, 8, 14) if "kick" in style.drums else (0, 8):
+        _add(score.bass, start + position * step, _note(bass_table, root, step * 6, 0.01, 0.4))
+    _play_lead(score, style, controls, key, degree, start, step, rng)
+    for drum, pattern in style.drums.items():
+        for position, stroke in enumerate(pattern):
+            if stroke == "1":
+                _add(score.drums, start + position * step, _drum(drum))
+
+
+def _play_lead(
+    score: _Score,
+    style: Style,
+    controls: Musical,
+    key: int,
+    degree: int,
+    start: float,
+    step: float,
+    rng: np.random.Generator,
+) -> None:
+    table = _table(style.rolloff * (1.35 - 0.7 * controls.richness), style.odd_only, 30)
+    attack = style.attack * 4.0 ** (0.5 - controls.hardness)
+    notes = round(2 + 12 * controls.density)
+    positions = np.sort(rng.permutation(_STEPS_PER_BAR)[:notes])
+    lift = key + style.lead_octave + round(18 * controls.register) - 9
+    for position in positions:
+        pitch = lift + _scale_note(style.scale, degree + int(rng.choice((0, 2, 4, 1, 7))))
+        length = min(3.0 * style.decay, step * _STEPS_PER_BAR)
+        _add(score.lead, start + position * step, _note(table, pitch, length, attack, style.decay))
+
+
+def _scale_note(scale: tuple[int, ...], degree: int) -> int:
+    octave, index = divmod(degree, len(scale))
+    return 12 * octave + scale[index]
+
+
+@lru_cache(maxsize=256)
+def _table(rolloff: float, odd_only: bool, partials: int) -> Sound:
+    phase = np.arange(_TABLE) * (2.0 * np.pi / _TABLE)
+    numbers = np.arange(1, partials + 1, 2 if odd_only else 1)
+    waves = np.sin(np.outer(numbers, phase)) * (numbers[:, None] ** -rolloff)
+    wave = waves.sum(axis=0)
+    return (wave / np.sqrt(np.mean(wave**2))).astype(np.float32)
+
+
+def _note(table: Sound, pitch: float, seconds: float, attack: float, decay: float) -> Sound:
+    time = np.arange(round(seconds * SAMPLE_RATE), dtype=np.float32) / SAMPLE_RATE
+    frequency = 440.0 * 2.0 ** ((pitch - 69.0) / 12.0)
+    positions = (time * np.float32(frequency * _TABLE)).astype(np.int64) % _TABLE
+    envelope = np.minimum(time / attack, 1.0) * np.exp(-time / decay)
+    release = np.minimum((time[-1] - time) / 0.02, 1.0)
+    return np.asarray(0.3 * table[positions] * envelope * release, np.float32)
+
+
+@lru_cache(maxsize=16)
+def _drum(name: str) -> Sound:
+    rng = np.random.default_rng(7)
+    time = np.arange(round(0.35 * SAMPLE_RATE)) / SAMPLE_RATE
+    noise = rng.standard_normal(time.size)
+    hiss = np.diff(noise, prepend=0.0)
+    sweep = np.sin(2.0 * np.pi * (50.0 * time + 6.0 * (1.0 - np.exp(-time / 0.04))))
+    stroke = {
+        "kick": sweep * np.exp(-time / 0.11),
+        "snare": 0.4 * noise * np.exp(-time / 0.07)
+        + 0.5 * np.sin(2.0 * np.pi * 185.0 * time) * np.exp(-time / 0.05),
+        "clap": 0.4 * noise * np.exp(-time / 0.05),
+        "hat": 0.22 * hiss * np.exp(-time / 0.03),
+        "shaker": 0.2 * hiss * np.sin(np.pi * np.minimum(time / 0.1, 1.0)),
+        "tap": 0.6 * np.sin(2.0 * np.pi * 110.0 * time) * np.exp(-time / 0.06),
+        "timpani": np.sin(2.0 * np.pi * 73.0 * time) * np.exp(-time / 0.2),
+    }[name]
+    return np.asarray(stroke, np.float32)
+
+
+def _add(buffer: Sound, start: float, sound: Sound) -> None:
+    first = round(start * SAMPLE_RATE)
+    room = buffer.size - first
+    if room > 0:
+        buffer[first : first + sound.size] += sound[:room]
+
+
+def _mix(score: _Score, style: Style, controls: Musical) -> Sound:
+    lead, pad, bass, drums = style.levels
+    tonal = lead * score.lead + pad * score.pad + bass * score.bass
+    if style.drive:
+        tonal = np.tanh(style.drive * tonal) / max(1.0, 0.4 * style.drive)
+    beat = drums * (0.5 + controls.hardness)
+    return np.asarray(tonal + beat * score.drums, np.float32)
+
+
+def _master(dry: Sound, style: Style, controls: Musical, rng: np.random.Generator) -> Sound:
+    cutoff = _between(style.cutoff, controls.brightness)
+    frequencies = np.fft.rfftfreq(dry.size, 1.0 / SAMPLE_RATE)
+    tilt = 1.0 / (1.0 + (frequencies / cutoff) ** 2)
+    toned = np.fft.irfft(np.fft.rfft(dry) * tilt, dry.size)
+    decay = 0.15 + 1.2 * controls.space
+    time = np.arange(round(2.0 * decay * SAMPLE_RATE)) / SAMPLE_RATE
+    wet_share = 0.06 + 0.3 * controls.space
+    sides = []
+    for _ in range(2):
+        room = rng.standard_normal(time.size) * np.exp(-time / (decay / 3.0))
+        wet = fftconvolve(toned, room / np.sqrt(np.sum(room**2)))[: dry.size]
+        sides.append((1.0 - wet_share) * toned + wet_share * wet)
+    stereo = np.stack(sides)
+    level = 0.07 * 10.0 ** (9.0 * controls.loudness / 20.0)
+    stereo *= level / (np.sqrt(np.mean(stereo**2)) + 1e-9)
+    return np.asarray(np.tanh(stereo), np.float32)
