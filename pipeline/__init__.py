@@ -1,0 +1,1 @@
+"""The steps of the nightly run: they read tables and write tables."""

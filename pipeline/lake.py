@@ -44,6 +44,7 @@ class Lake:
         self._attempts = settings.commit_attempts
 
     def uri(self, table: str) -> str:
+        """Where the table lies."""
         return f"{self.root}/tables/{TABLES[table].name}"
 
     def version(self, table: str) -> int:

@@ -52,6 +52,7 @@ class Table:
 
     @property
     def fields(self) -> tuple[Field, ...]:
+        """The declarations of the columns, in order."""
         return tuple(FIELDS[self._field_name(column)] for column in self.columns)
 
     def _field_name(self, column: str) -> str:
@@ -61,6 +62,7 @@ class Table:
 
     @property
     def arrow_schema(self) -> pa.Schema:
+        """The Arrow schema that files of the table have."""
         return pa.schema([pa.field(f.name, f.type, nullable=f.nullable) for f in self.fields])
 
     @property
@@ -221,9 +223,7 @@ FIELDS: dict[str, Field] = {
         (None, Field("genre", TEXT, "the platform's genre of the track")),
         (
             None,
-            Field(
-                "genre_group", TEXT, "the group of `genre` by [genres] of the settings, or other"
-            ),
+            Field("genre_group", TEXT, "the group of `genre` by the settings, or other"),
         ),
         (None, Field("title", TEXT, "title of the track")),
         (None, Field("artist", TEXT, "artist of the track")),

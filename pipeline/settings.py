@@ -113,6 +113,7 @@ class GenreSettings(Section):
         return {genre.lower(): group for group, members in self.groups.items() for genre in members}
 
     def group(self, genre: str) -> str:
+        """The group of a genre as the platform spells it."""
         return self._group_of.get(genre.strip().lower(), "other")
 
 
@@ -121,7 +122,7 @@ class ExtractSettings(Section):
 
     workers: int = Field(2, ge=1, description="decoding child processes of one task")
     shard_cpu_seconds: float = Field(
-        600, gt=0, description="expected decode cost of a shard; start-up must stay under 5 % of it"
+        600, gt=0, description="expected decode cost of a shard (start-up: under 5 % of it)"
     )
     max_shards: int = Field(
         64, ge=1, description="shards of one day; larger days get larger shards"
@@ -238,6 +239,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment variables win over the TOML file."""
         file = settings_file()
         if file is None:
             return init_settings, env_settings

@@ -69,7 +69,7 @@ class Store:
             write_manifest(Path(aside))
             Path(aside).chmod(0o755)
             try:
-                os.rename(aside, final)
+                Path(aside).rename(final)
             except OSError:
                 if not self.exists(name):
                     raise

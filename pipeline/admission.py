@@ -1,0 +1,221 @@
+"""Who may enter the catalogue: each rule takes candidates and gives back those that keep it.
+
+What a rule turns away is written to `Rejects` with its reason; nothing leaves in silence.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from features import Job, MediaError, MediaInfo, MediaPool
+from pipeline.catalog import id_hash
+from pipeline.errors import RowReason
+from pipeline.lake import Lake
+from pipeline.landing import BadRow, LandingDay, Manifest, Row
+from pipeline.progress import progress
+from pipeline.settings import Settings
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A manifest row on its way to the catalogue."""
+
+    kind: str
+    id: str
+    row: Row
+    place: str
+    info: MediaInfo | None = None
+
+
+@dataclass
+class Rejects:
+    """Quarantine rows of one ingest, in the making."""
+
+    day: dt.date
+    rows: list[Row] = field(default_factory=list)
+    # One id can be rejected in several rows of a manifest; quarantine has one row for each.
+    _seen: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def add(
+        self, kind: str, name: str, reason: str, detail: str, content_hash: str | None = None
+    ) -> None:
+        """Reject what has this id, for a reason of the closed set."""
+        self._seen[kind, name] += 1
+        count = self._seen[kind, name]
+        self.rows.append(
+            {
+                "kind": kind,
+                "id": name if count == 1 else f"{name} ({count})",
+                "dt": self.day,
+                "step": "ingest",
+                "reason": str(reason),
+                "detail": detail,
+                "content_hash": content_hash,
+                "attempts": 1,
+            }
+        )
+
+    def add_bad(self, kind: str, bad: list[BadRow]) -> None:
+        """Reject rows that could not be read."""
+        for row in bad:
+            self.add(kind, row.id, row.reason, row.detail)
+
+    def reject(self, candidate: Candidate, reason: str, detail: str) -> None:
+        """Reject a candidate, saying where its row stands."""
+        content_hash = candidate.info.content_hash if candidate.info else None
+        self.add(candidate.kind, candidate.id, reason, f"{candidate.place}: {detail}", content_hash)
+
+
+def first_of_each_id(kind: str, manifest: Manifest, rejects: Rejects) -> list[Candidate]:
+    """The manifest's valid rows; the first of several rows with one id counts."""
+    rejects.add_bad(kind, manifest.bad)
+    first: dict[str, Candidate] = {}
+    for number, row in manifest.rows:
+        candidate = Candidate(kind, str(row[f"{kind}_id"]), row, f"{manifest.file} row {number}")
+        earlier = first.setdefault(candidate.id, candidate)
+        if earlier is not candidate:
+            rejects.reject(candidate, RowReason.DUPLICATE_ID, f"first in {earlier.place}")
+        elif row.get("source") == "ugc" and not (row["uploader_id"] and row["music_id"]):
+            rejects.reject(
+                candidate,
+                RowReason.INVALID_FIELD,
+                "field uploader_id or music_id: empty for an uploader's video",
+            )
+            del first[candidate.id]
+    return list(first.values())
+
+
+def not_deleted(lake: Lake, candidates: list[Candidate], rejects: Rejects) -> list[Candidate]:
+    """The candidates whose deletion, or whose uploader's, nobody has requested."""
+    deleted = set(lake.read("deletions")["id_hash"])
+    if not deleted:
+        return candidates
+    kept = []
+    for candidate in candidates:
+        hashes = {id_hash(candidate.kind, candidate.id)}
+        if candidate.row.get("uploader_id"):
+            hashes.add(id_hash("uploader", str(candidate.row["uploader_id"])))
+        if hashes & deleted:
+            # Neither id nor detail may bring back what was deleted.
+            rejects.add(
+                candidate.kind,
+                f"deleted:{id_hash(candidate.kind, candidate.id)[:16]}",
+                RowReason.DELETED,
+                candidate.place,
+            )
+        else:
+            kept.append(candidate)
+    return kept
+
+
+def plausible(
+    settings: Settings, day: dt.date, candidates: list[Candidate], rejects: Rejects
+) -> list[Candidate]:
+    """The candidates that were uploaded before their day ended, by a tolerable clock."""
+    end_of_day = dt.datetime.combine(day + dt.timedelta(days=1), dt.time(), dt.UTC)
+    latest = end_of_day + dt.timedelta(hours=settings.landing.clock_tolerance_hours)
+    kept = []
+    for candidate in candidates:
+        uploaded_at = candidate.row.get("uploaded_at")
+        if isinstance(uploaded_at, dt.datetime) and uploaded_at > latest:
+            rejects.reject(
+                candidate,
+                RowReason.FUTURE_UPLOAD,
+                f"field uploaded_at: {uploaded_at.isoformat()} is after {latest.isoformat()}",
+            )
+        else:
+            kept.append(candidate)
+    return kept
+
+
+def probed(
+    settings: Settings, landing: LandingDay, candidates: list[Candidate], rejects: Rejects
+) -> list[Candidate]:
+    """The candidates whose file is there, has the promised hash and can be decoded."""
+    jobs = []
+    by_key = {}
+    for candidate in candidates:
+        media_path = str(candidate.row["media_path"])
+        path = landing.resolve(media_path)
+        if path is None:
+            rejects.reject(
+                candidate, RowReason.OUTSIDE_LANDING, f"field media_path: {media_path!r:.200}"
+            )
+            continue
+        expected = candidate.row["sha256"]
+        kind = "probe_music" if candidate.kind == "music" else "probe_video"
+        jobs.append(Job(candidate.id, path, kind, str(expected) if expected else None))
+        by_key[candidate.id] = candidate
+    infos: dict[str, MediaInfo] = {}
+    with MediaPool(settings.extract.workers, settings.limits, None, None) as pool:
+        for job, outcome in progress(pool.run(jobs), len(jobs), f"probe {landing.day}"):
+            candidate = by_key[job.key]
+            if isinstance(outcome, MediaError):
+                rejects.reject(candidate, outcome.reason, outcome.detail)
+            else:
+                assert isinstance(outcome, MediaInfo)
+                infos[job.key] = outcome
+    return [
+        Candidate(c.kind, c.id, c.row, c.place, infos[c.id]) for c in candidates if c.id in infos
+    ]
+
+
+def not_taken(
+    lake: Lake, day: dt.date, candidates: list[Candidate], rejects: Rejects
+) -> list[Candidate]:
+    """The candidates whose id no earlier day has given to a file."""
+    table = "music" if candidates and candidates[0].kind == "music" else "videos"
+    key = "music_id" if table == "music" else "video_id"
+    ids = pl.Series([c.id for c in candidates], dtype=pl.String)
+    earlier = lake.collect(
+        lake.scan(table)
+        .filter(pl.col("dt") < day, pl.col(key).is_in(ids.implode()))
+        .select(key, "content_hash", "dt")
+        .sort("dt", descending=True),
+        table,
+    )
+    taken = {row[0]: (row[1], row[2]) for row in earlier.iter_rows()}
+    kept = []
+    for candidate in candidates:
+        assert candidate.info is not None
+        if candidate.id not in taken:
+            kept.append(candidate)
+            continue
+        content_hash, first_day = taken[candidate.id]
+        same = content_hash == candidate.info.content_hash
+        reason = RowReason.REPEATED if same else RowReason.ID_CONFLICT
+        rejects.reject(candidate, reason, f"the id belongs to day {first_day}")
+    return kept
+
+
+def with_music(
+    lake: Lake,
+    day: dt.date,
+    candidates: list[Candidate],
+    todays: set[str],
+    rejects: Rejects,
+) -> list[Candidate]:
+    """The videos whose track is in the catalogue by the end of their day."""
+    wanted = {str(c.row["music_id"]) for c in candidates if c.row["music_id"]} - todays
+    ids = pl.Series(sorted(wanted), dtype=pl.String)
+    earlier = lake.collect(
+        lake.scan("music")
+        .filter(pl.col("dt") < day, pl.col("music_id").is_in(ids.implode()))
+        .select("music_id"),
+        "music",
+    )
+    known = todays | set(earlier["music_id"])
+    kept = []
+    for candidate in candidates:
+        music_id = candidate.row["music_id"]
+        if music_id is None or music_id in known:
+            kept.append(candidate)
+        else:
+            rejects.reject(
+                candidate, RowReason.UNKNOWN_MUSIC, f"field music_id: {str(music_id)!r:.200}"
+            )
+    return kept
