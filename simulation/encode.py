@@ -21,6 +21,7 @@ SAMPLE_RATE = 24_000
 """Sample rate in Hz of everything this package makes; Opus, AAC and MP3 all take it."""
 
 _BLOCK = 4096
+_EXACT = {"fflags": "+bitexact"}
 _BIT_EXACT = av.codec.context.Flags.bitexact.value
 
 
@@ -69,7 +70,7 @@ def write_sound(path: Path, sound: NDArray[np.float32]) -> None:
         KeyError: the extension is not one of `SOUND_FORMATS`.
     """
     container_name, codec = SOUND_FORMATS[path.suffix[1:]]
-    with av.open(str(path), "w", format=container_name, options={"fflags": "+bitexact"}) as out:
+    with av.open(str(path), "w", format=container_name, options=_EXACT) as out:
         stream = _add_sound_stream(out, codec)
         _encode_sound(out, stream, codec, sound)
 
@@ -90,11 +91,13 @@ def write_video(
         ValueError: there are no frames.
     """
     container_name, picture_codec, sound_codec = PICTURE_FORMATS[path.suffix[1:]]
+    # The index of an MP4 goes in front, as upload services write it; a cut file then still plays.
+    layout = {"movflags": "+faststart"} if container_name == "mp4" else {}
     remaining = iter(frames)
     first = next(remaining, None)
     if first is None:
         raise ValueError(f"{path}: a video needs at least one frame")
-    with av.open(str(path), "w", format=container_name, options={"fflags": "+bitexact"}) as out:
+    with av.open(str(path), "w", format=container_name, options=_EXACT | layout) as out:
         pictures: Any = out.add_stream(picture_codec.name, rate=fps, options=picture_codec.options)
         pictures.height, pictures.width = first.shape[:2]
         pictures.pix_fmt = picture_codec.format

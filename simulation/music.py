@@ -68,7 +68,7 @@ def make_music(genre: str, controls: Musical, seconds: float, rng: np.random.Gen
     """Plays a piece of a genre.
 
     Args:
-        genre: one of `simulation.styles.GENRES`.
+        genre: one of `simulation.styles.GENRE_GROUPS`.
         controls: the track's own character.
         seconds: length of the piece.
         rng: chooses key, melody and noise.
@@ -174,7 +174,7 @@ def _table(rolloff: float, odd_only: bool, partials: int) -> Sound:
     numbers = np.arange(1, partials + 1, 2 if odd_only else 1)
     waves = np.sin(np.outer(numbers, phase)) * (numbers[:, None] ** -rolloff)
     wave = waves.sum(axis=0)
-    return (wave / np.sqrt(np.mean(wave**2))).astype(np.float32)
+    return np.asarray(wave / np.sqrt(np.mean(wave**2)), np.float32)
 
 
 def _note(table: Sound, pitch: float, seconds: float, attack: float, decay: float) -> Sound:

@@ -1,11 +1,11 @@
-"""The six genres of music: what all the tracks of a genre share."""
+"""The six genre groups of music: what all the tracks of a group share."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Style:
-    """What all tracks of a genre share.
+    """What all tracks of a genre group share.
 
     Attributes:
         bpm: slowest and fastest tempo in beats per minute.
@@ -95,21 +95,21 @@ STYLES: dict[str, Style] = {
         drive=0.0,
         cutoff=(2200, 5500),
     ),
-    "ambient": Style(
-        bpm=(56, 74),
-        scale=(0, 2, 4, 7, 9),
-        chords=(0, 3, 1, 2),
-        lead_octave=60,
-        rolloff=2.2,
+    "pop": Style(
+        bpm=(98, 114),
+        scale=_MAJOR,
+        chords=(0, 4, 5, 3),
+        lead_octave=72,
+        rolloff=1.6,
         odd_only=False,
-        attack=0.35,
-        decay=1.6,
-        drums={},
-        levels=(0.4, 1.0, 0.35, 0.0),
+        attack=0.006,
+        decay=0.6,
+        drums={"kick": "1000000010000000", "clap": "0000100000001000"},
+        levels=(0.8, 0.9, 0.5, 0.5),
         drive=0.0,
-        cutoff=(500, 1600),
+        cutoff=(2500, 7000),
     ),
-    "orchestral": Style(
+    "classical": Style(
         bpm=(96, 122),
         scale=(0, 2, 3, 5, 7, 8, 11),
         chords=(0, 3, 4, 0),
@@ -124,7 +124,7 @@ STYLES: dict[str, Style] = {
         cutoff=(1800, 5000),
     ),
 }
-"""Genre name to style; the genres' order is the order of the world's genre groups."""
+"""Genre group to style."""
 
-GENRES = tuple(STYLES)
-"""Names of the genres in the order of the world's genre groups."""
+GENRE_GROUPS = tuple(STYLES)
+"""Names of the genre groups, in the order of the world's: from majority to minority."""
