@@ -13,7 +13,7 @@ import polars as pl
 
 from features import Job, MediaError, MediaInfo, MediaPool
 from pipeline.catalog import id_hash
-from pipeline.errors import RowReason
+from pipeline.errors import RowReason, TooManyRejectsError
 from pipeline.lake import Lake
 from pipeline.landing import BadRow, LandingDay, Manifest, Row
 from pipeline.progress import progress
@@ -219,3 +219,17 @@ def with_music(
                 candidate, RowReason.UNKNOWN_MUSIC, f"field music_id: {str(music_id)!r:.200}"
             )
     return kept
+
+
+def refuse_too_many_rejects(rejected: pl.DataFrame, rows: int, allowed: float, where: str) -> None:
+    """Fail a day when more of its rows were rejected than is allowed.
+
+    Raises:
+        TooManyRejectsError: with the counts per reason.
+    """
+    if rows and len(rejected) / rows > allowed:
+        reasons = dict(rejected["reason"].value_counts(sort=True).iter_rows())
+        raise TooManyRejectsError(
+            f"{len(rejected)} of {rows} rows rejected, {allowed:.0%} allowed: {reasons}",
+            where=where,
+        )

@@ -121,7 +121,9 @@ def build(settings: Settings, lake: Lake, store: Store, as_of: dt.date) -> Datas
         "video": video_features,
         "music": music_features,
         "genre_group": music.select(group_index(groups))["genre_group"].to_numpy(),
-        **_segment_features(lake, as_of, extractors),
+        **_segment_features(
+            lake, as_of, extractors, (video_features.shape[1], music_features.shape[1])
+        ),
         **_pick_arrays(picks, cut, len(groups)),
     }
     music = music.with_columns(cold=pl.col("dt") >= cut[0].date()).select(
@@ -211,19 +213,16 @@ def _with_features(
     joined = lake.collect(rows.join(features, on="content_hash").sort(key), table)
     return joined.drop("embedding").with_row_index("row").with_columns(
         pl.col("row").cast(pl.Int64)
-    ), _matrix(joined["embedding"])
+    ), _matrix(joined["embedding"], len(joined["embedding"][0]) if len(joined) else 1)
 
 
-def _matrix(vectors: pl.Series) -> npt.NDArray[np.float32]:
-    """List column -> float32 [rows, dim]; all vectors of one extractor have one length."""
-    if vectors.is_empty():
-        return np.zeros((0, 1), dtype=np.float32)
-    dim = len(vectors[0])
+def _matrix(vectors: pl.Series, dim: int) -> npt.NDArray[np.float32]:
+    """List column -> float32 [rows, dim]."""
     return vectors.list.to_array(dim).to_numpy().astype(np.float32, copy=True)
 
 
 def _segment_features(
-    lake: Lake, as_of: dt.date, extractors: Mapping[str, str]
+    lake: Lake, as_of: dt.date, extractors: Mapping[str, str], dims: tuple[int, int]
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Pictures and sound of the segments that have both, in order of their id."""
     rows = catalog.segments(lake, as_of).select("segment_id", "content_hash", "segment")
@@ -237,8 +236,8 @@ def _segment_features(
         )
     joined = lake.collect(rows.sort("segment_id"), "segments")
     return {
-        "segment_video": _matrix(joined["visual"]),
-        "segment_music": _matrix(joined["audio"]),
+        "segment_video": _matrix(joined["visual"], dims[0]),
+        "segment_music": _matrix(joined["audio"], dims[1]),
     }
 
 

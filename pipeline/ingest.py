@@ -17,10 +17,11 @@ from pipeline.admission import (
     not_taken,
     plausible,
     probed,
+    refuse_too_many_rejects,
     with_music,
 )
 from pipeline.catalog import id_hash
-from pipeline.errors import RowReason, TooManyRejectsError
+from pipeline.errors import RowReason
 from pipeline.lake import Lake
 from pipeline.landing import LandingDay, Row
 from pipeline.schemas import TABLES
@@ -118,20 +119,6 @@ def ingest(settings: Settings, lake: Lake, day: dt.date) -> IngestSummary:
 
 
 _MANIFESTS = {"music": "music", "video": "videos"}
-
-
-def refuse_too_many_rejects(rejected: pl.DataFrame, rows: int, allowed: float, where: str) -> None:
-    """Fail a day when more of its rows were rejected than is allowed.
-
-    Raises:
-        TooManyRejectsError: with the counts per reason.
-    """
-    if rows and len(rejected) / rows > allowed:
-        reasons = dict(rejected["reason"].value_counts(sort=True).iter_rows())
-        raise TooManyRejectsError(
-            f"{len(rejected)} of {rows} rows rejected, {allowed:.0%} allowed: {reasons}",
-            where=where,
-        )
 
 
 def _salt(settings: Settings) -> str:

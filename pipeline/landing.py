@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import DayNotReadyError, ManifestError, RowReason
-from pipeline.schemas import ID_BYTES, LANDING, Field, Table
+from pipeline.schemas import ID_BYTES, LANDING
+from pipeline.table import Field, Table
 
 SUCCESS = "_SUCCESS"
 FORMATS = ("parquet", "csv", "jsonl")

@@ -6,12 +6,9 @@ docs/tables.md all come from here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import polars as pl
 import pyarrow as pa
 
-from pipeline.errors import SchemaError
+from pipeline.table import Field, Table
 
 DAY = pa.date32()
 TEXT = pa.string()
@@ -24,124 +21,6 @@ HALVES = pa.binary()
 
 # 4 KB: the longest id a platform has been seen to use; longer ones are a broken delivery.
 ID_BYTES = 4096
-
-
-@dataclass(frozen=True)
-class Field:
-    """One column: `low` and `high` are inclusive bounds, `one_of` a closed set of values."""
-
-    name: str
-    type: pa.DataType
-    meaning: str
-    unit: str = ""
-    nullable: bool = False
-    low: float | None = None
-    high: float | None = None
-    one_of: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table of the lake, or one manifest of the landing contract."""
-
-    name: str
-    meaning: str
-    key: tuple[str, ...]
-    partition_by: tuple[str, ...]
-    columns: tuple[str, ...]
-
-    @property
-    def fields(self) -> tuple[Field, ...]:
-        """The declarations of the columns, in order."""
-        return tuple(FIELDS[self._field_name(column)] for column in self.columns)
-
-    def _field_name(self, column: str) -> str:
-        # `videos.duration` and the like override a field shared by several tables.
-        own = f"{self.name}.{column}"
-        return own if own in FIELDS else column
-
-    @property
-    def arrow_schema(self) -> pa.Schema:
-        """The Arrow schema that files of the table have."""
-        return pa.schema([pa.field(f.name, f.type, nullable=f.nullable) for f in self.fields])
-
-    @property
-    def empty(self) -> pl.DataFrame:
-        """A frame of no rows with the table's columns and types."""
-        frame = pl.from_arrow(self.arrow_schema.empty_table())
-        assert isinstance(frame, pl.DataFrame)
-        return frame
-
-    def frame(self, rows: list[dict[str, object]]) -> pl.DataFrame:
-        """Rows as a frame of the table's columns and types, checked.
-
-        Raises:
-            SchemaError: naming table, field and row.
-        """
-        try:
-            frame = pl.DataFrame(rows, schema=self.empty.schema, orient="row")
-        except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
-            raise SchemaError(str(error), where=self.name) from error
-        return self.check(frame)
-
-    def check(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The frame in column order, if it keeps the table's promises.
-
-        Raises:
-            SchemaError: a column is missing, unknown or mistyped, a value is null, out of range
-                or outside its closed set, or two rows share a key.
-        """
-        missing = set(self.columns) - set(frame.columns)
-        unknown = set(frame.columns) - set(self.columns)
-        if missing or unknown:
-            raise SchemaError(
-                f"missing columns {sorted(missing)}, unknown columns {sorted(unknown)}",
-                where=self.name,
-            )
-        frame = frame.select(self.columns)
-        for field, (name, wanted) in zip(self.fields, self.empty.schema.items(), strict=True):
-            if frame.schema[name] != wanted:
-                raise SchemaError(
-                    f"is {frame.schema[name]}, not {wanted}", where=f"{self.name}.{name}"
-                )
-            bad = frame.select(_broken(field).arg_true().alias("row"))["row"]
-            if len(bad):
-                value = frame[name][int(bad[0])]
-                raise SchemaError(
-                    f"{len(bad)} of {len(frame)} rows break '{_rule(field)}', first: {value!r}",
-                    where=f"{self.name}.{name} row {bad[0]}",
-                )
-        twice = frame.select(pl.struct(self.key).is_duplicated().sum()).item() if self.key else 0
-        if twice:
-            raise SchemaError(f"{twice} rows share a key {self.key}", where=self.name)
-        return frame
-
-
-def _broken(field: Field) -> pl.Expr:
-    column = pl.col(field.name)
-    broken = pl.lit(False) if field.nullable else column.is_null()
-    if pa.types.is_floating(field.type):
-        broken = broken | column.is_nan().fill_null(False) | column.is_infinite().fill_null(False)
-    if pa.types.is_list(field.type) and pa.types.is_floating(field.type.value_type):
-        broken = broken | ~column.list.eval(pl.element().is_finite()).list.all().fill_null(True)
-    if field.low is not None:
-        broken = broken | (column < field.low).fill_null(False)
-    if field.high is not None:
-        broken = broken | (column > field.high).fill_null(False)
-    if field.one_of:
-        broken = broken | (~column.is_in(field.one_of)).fill_null(False)
-    return broken
-
-
-def _rule(field: Field) -> str:
-    parts = ["may be null" if field.nullable else "not null"]
-    if field.low is not None:
-        parts.append(f">= {field.low:g}")
-    if field.high is not None:
-        parts.append(f"<= {field.high:g}")
-    if field.one_of:
-        parts.append("one of " + ", ".join(field.one_of))
-    return ", ".join(parts)
 
 
 FIELDS: dict[str, Field] = {
@@ -304,10 +183,25 @@ FIELDS: dict[str, Field] = {
 }
 
 
+FIELDS["landing_videos.music_id"] = FIELDS["videos.music_id"]
+
+
+def _table(
+    name: str,
+    meaning: str,
+    key: tuple[str, ...],
+    partition_by: tuple[str, ...],
+    columns: tuple[str, ...],
+) -> Table:
+    # `videos.music_id` and the like override a field that several tables share.
+    fields = tuple(FIELDS.get(f"{name}.{column}") or FIELDS[column] for column in columns)
+    return Table(name, meaning, key, partition_by, fields)
+
+
 LANDING = {
     table.name: table
     for table in [
-        Table(
+        _table(
             "landing_videos",
             "landing/dt=D/videos.{parquet,csv,jsonl}",
             ("video_id",),
@@ -322,14 +216,14 @@ LANDING = {
                 "sha256",
             ),
         ),
-        Table(
+        _table(
             "landing_music",
             "landing/dt=D/music.{parquet,csv,jsonl}",
             ("music_id",),
             (),
             ("music_id", "genre", "title", "artist", "media_path", "sha256"),
         ),
-        Table(
+        _table(
             "deletion_requests",
             "landing/dt=D/deletions.{parquet,csv,jsonl}, optional",
             ("kind", "id"),
@@ -338,10 +232,9 @@ LANDING = {
         ),
     ]
 }
-FIELDS["landing_videos.music_id"] = FIELDS["videos.music_id"]
 
 _LAKE_TABLES = [
-    Table(
+    _table(
         "videos",
         "the catalogue of videos; an id belongs to the earliest day that delivered it",
         ("video_id", "dt"),
@@ -362,7 +255,7 @@ _LAKE_TABLES = [
             "ingested_at",
         ),
     ),
-    Table(
+    _table(
         "music",
         "the catalogue of tracks; an id belongs to the earliest day that delivered it",
         ("music_id", "dt"),
@@ -380,70 +273,70 @@ _LAKE_TABLES = [
             "ingested_at",
         ),
     ),
-    Table(
+    _table(
         "segments",
         "the teacher's pairs: picture and sound of one segment of a professional music video",
         ("segment_id", "dt"),
         ("dt",),
         ("segment_id", "video_id", "content_hash", "segment", "start", "end", "dt"),
     ),
-    Table(
+    _table(
         "quarantine",
         "every row that was delivered and is not in the catalogue, or has no features",
         ("kind", "id", "dt", "step"),
         ("dt", "step"),
         ("kind", "id", "dt", "step", "reason", "detail", "content_hash", "attempts"),
     ),
-    Table(
+    _table(
         "deletions",
         "deletion requests, kept as hashes so that the lake forgets the id itself",
         ("kind", "id_hash"),
         (),
         ("kind", "id_hash", "requested_at", "dt"),
     ),
-    Table(
+    _table(
         "landing_days",
         "one row a landing day ingested: what it held when it was read",
         ("dt",),
         ("dt",),
         ("dt", "fingerprint", "rows", "accepted", "rejected", "finished_at"),
     ),
-    Table(
+    _table(
         "shards",
         "extraction plans: which clip is extracted by which shard",
         ("plan", "content_hash", "job"),
         ("plan",),
         ("plan", "shard", "job", "content_hash", "dt", "media_path", "duration", "cost"),
     ),
-    Table(
+    _table(
         "visual_features",
         "one vector for the pictures of a clip",
         ("content_hash", "segment", "extractor"),
         ("extractor", "dt"),
         ("content_hash", "segment", "extractor", "embedding", "frames", "decoder", "dt"),
     ),
-    Table(
+    _table(
         "visual_frames",
         "the embedding of every sampled frame",
         ("content_hash", "segment", "extractor", "frame"),
         ("extractor", "dt"),
         ("content_hash", "segment", "extractor", "frame", "time", "values", "dt"),
     ),
-    Table(
+    _table(
         "audio_features",
         "one vector for the sound of a clip",
         ("content_hash", "segment", "extractor"),
         ("extractor", "dt"),
         ("content_hash", "segment", "extractor", "embedding", "decoder", "dt"),
     ),
-    Table(
+    _table(
         "mel_frames",
         "the log-mel spectrogram of a clip",
         ("content_hash", "segment", "extractor"),
         ("extractor", "dt"),
         ("content_hash", "segment", "extractor", "bands", "frames", "values", "dt"),
     ),
-    Table(
+    _table(
         "feature_days",
         "one row a day whose every clip has features or a place in quarantine",
         ("dt", "visual_extractor", "audio_extractor"),
@@ -457,14 +350,14 @@ _LAKE_TABLES = [
             "finished_at",
         ),
     ),
-    Table(
+    _table(
         "uploader_genres",
         "the confounder: each uploader's genre preference",
         ("uploader_id", "as_of"),
         ("as_of",),
         ("uploader_id", "as_of", "groups", "counts", "preference"),
     ),
-    Table(
+    _table(
         "runs",
         "one row a retraining: what went in, what came out, what the gate decided and why",
         ("run_id",),

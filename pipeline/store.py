@@ -6,6 +6,7 @@ in object storage the manifest `folder.json`, uploaded last, makes it exist.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pyarrow.fs as pafs
 
+from pipeline import object_pointer
 from pipeline.errors import ProvenanceError
 from pipeline.settings import LakeSettings
 
@@ -34,6 +36,7 @@ class Store:
         self.root = settings.root.rstrip("/")
         self.remote = "://" in self.root
         self._cache = settings.cache
+        self._options = dict(settings.storage_options)
         self._filesystem, self._base = _filesystem(self.root, settings.storage_options)
 
     def exists(self, name: str) -> bool:
@@ -106,6 +109,14 @@ class Store:
                 shutil.rmtree(aside)
         return local
 
+    def scratch(self, name: str) -> Path:
+        """A local folder that survives a killed task, for checkpoints; its content is no result.
+
+        On a local lake it lies beside the run, where a retry on any worker finds it; otherwise
+        in the cache of this machine.
+        """
+        return (self._cache / "scratch" if self.remote else Path(self.root)) / name
+
     def remove(self, name: str) -> None:
         """Remove a folder; its manifest goes first, so that a killed removal leaves no half."""
         path = f"{self._base}/{name}"
@@ -115,6 +126,53 @@ class Store:
         if self._filesystem.get_file_info(manifest).type == pafs.FileType.File:
             self._filesystem.delete_file(manifest)
         self._filesystem.delete_dir(path)
+
+    def read_pointer(self, name: str) -> tuple[str, str] | None:
+        """Text of a pointer file and its version, or None where there is none.
+
+        The version is what `replace_pointer` compares: the text's hash, in object storage its
+        ETag.
+
+        Raises:
+            LakeUnavailableError: the storage does not answer.
+        """
+        if self.remote:
+            return object_pointer.read(self._base, name, self._options)
+        try:
+            text = (Path(self.root) / name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        return text, hashlib.sha256(text.encode()).hexdigest()
+
+    def replace_pointer(self, name: str, text: str, expected: str | None) -> bool:
+        """Replace a pointer file in one step, if it still has the expected version.
+
+        Args:
+            name: path below the root.
+            text: new content.
+            expected: version that `read_pointer` gave; None: there must be no such file.
+
+        Returns:
+            False where another writer was first; nothing is changed then.
+
+        Raises:
+            LakeUnavailableError: the storage does not answer.
+        """
+        if self.remote:
+            return object_pointer.replace(self._base, name, text, expected, self._options)
+        path = Path(self.root) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The folder itself is what writers lock: no lock file is left behind.
+        handle = os.open(path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            found = self.read_pointer(name)
+            if (found[1] if found else None) != expected:
+                return False
+            write_atomically(path, text)
+        finally:
+            os.close(handle)
+        return True
 
     def sweep(self, older_than: float) -> list[str]:
         """Remove folders left aside by killed writers, older than a time; return their names.

@@ -1,0 +1,71 @@
+"""The account of a day: every row of its catalogue has features, or a reason why not."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections import Counter
+from dataclasses import dataclass
+
+import polars as pl
+
+from pipeline.admission import refuse_too_many_rejects
+from pipeline.clips import KINDS, delivered_clips, extractors, failures, lacking_features
+from pipeline.errors import LostRowsError
+from pipeline.lake import Lake
+from pipeline.schemas import TABLES
+from pipeline.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FeatureSummary:
+    """A checked day: every row of its catalogue has features, or a place in quarantine."""
+
+    day: str
+    clips: int
+    rejected: dict[str, int]
+
+
+def check(settings: Settings, lake: Lake, day: dt.date) -> FeatureSummary:
+    """Account for every row of a day's catalogue: features, or a place in quarantine.
+
+    Raises:
+        LostRowsError: a row has neither.
+        TooManyRejectsError: more rows than allowed could not be extracted.
+    """
+    clips = delivered_clips(settings, lake, [day], KINDS, each_id=True)
+    lacking = lacking_features(settings, lake, clips, KINDS)
+    reasons = failures(lake, lacking["content_hash"])
+    accounted = lacking.join(reasons, on="content_hash", how="inner")
+    if len(accounted) < len(lacking):
+        lost = lacking.join(reasons, on="content_hash", how="anti")
+        raise LostRowsError(
+            f"{len(lost)} clips with neither features nor a reason, first {lost['id'][0]!r}",
+            where=f"day {day}",
+        )
+    # Only what still lacks features stays in quarantine: a second attempt may have succeeded.
+    rows = accounted.with_columns(dt=pl.lit(day), step=pl.lit("extract"))
+    quarantine = rows.select(TABLES["quarantine"].columns)
+    lake.replace("quarantine", quarantine, {"dt": day, "step": "extract"})
+    refuse_too_many_rejects(
+        quarantine, len(clips), settings.landing.reject_share, f"features of day {day}"
+    )
+    names = extractors(settings)
+    done = {
+        "dt": day,
+        "visual_extractor": names["visual"],
+        "audio_extractor": names["audio"],
+        "clips": len(clips) - len(lacking),
+        "rejected": len(lacking),
+        "finished_at": dt.datetime.now(dt.UTC),
+    }
+    lake.replace("feature_days", TABLES["feature_days"].frame([done]), {"dt": day})
+    summary = FeatureSummary(
+        day.isoformat(),
+        clips=len(clips) - len(lacking),
+        rejected=dict(Counter(quarantine["reason"].to_list())),
+    )
+    log.info("%s", summary)
+    return summary

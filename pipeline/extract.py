@@ -1,0 +1,236 @@
+"""Clips -> features, one shard at a time.
+
+(content_hash, segment, extractor) is the key: what has features is never decoded again. A
+shard commits every few hundred clips, so a killed one loses little and never repeats.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import polars as pl
+
+from features import ClipFeatures, Job, MediaError, MediaPool
+from features.errors import Reason
+from features.results import AudioFeatures, VisualFeatures
+from pipeline.clips import (
+    KINDS,
+    MAKES,
+    Kind,
+    delivered_clips,
+    extractors,
+    failures,
+    lacking_features,
+)
+from pipeline.errors import ProvenanceError
+from pipeline.lake import Lake
+from pipeline.landing import LandingDay, Row
+from pipeline.progress import progress
+from pipeline.schemas import TABLES
+from pipeline.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """What one run of a shard did; `skipped` clips had features already."""
+
+    shard: int
+    extracted: int
+    skipped: int
+    rejected: int
+    cpu_seconds: float
+    wall_seconds: float
+
+
+def extract_shard(
+    settings: Settings, lake: Lake, plan_name: str, shard: int, kinds: Sequence[Kind] = KINDS
+) -> ShardSummary:
+    """Extract the clips of one shard that lack features.
+
+    A file that fails costs only itself: it goes to quarantine, the others go on.
+
+    Raises:
+        ProvenanceError: there is no such plan.
+    """
+    started = time.monotonic()
+    clips = lake.read("shards", pl.col("plan") == plan_name, pl.col("shard") == shard)
+    if clips.is_empty():
+        raise ProvenanceError("no such shard", where=f"plan {plan_name}, shard {shard}")
+    todo = lacking_features(settings, lake, clips, kinds)
+    jobs = _jobs(settings, lake, todo)
+    batch = _Batch(settings, lake, todo, kinds)
+    with MediaPool(
+        settings.extract.workers,
+        settings.limits,
+        settings.visual if "visual" in kinds else None,
+        settings.audio if "audio" in kinds else None,
+    ) as pool:
+        for job, outcome in progress(pool.run(jobs), len(jobs), f"shard {shard}"):
+            assert isinstance(outcome, ClipFeatures | MediaError)
+            batch.add(job, outcome)
+            if batch.size >= settings.extract.commit_clips:
+                batch.commit()
+        batch.commit()
+    summary = ShardSummary(
+        shard,
+        extracted=batch.extracted,
+        skipped=len(clips) - len(todo),
+        rejected=batch.rejected,
+        cpu_seconds=round(batch.cpu_seconds, 2),
+        wall_seconds=round(time.monotonic() - started, 2),
+    )
+    log.info("%s", summary)
+    return summary
+
+
+def _jobs(settings: Settings, lake: Lake, clips: pl.DataFrame) -> list[Job]:
+    windows: dict[str, list[tuple[float, float]]] = {}
+    of_clips = pl.col("content_hash").is_in(clips["content_hash"].unique().implode())
+    spans = lake.read("segments", of_clips).unique(["content_hash", "segment"])
+    for content_hash, start, end in (
+        spans.sort("content_hash", "segment").select("content_hash", "start", "end").iter_rows()
+    ):
+        windows.setdefault(content_hash, []).append((start, end))
+    jobs = []
+    for row in clips.iter_rows(named=True):
+        path = LandingDay(settings.landing.root, row["dt"]).resolve(row["media_path"])
+        assert path is not None, "the catalogue holds no path that leaves its landing day"
+        jobs.append(
+            Job(
+                key=f"{row['job']}:{row['content_hash']}",
+                path=path,
+                kind=row["job"],
+                content_hash=row["content_hash"],
+                segments=tuple(windows[row["content_hash"]]) if row["job"] == "segments" else (),
+            )
+        )
+    return jobs
+
+
+@dataclass
+class _Batch:
+    """Features and failures that wait for the next commit."""
+
+    settings: Settings
+    lake: Lake
+    clips: pl.DataFrame
+    kinds: Sequence[Kind]
+    extracted: int = 0
+    rejected: int = 0
+    cpu_seconds: float = 0.0
+    _done: list[tuple[Job, ClipFeatures]] = field(default_factory=list)
+    _failed: list[tuple[Job, MediaError]] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return len(self._done) + len(self._failed)
+
+    def add(self, job: Job, outcome: ClipFeatures | MediaError) -> None:
+        if isinstance(outcome, MediaError):
+            self._failed.append((job, outcome))
+            return
+        wants_sound = "audio" in self.kinds and "audio" in MAKES[job.kind]
+        if wants_sound and not outcome.audio:
+            silent = MediaError(Reason.NO_AUDIO, "a music video without sound teaches nothing")
+            self._failed.append((job, silent))
+            return
+        self._done.append((job, outcome))
+
+    def commit(self) -> None:
+        """Write what was gathered; the feature row comes last, it says that the clip is done."""
+        names = extractors(self.settings)
+        day_of = dict(self.clips.select("content_hash", "dt").iter_rows())
+        rows: dict[str, list[Row]] = {
+            "visual_frames": [],
+            "visual_features": [],
+            "mel_frames": [],
+            "audio_features": [],
+        }
+        for job, clip in self._done:
+            assert job.content_hash is not None
+            base: Row = {"content_hash": job.content_hash, "dt": day_of[job.content_hash]}
+            if "visual" in self.kinds:
+                for key, visual in _numbered(job, clip.visual):
+                    _add_visual(rows, base | key | {"extractor": names["visual"]}, visual)
+            if "audio" in self.kinds:
+                for key, audio in _numbered(job, clip.audio):
+                    _add_audio(rows, base | key | {"extractor": names["audio"]}, audio)
+        for table, new in rows.items():
+            self.lake.add(table, TABLES[table].frame(new))
+        self._quarantine(day_of)
+        self.extracted += len(self._done)
+        self.rejected += len(self._failed)
+        self.cpu_seconds += sum(clip.cpu_seconds for _, clip in self._done)
+        self._done.clear()
+        self._failed.clear()
+
+    def _quarantine(self, day_of: dict[str, dt.date]) -> None:
+        if not self._failed:
+            return
+        hashes = [job.content_hash for job, _ in self._failed]
+        before = failures(self.lake, pl.Series(hashes, dtype=pl.String))
+        attempts = dict(before.select("content_hash", "attempts").iter_rows())
+        ids = delivered_clips(
+            self.settings, self.lake, sorted(set(day_of.values())), self.kinds, each_id=True
+        )
+        rows = []
+        for job, error in self._failed:
+            assert job.content_hash is not None
+            named = ids.filter(
+                pl.col("content_hash") == job.content_hash, pl.col("job") == job.kind
+            )
+            rows += [
+                {
+                    "kind": row["kind"],
+                    "id": row["id"],
+                    "dt": row["dt"],
+                    "step": "extract",
+                    "reason": str(error.reason),
+                    "detail": f"{row['media_path']}: {error.detail}",
+                    "content_hash": job.content_hash,
+                    "attempts": attempts.get(job.content_hash, 0) + 1,
+                }
+                for row in named.iter_rows(named=True)
+            ]
+        self.lake.upsert("quarantine", TABLES["quarantine"].frame(rows))
+
+
+def _numbered(job: Job, parts: tuple[Part, ...]) -> Iterator[tuple[Row, Part]]:
+    first = 0 if job.kind == "segments" else -1
+    for number, part in enumerate(parts, start=first):
+        yield {"segment": number}, part
+
+
+def _add_visual(rows: dict[str, list[Row]], key: Row, visual: VisualFeatures) -> None:
+    frames = visual.frame_embeddings.astype("<f2")
+    rows["visual_frames"] += [
+        key | {"frame": frame, "time": float(when), "values": frames[frame].tobytes()}
+        for frame, when in enumerate(visual.frame_times)
+    ]
+    rows["visual_features"].append(
+        key
+        | {
+            "embedding": visual.embedding.tolist(),
+            "frames": len(visual.frame_times),
+            "decoder": visual.decoder,
+        }
+    )
+
+
+def _add_audio(rows: dict[str, list[Row]], key: Row, audio: AudioFeatures) -> None:
+    bands, frames = audio.mel.shape
+    rows["mel_frames"].append(
+        key | {"bands": bands, "frames": frames, "values": audio.mel.astype("<f2").tobytes()}
+    )
+    rows["audio_features"].append(
+        key | {"embedding": audio.embedding.tolist(), "decoder": audio.decoder}
+    )

@@ -1,0 +1,103 @@
+"""Dataset -> teacher -> student: the two trainings of a run, each a folder of the store."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from models import EpochLog, Model, ModelConfig, train_student, train_teacher
+from pipeline.dataset import load_dataset
+from pipeline.settings import Settings
+from pipeline.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """What a training ended with; `unchanged` when the run had that model already.
+
+    Attributes:
+        run_id: the run.
+        stage: "teacher" or "student".
+        unchanged: nothing was trained.
+        epochs: epochs trained, those before a resumed one included.
+        validation: selection metric of the model kept; None without validation rows.
+        seconds: wall time of the epochs.
+    """
+
+    run_id: str
+    stage: str
+    unchanged: bool
+    epochs: int
+    validation: float | None
+    seconds: float
+
+
+def train_teacher_step(settings: Settings, store: Store, run_id: str) -> TrainingSummary:
+    """Train the teacher on the segments of professional music videos.
+
+    Raises:
+        ProvenanceError: the run has no dataset.
+    """
+    name = f"runs/{run_id}/teacher"
+    if store.exists(name):
+        return _unchanged(run_id, "teacher")
+    data = load_dataset(store, run_id).training
+    checkpoint = store.scratch(f"runs/{run_id}/teacher-checkpoint")
+    model = train_teacher(data, model_config(settings), checkpoint, _log_epoch)
+    return _keep(store, name, run_id, "teacher", model, checkpoint)
+
+
+def train_student_step(settings: Settings, store: Store, run_id: str) -> TrainingSummary:
+    """Train the student on uploaders' picks, with the teacher's knowledge.
+
+    Raises:
+        ProvenanceError: the run has no dataset or no teacher.
+    """
+    name = f"runs/{run_id}/student"
+    if store.exists(name):
+        return _unchanged(run_id, "student")
+    data = load_dataset(store, run_id).training
+    has_segments = bool(len(data.segment_video))
+    teacher = Model.load(store.fetch(f"runs/{run_id}/teacher")) if has_segments else None
+    checkpoint = store.scratch(f"runs/{run_id}/student-checkpoint")
+    model = train_student(data, teacher, model_config(settings), checkpoint, _log_epoch)
+    return _keep(store, name, run_id, "student", model, checkpoint)
+
+
+def model_config(settings: Settings) -> ModelConfig:
+    """The model's settings, with the one seed of all randomness."""
+    return settings.model.model_copy(update={"seed": settings.seed})
+
+
+def _keep(
+    store: Store, name: str, run_id: str, stage: str, model: Model, checkpoint: Path
+) -> TrainingSummary:
+    with store.writing(name) as folder:
+        model.save(folder)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    last = model.history[-1] if model.history else None
+    summary = TrainingSummary(
+        run_id,
+        stage,
+        unchanged=False,
+        epochs=len(model.history),
+        validation=last.validation if last else None,
+        seconds=round(sum(epoch.seconds for epoch in model.history), 1),
+    )
+    log.info("%s", summary)
+    return summary
+
+
+def _unchanged(run_id: str, stage: str) -> TrainingSummary:
+    log.info("run %s has its %s already", run_id, stage)
+    return TrainingSummary(run_id, stage, unchanged=True, epochs=0, validation=None, seconds=0.0)
+
+
+def _log_epoch(epoch: EpochLog) -> None:
+    losses = ", ".join(f"{name} {value:.4f}" for name, value in epoch.losses.items())
+    metric = "" if epoch.validation is None else f", validation {epoch.validation:.4f}"
+    log.info("%s epoch %d: %s%s, %.1f s", epoch.stage, epoch.epoch, losses, metric, epoch.seconds)
