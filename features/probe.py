@@ -1,0 +1,153 @@
+"""Finding out what a file holds, by packets and the first decoded frame of each kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import av
+import av.error
+import numpy as np
+import soundfile
+
+from features.config import Limits
+from features.container import check_file, hash_file, open_media, picture_stream, sound_stream
+from features.errors import MediaError, Reason
+from features.frames import decode_frames, read_timeline
+from features.picture import display_matrix
+from features.results import MediaInfo
+from features.timeline import Timeline, tick_seconds
+
+Expected = Literal["video", "music", "any"]
+
+
+@dataclass(frozen=True)
+class _Sound:
+    seconds: float
+    codec: str
+
+
+def probe(path: Path, expected: Expected, limits: Limits) -> MediaInfo:
+    """Return the hash of a file and what it holds.
+
+    ``expected`` says what the row of the manifest promises: without a decodable picture
+    (video) or sound (music) the file is rejected.
+
+    Raises:
+        MediaError: any reason but those of a dead decoder.
+    """
+    size = check_file(path, limits)
+    content_hash = hash_file(path)
+    container_name, picture_codec = "", ""
+    sound: _Sound | None = None
+    timeline: Timeline | None = None
+    width = height = 0
+    try:
+        with open_media(path, limits) as container:
+            container_name = container.format.name
+            picture = picture_stream(container)
+            has_picture = picture is not None
+            if picture is not None and picture.codec_context is not None:
+                picture_codec = picture.codec_context.name
+        sound = _probe_sound(path, limits)
+        if expected == "video" or has_picture:
+            try:
+                timeline = read_timeline(path, limits)
+                width, height = _upright_size(path, timeline, limits)
+            except MediaError as error:
+                if expected == "video" or sound is None:
+                    raise
+                if error.reason not in (Reason.UNDECODABLE, Reason.NO_VIDEO):
+                    raise
+                timeline, picture_codec = None, ""
+    except MediaError as error:
+        if expected == "video" or error.reason not in (
+            Reason.UNSUPPORTED_CONTAINER,
+            Reason.UNDECODABLE,
+        ):
+            raise
+        sound = _probe_soundfile(path)
+        if sound is None:
+            raise
+        container_name = container_name or "soundfile"
+    if expected == "music" and sound is None:
+        raise MediaError(Reason.NO_AUDIO, "no stream of sound can be decoded")
+    if timeline is None and sound is None:
+        raise MediaError(Reason.NO_VIDEO, "neither picture nor sound can be decoded")
+    seconds = timeline.seconds if timeline else 0.0
+    sound_seconds = sound.seconds if sound else 0.0
+    if sound_seconds > limits.seconds:
+        raise MediaError(
+            Reason.TOO_LONG,
+            f"{sound_seconds:.1f} s of sound, {limits.seconds:g} are allowed (limits.seconds)",
+        )
+    return MediaInfo(
+        content_hash=content_hash,
+        bytes=size,
+        duration=max(seconds, sound_seconds),
+        width=width,
+        height=height,
+        fps=len(timeline.pts) / seconds if timeline and seconds > 0 else 0.0,
+        has_video=timeline is not None,
+        has_audio=sound is not None,
+        container=container_name,
+        video_codec=picture_codec,
+        audio_codec=sound.codec if sound else "",
+    )
+
+
+def _upright_size(path: Path, timeline: Timeline, limits: Limits) -> tuple[int, int]:
+    sizes: list[tuple[int, int]] = []
+
+    def receive(_: int, frame: av.VideoFrame) -> None:
+        turned = display_matrix(frame)[0] == 0
+        sizes.append((frame.height, frame.width) if turned else (frame.width, frame.height))
+
+    decode_frames(path, timeline, {timeline.start}, receive, limits)
+    return sizes[0]
+
+
+def _probe_sound(path: Path, limits: Limits) -> _Sound | None:
+    """Return the length of the sound by its packets, if one frame of it can be decoded."""
+    ends: list[float] = []
+    total = 0.0
+    decoded = False
+    with open_media(path, limits) as container:
+        stream = sound_stream(container)
+        if stream is None:
+            return None
+        base = tick_seconds(stream)
+        try:
+            for packet in container.demux(stream):
+                if not decoded:
+                    decoded = _decodes(packet)
+                total += (packet.duration or 0) * base
+                if packet.pts is not None:
+                    ends.append((packet.pts + (packet.duration or 0)) * base)
+        except av.error.FFmpegError as error:
+            if not decoded:
+                raise MediaError(Reason.UNDECODABLE, f"sound cannot be read: {error}") from error
+        if not decoded:
+            return None
+        span = float(np.max(ends) - np.min(ends)) if ends else 0.0
+        return _Sound(max(span, total), stream.codec_context.name)
+
+
+def _decodes(packet: av.Packet[av.AudioStream]) -> bool:
+    try:
+        return any(frame.samples > 0 for frame in packet.decode())
+    except (MemoryError, av.error.MemoryError) as error:
+        raise MediaError(Reason.OUT_OF_MEMORY, "while decoding sound") from error
+    except av.error.FFmpegError:
+        return False
+
+
+def _probe_soundfile(path: Path) -> _Sound | None:
+    try:
+        with soundfile.SoundFile(path) as file:
+            if len(file.read(1024)) == 0:
+                return None
+            return _Sound(len(file) / file.samplerate, str(file.subtype).lower())
+    except (soundfile.LibsndfileError, RuntimeError):
+        return None

@@ -1,0 +1,123 @@
+"""What extraction returns: small records that check their shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+def _check(name: str, array: npt.NDArray[np.generic], dtype: type, ndim: int) -> None:
+    if array.dtype != np.dtype(dtype) or array.ndim != ndim:
+        raise ValueError(
+            f"{name} must be {np.dtype(dtype)} with {ndim} axes, "
+            f"got {array.dtype} with shape {array.shape}"
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds values that are not finite (shape {array.shape})")
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a probe found, as seen in the packets and a decoded frame, not in headers.
+
+    Attributes:
+        content_hash: sha256 of the file, 64 hexadecimal digits.
+        bytes: size of the file.
+        duration: seconds of the longer of picture and sound.
+        width: upright width of the picture in pixels, 0 without picture.
+        height: upright height of the picture in pixels, 0 without picture.
+        fps: mean frames per second, 0 without picture.
+        has_video: a moving picture was decoded.
+        has_audio: sound was decoded.
+        container: name of the demuxer.
+        video_codec: name of the picture's codec, empty without picture.
+        audio_codec: name of the sound's codec, empty without sound.
+    """
+
+    content_hash: str
+    bytes: int
+    duration: float
+    width: int
+    height: int
+    fps: float
+    has_video: bool
+    has_audio: bool
+    container: str
+    video_codec: str
+    audio_codec: str
+
+
+@dataclass(frozen=True, repr=False)
+class VisualFeatures:
+    """The picture of one clip or segment.
+
+    Attributes:
+        embedding: float32 [Dv].
+        frame_times: float64 [F], seconds from the first frame of the file.
+        frame_embeddings: float16 [F, E], the network's embedding per frame.
+        decoder: what decoded it: ``pyav``, ``pyav-full`` or ``opencv``.
+    """
+
+    embedding: npt.NDArray[np.float32]
+    frame_times: npt.NDArray[np.float64]
+    frame_embeddings: npt.NDArray[np.float16]
+    decoder: str
+
+    def __post_init__(self) -> None:
+        _check("embedding", self.embedding, np.float32, 1)
+        _check("frame_times", self.frame_times, np.float64, 1)
+        _check("frame_embeddings", self.frame_embeddings, np.float16, 2)
+        if len(self.frame_times) != len(self.frame_embeddings):
+            raise ValueError(
+                f"{len(self.frame_times)} frame_times for "
+                f"{len(self.frame_embeddings)} frame_embeddings"
+            )
+
+    def __repr__(self) -> str:
+        return (
+            f"VisualFeatures(embedding={self.embedding.shape}, "
+            f"frame_embeddings={self.frame_embeddings.shape}, decoder={self.decoder!r})"
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class AudioFeatures:
+    """The sound of one track or segment.
+
+    Attributes:
+        embedding: float32 [Dm].
+        mel: float16 [bands, T], log-mel spectrogram in dB below its own maximum.
+        decoder: what decoded it: ``pyav`` or ``soundfile``.
+    """
+
+    embedding: npt.NDArray[np.float32]
+    mel: npt.NDArray[np.float16]
+    decoder: str
+
+    def __post_init__(self) -> None:
+        _check("embedding", self.embedding, np.float32, 1)
+        _check("mel", self.mel, np.float16, 2)
+
+    def __repr__(self) -> str:
+        return (
+            f"AudioFeatures(embedding={self.embedding.shape}, mel={self.mel.shape}, "
+            f"decoder={self.decoder!r})"
+        )
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """The features of one file.
+
+    Attributes:
+        visual: one entry per clip or segment; empty for music.
+        audio: one entry per track or segment; empty for a plain video, and for a music
+            video without sound.
+        cpu_seconds: CPU time the worker spent on the file.
+    """
+
+    visual: tuple[VisualFeatures, ...]
+    audio: tuple[AudioFeatures, ...]
+    cpu_seconds: float

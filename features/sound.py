@@ -1,0 +1,140 @@
+"""Decoding a file's sound to mono float32, by PyAV or, where it cannot, by soundfile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import av.error
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from features.config import Limits
+from features.container import open_media, sound_stream
+from features.errors import MediaError, Reason
+
+Samples = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Decoded sound.
+
+    Attributes:
+        samples: float32 [n], mono, within -1 to 1.
+        sample_rate: Hz.
+        decoder: ``pyav`` or ``soundfile``.
+    """
+
+    samples: Samples
+    sample_rate: int
+    decoder: str
+
+    def part(self, start: float, end: float) -> Samples:
+        """Return the samples from ``start`` to ``end`` seconds."""
+        return self.samples[round(start * self.sample_rate) : round(end * self.sample_rate)]
+
+
+def decode_sound(path: Path, sample_rate: int, max_seconds: float, limits: Limits) -> Sound:
+    """Decode at most ``max_seconds`` of the first stream of sound, once.
+
+    Channels are averaged, values clamped to -1 to 1 (lossy codecs overshoot), and the
+    sample rate changed by soxr in high quality.
+
+    Raises:
+        MediaError: no_audio, undecodable, truncated, too_long or a limit.
+    """
+    try:
+        chunks = _decode_pyav(path, max_seconds, limits)
+        decoder = "pyav"
+    except MediaError as error:
+        if error.reason not in (Reason.UNDECODABLE, Reason.UNSUPPORTED_CONTAINER):
+            raise
+        second = _decode_soundfile(path, max_seconds)
+        if second is None:
+            raise
+        chunks, decoder = [second], "soundfile"
+    samples = np.concatenate(
+        [
+            chunk if rate == sample_rate else soxr.resample(chunk, rate, sample_rate, "HQ")
+            for rate, chunk in chunks
+        ]
+    )
+    samples = samples[: round(max_seconds * sample_rate)]
+    samples = np.clip(np.nan_to_num(samples, posinf=1.0, neginf=-1.0), -1.0, 1.0)
+    if samples.size == 0:
+        raise MediaError(Reason.UNDECODABLE, "the stream of sound decodes to no sample")
+    return Sound(samples.astype(np.float32, copy=False), sample_rate, decoder)
+
+
+def _decode_pyav(path: Path, max_seconds: float, limits: Limits) -> list[tuple[int, Samples]]:
+    """Return runs of one sample rate, mono."""
+    runs: list[tuple[int, list[Samples]]] = []
+    packets = errors = 0
+    seconds = 0.0
+    with open_media(path, limits) as container:
+        stream = sound_stream(container)
+        if stream is None:
+            raise MediaError(Reason.NO_AUDIO, "no stream of sound that a decoder knows")
+        stream.codec_context.thread_count = 1
+        try:
+            for packet in container.demux(stream):
+                packets += 1
+                try:
+                    frames = packet.decode()
+                except av.error.EOFError:
+                    continue
+                except (MemoryError, av.error.MemoryError) as error:
+                    raise MediaError(Reason.OUT_OF_MEMORY, "while decoding sound") from error
+                except av.error.FFmpegError:
+                    errors += 1
+                    continue
+                for frame in frames:
+                    rate = frame.sample_rate
+                    if rate <= 0 or frame.samples <= 0:
+                        continue
+                    if not runs or runs[-1][0] != rate:
+                        runs.append((rate, []))
+                    runs[-1][1].append(mono(frame))
+                    seconds += frame.samples / rate
+                if seconds >= max_seconds:
+                    break
+        except av.error.FFmpegError as error:
+            if not runs:
+                raise MediaError(Reason.UNDECODABLE, f"sound cannot be read: {error}") from error
+            errors += 1
+    if not runs:
+        raise MediaError(Reason.UNDECODABLE, f"none of {packets} packets of sound can be decoded")
+    if errors > limits.truncated_share * packets:
+        raise MediaError(
+            Reason.TRUNCATED, f"{errors} of {packets} packets of sound cannot be decoded"
+        )
+    return [(rate, np.concatenate(parts)) for rate, parts in runs]
+
+
+def mono(frame: av.AudioFrame) -> Samples:
+    """Return the mean of a frame's channels as float32 [samples], full scale 1."""
+    values = frame.to_ndarray()
+    if not frame.format.is_planar:
+        values = values.reshape(-1, frame.layout.nb_channels).T
+    if values.dtype.kind == "f":
+        floats = values.astype(np.float32, copy=False)
+    elif values.dtype == np.uint8:
+        floats = (values.astype(np.float32) - np.float32(128)) / np.float32(128)
+    else:
+        floats = values.astype(np.float32) / np.float32(1 << (8 * values.itemsize - 1))
+    return np.asarray(floats.mean(axis=0), np.float32)
+
+
+def _decode_soundfile(path: Path, max_seconds: float) -> tuple[int, Samples] | None:
+    """Return (sample rate, mono samples), or None where soundfile cannot read it either."""
+    try:
+        with soundfile.SoundFile(path) as file:
+            values = file.read(int(max_seconds * file.samplerate), dtype="float32", always_2d=True)
+            rate = int(file.samplerate)
+    except (soundfile.LibsndfileError, RuntimeError):
+        return None
+    return (rate, values.mean(axis=1)) if len(values) else None

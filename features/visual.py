@@ -1,0 +1,162 @@
+"""From a video file to the embedding of its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from features import dynamics
+from features.config import Limits, VisualConfig
+from features.encoder import FrameEncoder
+from features.errors import MediaError, Reason
+from features.export import ensure_encoder
+from features.frames import decode_frames, read_timeline
+from features.naming import extractor_name
+from features.picture import Scaler
+from features.results import VisualFeatures
+from features.timeline import Timeline
+
+__all__ = ["VisualExtractor", "extractor_name"]
+
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Presentation times (ticks) of the frames one span needs."""
+
+    centres: list[int]
+    partners: list[int]
+    window: list[int]
+
+
+def segment_centres(span: Span, count: int) -> npt.NDArray[np.float64]:
+    """Return the centres of ``count`` equal parts of a span, in seconds."""
+    start, end = span
+    return start + (np.arange(count) + 0.5) * (end - start) / count
+
+
+class VisualExtractor:
+    """Samples frames, embeds them and measures how they move.
+
+    Attributes:
+        extractor: ``name@version``, see ``extractor_name``.
+        dim: length of the embedding.
+        blocks: name of each part of the embedding and where it lies.
+    """
+
+    def __init__(self, config: VisualConfig, limits: Limits | None = None) -> None:
+        self.config = config
+        self.limits = limits or Limits()
+        self.extractor = extractor_name(config)
+        self._encoder = FrameEncoder(config, ensure_encoder(config))
+        self._large = Scaler(self._encoder.size)
+        self._small = Scaler(dynamics.MOTION_SIZE)
+        self.blocks = self._blocks()
+        self.dim = max(part.stop for part in self.blocks.values())
+
+    def _blocks(self) -> dict[str, slice]:
+        name = self.config.encoder.name if self.config.encoder else "efficientnet"
+        parts = {name: slice(0, self._encoder.dim)}
+        at = self._encoder.dim
+        for block in self.config.blocks:
+            parts[block] = slice(at, at + dynamics.DIMS[block])
+            at += dynamics.DIMS[block]
+        return parts
+
+    def extract(self, path: Path, spans: Sequence[Span] | None = None) -> list[VisualFeatures]:
+        """Return the features of each span (seconds), or of the whole clip, by one decode.
+
+        Raises:
+            MediaError: the file or a span cannot be used.
+            EncoderError: the network does not fit its configuration.
+        """
+        timeline = read_timeline(path, self.limits)
+        check_missing(timeline.missing_share, self.limits)
+        spans = [(0.0, timeline.seconds)] if spans is None else list(spans)
+        for start, end in spans:
+            if not 0 <= start < end or start >= timeline.seconds:
+                raise MediaError(
+                    Reason.BAD_SEGMENT,
+                    f"segment {start:g} to {end:g} s of a picture of {timeline.seconds:.3f} s",
+                )
+        plans = [self._plan(timeline, (start, min(end, timeline.seconds))) for start, end in spans]
+        large, small, skipped = self._pictures(path, timeline, plans)
+        decoder = "pyav" if skipped else "pyav-full"
+        return [self._features(timeline, plan, large, small, decoder) for plan in plans]
+
+    def _plan(self, timeline: Timeline, span: Span) -> _Plan:
+        start, end = span
+        seconds = segment_centres(span, self.config.frames)
+        length = min(dynamics.WINDOW_SECONDS, end - start)
+        first = (start + end - length) / 2
+        steps = max(1, int(length * dynamics.WINDOW_RATE))
+        grid = first + np.arange(steps + 1) / dynamics.WINDOW_RATE
+        last = np.nextafter(end, start)
+        partners = np.minimum(seconds + dynamics.PAIR_SECONDS, last)
+        return _Plan(
+            [timeline.shown_at(t) for t in seconds],
+            [timeline.shown_at(t) for t in partners],
+            [timeline.shown_at(min(t, last)) for t in grid],
+        )
+
+    def _pictures(
+        self, path: Path, timeline: Timeline, plans: Sequence[_Plan]
+    ) -> tuple[dict[int, npt.NDArray[np.uint8]], dict[int, npt.NDArray[np.uint8]], bool]:
+        large_at = {t for plan in plans for t in plan.centres}
+        small_at = {t for plan in plans for t in (*plan.centres, *plan.partners, *plan.window)}
+        large: dict[int, npt.NDArray[np.uint8]] = {}
+        small: dict[int, npt.NDArray[np.uint8]] = {}
+
+        def receive(ticks: int, frame: av.VideoFrame) -> None:
+            if ticks in large_at:
+                large[ticks] = self._large(frame)
+            if ticks in small_at:
+                small[ticks] = self._small(frame)
+
+        skipped = decode_frames(path, timeline, large_at | small_at, receive, self.limits)
+        return large, small, skipped
+
+    def _features(
+        self,
+        timeline: Timeline,
+        plan: _Plan,
+        large: dict[int, npt.NDArray[np.uint8]],
+        small: dict[int, npt.NDArray[np.uint8]],
+        decoder: str,
+    ) -> VisualFeatures:
+        base = timeline.time_base
+        moments = dynamics.Moments(
+            centres=np.stack([large[t] for t in plan.centres]),
+            pairs=[
+                (small[a], small[b], (b - a) * base)
+                for a, b in zip(plan.centres, plan.partners, strict=True)
+            ],
+            window=np.stack([small[t] for t in sorted(set(plan.window))]),
+            window_times=np.array([t * base for t in sorted(set(plan.window))]),
+        )
+        unique = {t: i for i, t in enumerate(dict.fromkeys(plan.centres))}
+        vectors = self._encoder(np.stack([large[t] for t in unique]))
+        vectors = vectors[[unique[t] for t in plan.centres]]
+        measured = dynamics.measure(moments, self.config.blocks)
+        return VisualFeatures(
+            embedding=np.concatenate([vectors.mean(axis=0), measured]).astype(np.float32),
+            frame_times=np.array([(t - timeline.start) * base for t in plan.centres]),
+            frame_embeddings=vectors.astype(np.float16),
+            decoder=decoder,
+        )
+
+
+def check_missing(share: float, limits: Limits) -> None:
+    """Raise MediaError(truncated) when more is missing than allowed."""
+    if share > limits.truncated_share:
+        raise MediaError(
+            Reason.TRUNCATED,
+            f"{share:.0%} of the promised length is missing, "
+            f"{limits.truncated_share:.0%} is allowed (limits.truncated_share)",
+        )

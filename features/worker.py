@@ -1,0 +1,125 @@
+"""The process in which files are decoded: reads jobs from stdin, writes results to stdout.
+
+Started by ``features.pool`` as ``python -m features.worker``. It imports no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import av.error
+import av.logging
+
+from features import sandbox, wire
+from features.audio import AudioExtractor
+from features.config import AudioConfig, Limits, VisualConfig
+from features.container import check_file, hash_file
+from features.errors import MediaError, Reason
+from features.probe import Expected, probe
+from features.results import AudioFeatures, ClipFeatures, MediaInfo, VisualFeatures
+from features.visual import VisualExtractor
+
+_EXPECTED: dict[str, Expected] = {"probe": "any", "probe_video": "video", "probe_music": "music"}
+
+
+class Worker:
+    """Answers jobs, one at a time."""
+
+    def __init__(
+        self, limits: Limits, visual: VisualConfig | None, audio: AudioConfig | None
+    ) -> None:
+        self.limits = limits
+        self.visual = VisualExtractor(visual, limits) if visual else None
+        self.audio = AudioExtractor(audio, limits) if audio else None
+
+    def answer(self, job: dict[str, Any]) -> MediaInfo | ClipFeatures | MediaError:
+        """Return what a job gives; a file that cannot be used gives a MediaError."""
+        sandbox.allow_cpu(self.limits.cpu_seconds)
+        try:
+            return self._work(job)
+        except MediaError as error:
+            return error
+        except MemoryError:
+            return MediaError(
+                Reason.OUT_OF_MEMORY,
+                f"over {self.limits.memory} bytes (limits.memory) are needed",
+            )
+        except av.error.FFmpegError as error:
+            return MediaError(Reason.UNDECODABLE, f"ffmpeg: {error}")
+
+    def _work(self, job: dict[str, Any]) -> MediaInfo | ClipFeatures:
+        path = Path(job["path"])
+        kind = job["kind"]
+        if kind in _EXPECTED:
+            info = probe(path, _EXPECTED[kind], self.limits)
+            check_hash(info.content_hash, job["content_hash"])
+            return info
+        start = time.process_time()
+        check_file(path, self.limits)
+        if job["content_hash"] is not None:
+            check_hash(hash_file(path), job["content_hash"])
+        visual: tuple[VisualFeatures, ...] = ()
+        audio: tuple[AudioFeatures, ...] = ()
+        spans = [(a, b) for a, b in job["segments"]]
+        if kind in ("video", "segments"):
+            assert self.visual is not None
+            visual = tuple(self.visual.extract(path, spans if kind == "segments" else None))
+        if kind in ("music", "segments"):
+            assert self.audio is not None
+            audio = tuple(self._sound(path, spans, kind))
+        return ClipFeatures(visual, audio, time.process_time() - start)
+
+    def _sound(
+        self, path: Path, spans: list[tuple[float, float]], kind: str
+    ) -> list[AudioFeatures]:
+        assert self.audio is not None
+        if kind == "music":
+            return list(self.audio.extract(path))
+        try:
+            return list(self.audio.extract(path, spans))
+        except MediaError as error:
+            if error.reason is Reason.NO_AUDIO:
+                return []
+            raise
+
+
+def check_hash(found: str, promised: str | None) -> None:
+    """Raise MediaError(hash_mismatch) when another hash was promised."""
+    if promised is not None and found != promised.lower():
+        raise MediaError(Reason.HASH_MISMATCH, f"sha256 is {found}, promised was {promised}")
+
+
+def main() -> None:
+    """Confine this process, then answer jobs until stdin ends."""
+    # What libraries print must not land between messages.
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    av.logging.set_level(None)
+    setup = wire.read_message(sys.stdin.buffer)
+    if setup is None:
+        return
+    sandbox.die_with_parent(setup["parent"])
+    sandbox.leave_network()
+    limits = Limits.model_validate(setup["limits"])
+    worker = Worker(
+        limits,
+        VisualConfig.model_validate(setup["visual"]) if setup["visual"] else None,
+        AudioConfig.model_validate(setup["audio"]) if setup["audio"] else None,
+    )
+    sandbox.confine(limits)
+    out.write(wire.pack({"type": "ready"}))
+    out.flush()
+    while (job := wire.read_message(sys.stdin.buffer)) is not None:
+        result = worker.answer(job)
+        out.write(wire.pack_result(result))
+        out.flush()
+        if isinstance(result, MediaError) and result.reason is Reason.OUT_OF_MEMORY:
+            return
+
+
+if __name__ == "__main__":
+    main()
