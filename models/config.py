@@ -1,0 +1,120 @@
+"""Everything that can be set about the models, with the three named variants as presets."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Variant = Literal["debcm", "paper", "released"]
+
+_RELEASED: dict[str, Any] = {
+    "variant": "released",
+    "dim": 128,
+    "dropout": 0.2,
+    "epochs": 20,
+    "teacher_epochs": 20,
+    "learning_rate": 1e-3,
+    "teacher_learning_rate": 1e-4,
+    "weight_decay": 1e-3,
+    "distill": "latent",
+    "distill_weight": 5e-5,
+    "adjustment": "batch",
+    "popularity": False,
+    "masking": False,
+    "contrast": "batch",
+    "averaging": 0.0,
+    "select": "best",
+}
+_PAPER: dict[str, Any] = _RELEASED | {
+    "variant": "paper",
+    "teacher_learning_rate": 1e-3,
+    "distill_weight": 1.0,
+    "masking": True,
+    "kl_weight": 1e-3,
+}
+
+
+class ModelConfig(BaseModel):
+    """Shape, objective and training of one model; the defaults are the `debcm` variant."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variant: Variant = Field(
+        "debcm",
+        description="objective and architecture: `debcm` (default), `paper` (the paper's with its "
+        "released code's faults mended) or `released` (the released code's, faults included)",
+    )
+    dim: int = Field(64, description="dimensions of the latent space", gt=0)
+    hidden: int = Field(256, description="width of the hidden layer of a debcm tower", gt=0)
+    dropout: float = Field(0.1, description="share of inputs dropped while training", ge=0, lt=1)
+    epochs: int = Field(30, description="passes of the student over the picks", gt=0)
+    teacher_epochs: int = Field(30, description="passes of the teacher over the segments", gt=0)
+    batch_size: int = Field(1024, description="rows of a training step, over all processes", gt=0)
+    learning_rate: float = Field(2e-3, description="the student's highest learning rate", gt=0)
+    teacher_learning_rate: float = Field(
+        2e-3, description="the teacher's highest learning rate", gt=0
+    )
+    weight_decay: float = Field(1e-2, description="AdamW weight decay, 1/step/rate", ge=0)
+    temperature: float = Field(
+        0.1, description="first value of the learned temperature of a score", gt=0
+    )
+    teacher: bool = Field(True, description="train a teacher on PGC segments and learn from it")
+    distill: Literal["none", "latent", "scores"] = Field(
+        "scores",
+        description="what the student takes from the teacher: nothing, its latents, or its "
+        "distribution of scores over the catalogue",
+    )
+    distill_weight: float = Field(1.0, description="weight of the distillation loss", ge=0)
+    picks_weight: float = Field(1.0, description="weight of the loss on uploaders' picks", ge=0)
+    adjustment: Literal["none", "batch", "marginal"] = Field(
+        "marginal",
+        description="backdoor adjustment for genre preference: none, the batch-level Monte Carlo "
+        "average, or conditioning on the uploader and the exact marginal over the population",
+    )
+    popularity: bool = Field(
+        True, description="explain picks by the track's popularity too (logQ correction)"
+    )
+    masking: bool = Field(
+        True, description="never train a row's own track, met in another row, as its negative"
+    )
+    contrast: Literal["history", "catalogue", "batch"] = Field(
+        "history",
+        description="what a pick is contrasted with: tracks of its uploader's own history, which "
+        "the uploader surely knows (the consideration set), the catalogue, or the batch's tracks",
+    )
+    history: int = Field(64, description="latest tracks of an uploader to contrast with", gt=0)
+    kl_weight: float = Field(
+        1.0, description="weight of the KL of the latents to N(0, I) in paper and released", ge=0
+    )
+    ips: bool = Field(
+        False,
+        description="weight each pick by its clipped, self-normalised inverse propensity",
+    )
+    candidates: int = Field(
+        8192, description="tracks of a larger catalogue that are scored in one step", gt=1
+    )
+    averaging: float = Field(
+        0.0,
+        description="decay per step of the running mean of weights; 0 keeps the last",
+        ge=0,
+        lt=1,
+    )
+    select: Literal["best", "last"] = Field(
+        "last", description="keep the epoch with the best validation metric, or the last"
+    )
+    seed: int = Field(0, description="seed of first weights, order and dropout", ge=0)
+    device: str = Field("cpu", description="torch device, for instance cpu or cuda")
+    bf16: bool = Field(False, description="compute matrix products in bfloat16")
+
+    @classmethod
+    def preset(cls, name: Variant, **changes: Any) -> Self:
+        """Return the named variant's configuration with the given fields changed.
+
+        Args:
+            name: one of the three variants.
+            **changes: fields to set, for instance `epochs=5`.
+
+        Raises:
+            ValueError: a field is unknown or out of range (pydantic.ValidationError).
+        """
+        base = {"debcm": {"variant": "debcm"}, "paper": _PAPER, "released": _RELEASED}[name]
+        return cls.model_validate({**base, **changes})

@@ -1,0 +1,118 @@
+"""Every loss as a pure function of tensors. B rows, C candidate tracks, D dimensions.
+
+docs/model.md derives each formula; "the released code" is the paper's published one,
+whose faults are kept here under names that say so.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+MARGIN = 0.05
+"""Margin of the paper's matching loss, in units of the inner product."""
+
+HARDEST = 40
+"""Negatives of a row that the paper's matching loss looks at."""
+
+
+def choice_loss(logits: Tensor, chosen: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean negative log-likelihood of the chosen columns (softmax choice).
+
+    Args:
+        logits: [B, C], nats; -inf marks a track that is not an alternative.
+        chosen: int64[B], a column that is not -inf.
+        weights: [B] that sum to one, or None for the plain mean.
+    """
+    loss = F.cross_entropy(logits.float(), chosen, reduction="none")
+    return loss.mean() if weights is None else (weights * loss).sum()
+
+
+def score_distillation(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean KL(teacher || student) of softmax distributions over the candidates.
+
+    Args:
+        student: [B, C] scores in nats.
+        teacher: [B, C] scores in nats, without gradient.
+    """
+    target = F.log_softmax(teacher.float(), dim=1)
+    return F.kl_div(
+        F.log_softmax(student.float(), dim=1), target, reduction="batchmean", log_target=True
+    )
+
+
+def gaussian_kl(mean: Tensor, logvar: Tensor, to_mean: Tensor, to_logvar: Tensor) -> Tensor:
+    """Return the mean over rows of KL(N(mean, var) || N(to_mean, to_var)), diagonal.
+
+    Args:
+        mean: [B, D].
+        logvar: [B, D], natural logarithm of the variances.
+        to_mean: [B, D].
+        to_logvar: [B, D].
+    """
+    ratio = torch.exp(logvar - to_logvar)
+    square = (mean - to_mean).square() * torch.exp(-to_logvar)
+    return 0.5 * (to_logvar - logvar + ratio + square - 1.0).sum(dim=1).mean()
+
+
+def released_distillation(
+    mean: Tensor, logvar: Tensor, to_mean: Tensor, to_logvar: Tensor
+) -> Tensor:
+    """Return the released code's distillation term: `gaussian_kl` with one wrong sign.
+
+    The quadratic term is subtracted, so the loss falls as the means part (fault 2).
+    """
+    ratio = torch.exp(logvar - to_logvar)
+    square = (mean - to_mean).square() * torch.exp(-to_logvar)
+    return 0.5 * (to_logvar - logvar + ratio - square - 1.0).sum(dim=1).mean()
+
+
+def standard_normal_kl(mean: Tensor, logvar: Tensor) -> Tensor:
+    """Return the mean over rows of KL(N(mean, var) || N(0, I)); mean, logvar [B, D]."""
+    return 0.5 * (mean.square() + torch.exp(logvar) - 1.0 - logvar).sum(dim=1).mean()
+
+
+def _violations(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (positives [B, 1], scores [B, B]) of a square matrix of inner products."""
+    return scores.diagonal()[:, None], scores
+
+
+def released_matching(scores: Tensor) -> Tensor:
+    """Return the released code's matching loss of one direction.
+
+    It maximises the 40 largest of clamp(positive - negative - margin, 0): the *easiest*
+    negatives, while one that beats the positive gets no gradient (fault 1). Positives are
+    the diagonal only (fault 5).
+
+    Args:
+        scores: [B, B], inner products; the diagonal holds the positives.
+    """
+    positive, negative = _violations(scores)
+    gap = (positive - negative - MARGIN).clamp(min=0.0)
+    return -gap.topk(min(HARDEST, len(scores)), dim=1).values.mean()
+
+
+def hard_matching(scores: Tensor, same: Tensor | None) -> Tensor:
+    """Return the paper's matching loss, mended: hinge over the 40 hardest negatives.
+
+    Mean of clamp(margin - positive + negative, 0) over each row's largest violations.
+
+    Args:
+        scores: [B, B], inner products; the diagonal holds the positives.
+        same: bool[B, B], true where row and column hold the same track, which is no
+            negative; None takes every other row for a negative.
+    """
+    positive, negative = _violations(scores)
+    hinge = (MARGIN - positive + negative).clamp(min=0.0)
+    own = torch.eye(len(scores), dtype=torch.bool, device=scores.device) if same is None else same
+    hinge = hinge.masked_fill(own, 0.0)
+    return hinge.topk(min(HARDEST, len(scores)), dim=1).values.mean()
+
+
+def contrastive_loss(scores: Tensor, own: Tensor) -> Tensor:
+    """Return InfoNCE of one direction: each row's own column against the others.
+
+    Args:
+        scores: [B, C] in nats; -inf marks a column that is no negative.
+        own: int64[B], the column of each row's pair.
+    """
+    return choice_loss(scores, own)

@@ -1,0 +1,214 @@
+"""Measures of a ranking, each over the full catalogue or over frozen negatives.
+
+Ties are ranked pessimistically: a relevant track stands behind every track with the same
+score, so a collapsed model, all of whose scores are equal, finds nothing.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Scores = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+def ranks(scores: Scores, relevant: Ints) -> Ints:
+    """Return int64[n]: the 0-based rank of each row's relevant track, behind all its ties.
+
+    Args:
+        scores: float32[n, M], higher is better; NaN counts as a tie, never as a win.
+        relevant: int64[n], a column for each row.
+    """
+    own = np.take_along_axis(scores, relevant[:, None], axis=1)
+    behind = (scores < own).sum(axis=1, dtype=np.int64)
+    rank: Ints = scores.shape[1] - 1 - behind
+    return rank
+
+
+def recall_at_k(scores: Scores, relevant: Ints, k: int) -> Floats:
+    """Return float64[n]: 1 where the relevant track is among the first k, else 0.
+
+    Args:
+        scores: float32[n, M].
+        relevant: int64[n], the picked track of each row.
+        k: length of the recommended list.
+    """
+    return (ranks(scores, relevant) < k).astype(np.float64)
+
+
+def ndcg_at_k(scores: Scores, relevant: Ints, k: int) -> Floats:
+    """Return float64[n]: 1 / log2(rank + 2) where the relevant track is in the first k.
+
+    With one relevant track the ideal gain is 1, so this is the normalised gain.
+    """
+    rank = ranks(scores, relevant)
+    return np.where(rank < k, 1.0 / np.log2(rank + 2.0), 0.0)
+
+
+def inverse_popularity_weights(relevant: Ints, n_music: int) -> Floats:
+    """Return float64[n] that sum to one: each row weighs 1 / (rows with the same track).
+
+    The paper's weighting: every track that was picked at all counts the same.
+    """
+    if not len(relevant):
+        return np.zeros(0)
+    count = np.bincount(relevant, minlength=n_music)
+    weight = 1.0 / count[relevant]
+    result: Floats = weight / weight.sum()
+    return result
+
+
+def top(scores: Scores, k: int) -> Ints:
+    """Return int64[n, min(k, M)]: the best columns of each row, best first.
+
+    Ties go to the lower column, so the same scores always give the same list.
+    """
+    k = min(k, scores.shape[1])
+    return np.argsort(-scores, axis=1, kind="stable")[:, :k].astype(np.int64)
+
+
+def set_recall(recommended: Ints, truth: Ints) -> Floats:
+    """Return float64[n]: the share of each row's true tracks that were recommended.
+
+    Args:
+        recommended: int64[n, k].
+        truth: int64[n, t], the tracks that truly match best, no repetition.
+    """
+    hit = (truth[:, :, None] == recommended[:, None, :]).any(axis=2)
+    share: Floats = hit.mean(axis=1)
+    return share
+
+
+def graded_ndcg(recommended: Ints, gain: Floats) -> Floats:
+    """Return float64[n]: discounted gain of a list, over that of the best possible list.
+
+    Args:
+        recommended: int64[n, k], best first.
+        gain: float64[n, M], 0 or more: how good each track truly is.
+    """
+    k = recommended.shape[1]
+    discount = 1.0 / np.log2(np.arange(k) + 2.0)
+    got = (np.take_along_axis(gain, recommended, axis=1) * discount).sum(axis=1)
+    best = -np.sort(-gain, axis=1)[:, :k]
+    ideal: Floats = got / np.maximum((best * discount).sum(axis=1), 1e-300)
+    return ideal
+
+
+@dataclass(frozen=True)
+class FrozenNegatives:
+    """An evaluation set that never changes: each row's candidates, with a hash.
+
+    Attributes:
+        candidates: int64[n, 1 + negatives]; column 0 is the picked track.
+        digest: sha256 of the candidates, 64 hex digits; equal digests mean equal sets.
+    """
+
+    candidates: Ints
+    digest: str
+
+
+def freeze_negatives(relevant: Ints, n_music: int, negatives: int, seed: int) -> FrozenNegatives:
+    """Draw each row's negatives once: uniform, without repetition, never the picked track.
+
+    Args:
+        relevant: int64[n], the picked tracks.
+        n_music: size of the catalogue.
+        negatives: negatives of a row; fewer where the catalogue has fewer.
+        seed: of the drawing.
+    """
+    rng = np.random.default_rng(seed)
+    count = min(negatives, n_music - 1)
+    drawn = np.empty((len(relevant), count), dtype=np.int64)
+    for row in range(len(relevant)):
+        drawn[row] = rng.choice(n_music - 1, size=count, replace=False)
+    drawn += drawn >= relevant[:, None]
+    candidates = np.hstack([relevant[:, None], drawn])
+    return FrozenNegatives(candidates, hashlib.sha256(candidates.tobytes()).hexdigest())
+
+
+def sampled_scores(scores: Scores, frozen: FrozenNegatives) -> Scores:
+    """Return float32[n, 1 + negatives]: scores of the frozen candidates; pick in column 0."""
+    picked: Scores = np.take_along_axis(scores, frozen.candidates, axis=1)
+    return picked
+
+
+def genre_share(recommended: Ints, genre_group: Ints, n_groups: int) -> Floats:
+    """Return float64[G]: the share of each genre group among all recommended tracks."""
+    count = np.bincount(genre_group[recommended].ravel(), minlength=n_groups)
+    share: Floats = count / max(count.sum(), 1)
+    return share
+
+
+def genre_calibration(recommended: Ints, truth: Ints, genre_group: Ints, n_groups: int) -> float:
+    """Return KL(truth || recommended) of genre shares in nats; 0 is perfectly calibrated.
+
+    Args:
+        recommended: int64[n, k], tracks recommended.
+        truth: int64[n, t], tracks that should be (true best matches, or observed picks).
+        genre_group: int64[M].
+        n_groups: number of genre groups G.
+    """
+    want = genre_share(truth, genre_group, n_groups)
+    have = genre_share(recommended, genre_group, n_groups)
+    smooth = 1.0 / max(recommended.size, 1)
+    have = (have + smooth) / (have + smooth).sum()
+    used = want > 0
+    return float((want[used] * np.log(want[used] / have[used])).sum())
+
+
+def coverage(recommended: Ints, n_music: int) -> float:
+    """Return the share of the catalogue that is recommended at all, in 0..1."""
+    return len(np.unique(recommended)) / n_music
+
+
+def paired_bootstrap(
+    a: Floats, b: Floats, weights: Floats, n: int, seed: int
+) -> tuple[float, float, float]:
+    """Compare two models on the same rows.
+
+    Args:
+        a: float64[n_rows], per-row measure of one model.
+        b: float64[n_rows], of the other.
+        weights: float64[n_rows], 0 or more; normalised within each resample.
+        n: number of resamples.
+        seed: of the resampling.
+
+    Returns:
+        (difference, low, high): weighted mean of a - b, with its 95 % interval.
+
+    Raises:
+        ValueError: lengths differ, or there are no rows.
+    """
+    if not len(a) == len(b) == len(weights) or not len(a):
+        raise ValueError(
+            f"a, b and weights must be equally long and not empty, "
+            f"got {len(a)}, {len(b)} and {len(weights)}"
+        )
+    rng = np.random.default_rng(seed)
+    gap = (a - b) * weights
+    draws = np.empty(n)
+    for index in range(n):
+        rows = rng.integers(len(a), size=len(a))
+        draws[index] = gap[rows].sum() / max(weights[rows].sum(), 1e-300)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(gap.sum() / weights.sum()), float(low), float(high)
+
+
+def by_slice(values: Floats, weights: Floats, slices: dict[str, Bools]) -> dict[str, float]:
+    """Return the weighted mean of a per-row measure over each slice that has rows.
+
+    Args:
+        values: float64[n], a per-row measure.
+        weights: float64[n], 0 or more.
+        slices: name -> bool[n], for instance one per genre group, cold and known music.
+    """
+    means = {}
+    for name, rows in slices.items():
+        total = weights[rows].sum()
+        if total > 0:
+            means[name] = float((values[rows] * weights[rows]).sum() / total)
+    return means

@@ -1,0 +1,322 @@
+"""What one training step computes, for each variant and stage.
+
+An objective is a module whose forward takes rows of the training pairs and returns named
+losses; `weights` says how they add up. B rows of a step, M tracks, D dimensions, G groups.
+"""
+
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_gather
+
+from models import losses
+from models.config import ModelConfig
+from models.data import Picks, TrainingData
+from models.history import history_table
+from models.networks import DebcmNetwork, VariationalNetwork
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+IPS_CLIP = 10.0
+"""Largest inverse propensity weight, in units of the mean weight."""
+
+
+def take(array: Floats, rows: Ints, device: torch.device) -> Tensor:
+    """Return float32[n, columns]: a copy of the named rows; the array may be memory-mapped."""
+    return torch.from_numpy(np.take(array, rows, axis=0)).to(device)
+
+
+def everywhere(local: Tensor) -> tuple[Tensor, int]:
+    """Return the rows of all processes and the place of our first; alone: (local, 0)."""
+    if not distributed.is_initialized():
+        return local, 0
+    count = torch.tensor(len(local))
+    counts = [torch.zeros_like(count) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(counts, count)
+    if len({int(each) for each in counts}) > 1:
+        raise ValueError("every process needs the same number of rows in a step")
+    gathered = torch.cat(all_gather(local))  # type: ignore[no-untyped-call]
+    return gathered, distributed.get_rank() * len(local)
+
+
+def popularity_of(picks: Picks, n_music: int) -> Floats:
+    """Return float32[M]: smoothed share of each track among the picks, (n + 1) / (P + M)."""
+    count = np.bincount(picks.music, minlength=n_music) + 1.0
+    share: Floats = (count / count.sum()).astype(np.float32)
+    return share
+
+
+def inverse_propensity(picks: Picks, n_music: int) -> Floats:
+    """Return float32[P]: inverse popularity of each pick's track, clipped, mean one."""
+    weight = 1.0 / popularity_of(picks, n_music)[picks.music]
+    clipped = np.minimum(weight / weight.mean(), IPS_CLIP)
+    result: Floats = (clipped / clipped.mean()).astype(np.float32)
+    return result
+
+
+class SegmentContrast(nn.Module):
+    """Teacher of `debcm`: a segment's pictures against the sounds of the step's segments."""
+
+    def __init__(self, network: DebcmNetwork, data: TrainingData, config: ModelConfig) -> None:
+        super().__init__()
+        self.network = network
+        self.data = data
+        self.weights = {"match": 1.0}
+        for unused in (network.confounder, network.popularity):
+            unused.requires_grad_(False)
+
+    def forward(self, rows: Ints) -> dict[str, Tensor]:
+        """Return {"match"}: InfoNCE of both directions over segments `rows` int64[B]."""
+        device = self.network.log_scale.device
+        video = self.network.video(take(self.data.segment_video, rows, device))
+        music = self.network.music(take(self.data.segment_music, rows, device))
+        all_video, start = everywhere(video)
+        all_music, _ = everywhere(music)
+        own = torch.arange(start, start + len(rows), device=device)
+        scale = self.network.scale
+        to_music = losses.contrastive_loss(scale * video @ all_music.T, own)
+        to_video = losses.contrastive_loss(scale * music @ all_video.T, own)
+        return {"match": 0.5 * (to_music + to_video)}
+
+
+class PickChoice(nn.Module):
+    """Student of `debcm`: distilled scores, and picks explained by match and confounders.
+
+    logit(v, m, z) = s(v, m) + b_group(m)(z) + gamma log popularity(m), a softmax over what
+    the pick is contrasted with. Serving keeps s and the marginal over z alone.
+    """
+
+    def __init__(
+        self,
+        network: DebcmNetwork,
+        teacher: DebcmNetwork | None,
+        data: TrainingData,
+        config: ModelConfig,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.data = data
+        self.config = config
+        self.device = network.log_scale.device
+        self.group = torch.from_numpy(data.genre_group).to(self.device)
+        popularity = popularity_of(data.train, len(data.music))
+        self.log_popularity = torch.from_numpy(np.log(popularity)).to(self.device)
+        self.propensity = inverse_propensity(data.train, len(data.music)) if config.ips else None
+        self.row, self.table = history_table(data.train, config.history)
+        network.confounder.requires_grad_(config.adjustment != "none")
+        network.popularity.requires_grad_(config.popularity)
+        self.weights = {"picks": config.picks_weight, "distil": config.distill_weight}
+        self._teacher_video: Tensor | None = None
+        self._teacher_music: Tensor | None = None
+        if teacher is not None and config.teacher and config.distill != "none":
+            self._remember(teacher)
+
+    @torch.no_grad()
+    def _remember(self, teacher: DebcmNetwork) -> None:
+        """Embed every training video and track with the frozen teacher, once."""
+        teacher.eval()
+        self._video_place = np.full(len(self.data.video), -1, dtype=np.int64)
+        used = np.unique(self.data.train.video)
+        self._video_place[used] = np.arange(len(used))
+        parts = [
+            teacher.scale
+            * teacher.video(take(self.data.video, used[start : start + 8192], self.device))
+            for start in range(0, len(used), 8192)
+        ]
+        self._teacher_video = torch.cat(parts)
+        tracks = np.arange(len(self.data.music))
+        self._teacher_music = torch.cat(
+            [
+                teacher.music(take(self.data.music, tracks[start : start + 8192], self.device))
+                for start in range(0, len(tracks), 8192)
+            ]
+        )
+
+    def _candidates(self, picked: Ints) -> Ints:
+        """Return the tracks of a step, ascending: all, or the picks and a uniform sample."""
+        n_music = len(self.data.music)
+        if n_music <= self.config.candidates:
+            return np.arange(n_music)
+        drawn = torch.randperm(n_music)[: self.config.candidates].numpy()
+        return np.union1d(drawn, picked)
+
+    def forward(self, rows: Ints) -> dict[str, Tensor]:
+        """Return {"picks", "distil"}, those that are switched on, for picks `rows` int64[B]."""
+        train = self.data.train
+        picked = train.music[rows]
+        tracks = self._candidates(picked)
+        video = self.network.video(take(self.data.video, train.video[rows], self.device))
+        music = self.network.music(take(self.data.music, tracks, self.device))
+        match = self.network.scale * video @ music.T
+        found: dict[str, Tensor] = {}
+        if self._teacher_video is not None and self._teacher_music is not None:
+            place = torch.from_numpy(self._video_place[train.video[rows]])
+            taught = self._teacher_video[place.to(self.device)]
+            columns = self._teacher_music[torch.from_numpy(tracks).to(self.device)]
+            if self.config.distill == "scores":
+                found["distil"] = losses.score_distillation(match, taught @ columns.T)
+            else:
+                found["distil"] = self._latent_distillation(video, music, taught, columns)
+        if self.config.picks_weight > 0:
+            found["picks"] = self._picks_loss(rows, picked, tracks, match)
+        return found
+
+    def _latent_distillation(
+        self, video: Tensor, music: Tensor, taught: Tensor, columns: Tensor
+    ) -> Tensor:
+        """Return the KL between unit-variance Gaussians around both models' latents."""
+        taught = nn.functional.normalize(taught, dim=1)
+        unit = torch.zeros(())
+        return losses.gaussian_kl(video, unit.expand_as(video), taught, unit.expand_as(taught)) + (
+            losses.gaussian_kl(music, unit.expand_as(music), columns, unit.expand_as(columns))
+        )
+
+    def _picks_loss(self, rows: Ints, picked: Ints, tracks: Ints, match: Tensor) -> Tensor:
+        """Return the choice loss of the picks over what they are contrasted with."""
+        weights = None
+        if self.propensity is not None:
+            raw = torch.from_numpy(self.propensity[rows]).to(self.device)
+            weights = raw / raw.sum()
+        on_tracks = torch.from_numpy(tracks).to(self.device)
+        logits = self._explained(rows, on_tracks, match)
+        own = torch.from_numpy(np.searchsorted(tracks, picked)).to(self.device)
+        if self.config.contrast == "catalogue":
+            return losses.choice_loss(logits, own, weights)
+        if self.config.contrast == "batch":
+            return self._against_batch(logits, own, on_tracks, weights)
+        return self._against_history(rows, logits, own, tracks, weights)
+
+    def _explained(self, rows: Ints, tracks: Tensor, match: Tensor) -> Tensor:
+        """Return [B, C]: match plus the confounders that are switched on."""
+        logits = match
+        if self.config.adjustment != "none":
+            preference = torch.from_numpy(self.data.train.preference[rows]).to(self.device)
+            if self.config.adjustment == "batch":
+                preference = preference.mean(dim=0, keepdim=True)
+            logits = logits + self.network.confounding(preference)[:, self.group[tracks]]
+        if self.config.popularity:
+            logits = logits + self.network.popularity * self.log_popularity[tracks]
+        return logits
+
+    def _against_batch(
+        self, logits: Tensor, own: Tensor, tracks: Tensor, weights: Tensor | None
+    ) -> Tensor:
+        """Contrast with the step's own picks, which are drawn by popularity (logQ)."""
+        columns = logits[:, own]
+        if self.config.popularity:
+            columns = columns - self.log_popularity[tracks[own]]
+        if self.config.masking:
+            same = own[:, None] == own[None, :]
+            same.fill_diagonal_(False)
+            columns = columns.masked_fill(same, -torch.inf)
+        return losses.choice_loss(columns, torch.arange(len(own), device=own.device), weights)
+
+    def _against_history(
+        self, rows: Ints, logits: Tensor, own: Tensor, tracks: Ints, weights: Tensor | None
+    ) -> Tensor:
+        """Contrast with the other tracks of the uploader's history; the pick is column 0."""
+        known = self.table[self.row[rows]]
+        place = np.searchsorted(tracks, known).clip(max=len(tracks) - 1)
+        absent = torch.from_numpy((known < 0) | (tracks[place] != known)).to(self.device)
+        others = torch.from_numpy(place).to(self.device)
+        if self.config.masking:
+            absent = absent | (others == own[:, None])
+        columns = torch.cat([own[:, None], others], dim=1)
+        alternatives = logits.gather(1, columns)
+        absent = torch.cat([torch.zeros_like(absent[:, :1]), absent], dim=1)
+        alternatives = alternatives.masked_fill(absent, -torch.inf)
+        return losses.choice_loss(alternatives, torch.zeros_like(own), weights)
+
+
+class VariationalMatch(nn.Module):
+    """Teacher and student of `paper` and `released`, over pairs of one step."""
+
+    def __init__(
+        self,
+        network: VariationalNetwork,
+        teacher: VariationalNetwork | None,
+        data: TrainingData,
+        config: ModelConfig,
+        stage: str,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.teacher = [teacher] if teacher is not None and config.distill != "none" else []
+        self.data = data
+        self.config = config
+        self.stage = stage
+        self.released = config.variant == "released"
+        self.weights = {
+            "match": 1.0,
+            "reconstruction": 1.0,
+            "kl": config.kl_weight,
+            "distil": config.distill_weight,
+        }
+        for frozen in self.teacher:
+            frozen.eval()
+        if stage == "teacher" or config.adjustment == "none":
+            for unused in (network.confounder, *network.fusion.parameters()):
+                unused.requires_grad_(False)
+
+    def _pairs(self, rows: Ints) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Return (video, music, preference [G], track int64[B]) of the rows of this stage."""
+        device = self.network.population.device
+        if self.stage == "teacher":
+            video = take(self.data.segment_video, rows, device)
+            return video, take(self.data.segment_music, rows, device), None, None
+        train = self.data.train
+        video = take(self.data.video, train.video[rows], device)
+        music = take(self.data.music, train.music[rows], device)
+        preference = torch.from_numpy(train.preference[rows]).to(device).mean(dim=0)
+        return video, music, preference, torch.from_numpy(train.music[rows]).to(device)
+
+    def forward(self, rows: Ints) -> dict[str, Tensor]:
+        """Return {"match", "reconstruction", "kl", "distil"} for rows int64[B]."""
+        video, music, preference, track = self._pairs(rows)
+        network = self.network
+        video_mean, video_logvar = network.video(video)
+        music_mean, music_logvar = network.music(music)
+        video_latent = video_mean + torch.randn_like(video_mean) * torch.exp(video_logvar / 2)
+        music_latent = music_mean + torch.randn_like(music_mean) * torch.exp(music_logvar / 2)
+        fused = music_latent if preference is None else network.fuse(music_latent, preference)
+        found = {
+            "match": self._match(fused @ video_latent.T, track),
+            "reconstruction": self._reconstruction(video, music, video_latent, music_latent),
+            "kl": losses.standard_normal_kl(video_mean, video_logvar)
+            + losses.standard_normal_kl(music_mean, music_logvar),
+        }
+        for frozen in self.teacher:
+            with torch.no_grad():
+                to_video = cast(tuple[Tensor, Tensor], frozen.video(video))
+                to_music = cast(tuple[Tensor, Tensor], frozen.music(music))
+            kl = losses.released_distillation if self.released else losses.gaussian_kl
+            found["distil"] = kl(video_mean, video_logvar, *to_video)
+            found["distil"] = found["distil"] + kl(music_mean, music_logvar, *to_music)
+        return found
+
+    def _match(self, scores: Tensor, track: Tensor | None) -> Tensor:
+        """Return the matching loss of both directions of scores [B, B]."""
+        if self.released:
+            return losses.released_matching(scores) + losses.released_matching(scores.T)
+        same = None
+        if self.config.masking and track is not None:
+            same = track[:, None] == track[None, :]
+        return losses.hard_matching(scores, same) + losses.hard_matching(scores.T, same)
+
+    def _reconstruction(
+        self, video: Tensor, music: Tensor, video_latent: Tensor, music_latent: Tensor
+    ) -> Tensor:
+        """Return the mean squared errors of each modality rebuilt from the other."""
+        network = self.network
+        to_music = network.music.standardise(music)
+        to_video = network.video.standardise(video)
+        return nn.functional.mse_loss(
+            network.music_from_video(video_latent), to_music
+        ) + nn.functional.mse_loss(network.video_from_music(music_latent), to_video)
+
+
+Objective = SegmentContrast | PickChoice | VariationalMatch
