@@ -1,12 +1,19 @@
 """Arrays to models and metrics: pure PyTorch and NumPy, no tables, no Airflow.
 
 docs/model.md explains every formula and has an example that runs.
+
+Importing this package loads no torch: settings and DAG files need the configuration alone.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from models.config import ModelConfig
-from models.data import Picks, TrainingData
-from models.model import EpochLog, Model
-from models.train import fit, train_student, train_teacher
+
+if TYPE_CHECKING:
+    from models.data import Picks, TrainingData
+    from models.model import EpochLog, Model
+    from models.train import fit, train_student, train_teacher
 
 __all__ = [
     "EpochLog",
@@ -18,3 +25,19 @@ __all__ = [
     "train_student",
     "train_teacher",
 ]
+
+_HOME = {
+    "EpochLog": "models.model",
+    "Model": "models.model",
+    "Picks": "models.data",
+    "TrainingData": "models.data",
+    "fit": "models.train",
+    "train_student": "models.train",
+    "train_teacher": "models.train",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'models' has no attribute {name!r}")

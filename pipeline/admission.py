@@ -147,8 +147,14 @@ def probed(
             )
             continue
         expected = candidate.row["sha256"]
-        kind = "probe_music" if candidate.kind == "music" else "probe_video"
-        jobs.append(Job(candidate.id, path, kind, str(expected) if expected else None))
+        jobs.append(
+            Job(
+                candidate.id,
+                path,
+                "probe_music" if candidate.kind == "music" else "probe_video",
+                str(expected) if expected else None,
+            )
+        )
         by_key[candidate.id] = candidate
     infos: dict[str, MediaInfo] = {}
     with MediaPool(settings.extract.workers, settings.limits, None, None) as pool:

@@ -8,8 +8,7 @@ from typing import Literal
 
 import polars as pl
 
-from features.audio import extractor_name as audio_extractor_name
-from features.visual import extractor_name as visual_extractor_name
+from features import extractor_name
 from pipeline.lake import Lake
 from pipeline.settings import Settings
 
@@ -32,8 +31,8 @@ CPU_PER_AUDIO_SECOND = 0.02
 def extractors(settings: Settings) -> dict[Kind, str]:
     """The extractor of each kind, as the settings have it."""
     return {
-        "visual": visual_extractor_name(settings.visual),
-        "audio": audio_extractor_name(settings.audio),
+        "visual": extractor_name(settings.visual),
+        "audio": extractor_name(settings.audio),
     }
 
 

@@ -19,11 +19,10 @@ import numpy.typing as npt
 import polars as pl
 from safetensors.numpy import load_file, save_file
 
-from features.audio import extractor_name as audio_extractor_name
-from features.visual import extractor_name as visual_extractor_name
 from models.data import Picks, TrainingData
 from models.preference import fit_concentration, point_in_time_counts, posterior_mean
 from pipeline import catalog
+from pipeline.clips import KINDS, Kind, extractors
 from pipeline.confounders import group_index, picks_until, population_prior
 from pipeline.errors import NotEnoughDataError
 from pipeline.lake import Lake
@@ -88,19 +87,16 @@ def build(settings: Settings, lake: Lake, store: Store, as_of: dt.date) -> Datas
         NotEnoughDataError: no pick has features of both its video and its track.
     """
     versions = {table: lake.version(table) for table in INPUT_TABLES}
-    extractors = {
-        "visual": visual_extractor_name(settings.visual),
-        "audio": audio_extractor_name(settings.audio),
-    }
+    names = extractors(settings)
     groups = settings.genres.names
     music, music_features = _with_features(
-        lake, catalog.music(lake, as_of), "audio_features", extractors["audio"], "music_id"
+        lake, catalog.music(lake, as_of), "audio_features", names["audio"], "music_id"
     )
     videos, video_features = _with_features(
         lake,
         catalog.videos(lake, as_of).filter(pl.col("source") == "ugc"),
         "visual_features",
-        extractors["visual"],
+        names["visual"],
         "video_id",
     )
     picks = (
@@ -111,7 +107,7 @@ def build(settings: Settings, lake: Lake, store: Store, as_of: dt.date) -> Datas
     )
     if picks.is_empty():
         raise NotEnoughDataError(
-            f"no pick has features by {extractors['visual']} and {extractors['audio']}",
+            f"no pick has features by {names['visual']} and {names['audio']}",
             where=as_of.isoformat(),
         )
     cut = _cut_offs(
@@ -121,9 +117,7 @@ def build(settings: Settings, lake: Lake, store: Store, as_of: dt.date) -> Datas
         "video": video_features,
         "music": music_features,
         "genre_group": music.select(group_index(groups))["genre_group"].to_numpy(),
-        **_segment_features(
-            lake, as_of, extractors, (video_features.shape[1], music_features.shape[1])
-        ),
+        **_segment_features(lake, as_of, names, (video_features.shape[1], music_features.shape[1])),
         **_pick_arrays(picks, cut, len(groups)),
     }
     music = music.with_columns(cold=pl.col("dt") >= cut[0].date()).select(
@@ -132,7 +126,7 @@ def build(settings: Settings, lake: Lake, store: Store, as_of: dt.date) -> Datas
     videos = videos.select("video_id", "uploader_id", "content_hash", "dt", "media_path")
     inputs: dict[str, object] = {
         "cut_offs": [moment.isoformat() for moment in cut],
-        "extractors": extractors,
+        "extractors": names,
         "groups": list(groups),
         "model": settings.model.model_dump(mode="json"),
         "gate": settings.gate.model_dump(mode="json"),
@@ -222,13 +216,13 @@ def _matrix(vectors: pl.Series, dim: int) -> npt.NDArray[np.float32]:
 
 
 def _segment_features(
-    lake: Lake, as_of: dt.date, extractors: Mapping[str, str], dims: tuple[int, int]
+    lake: Lake, as_of: dt.date, names: Mapping[Kind, str], dims: tuple[int, int]
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Pictures and sound of the segments that have both, in order of their id."""
     rows = catalog.segments(lake, as_of).select("segment_id", "content_hash", "segment")
-    for kind in ("visual", "audio"):
+    for kind in KINDS:
         features = lake.scan(f"{kind}_features").filter(
-            pl.col("extractor") == extractors[kind], pl.col("segment") >= 0
+            pl.col("extractor") == names[kind], pl.col("segment") >= 0
         )
         rows = rows.join(
             features.select("content_hash", "segment", pl.col("embedding").alias(kind)),

@@ -23,7 +23,7 @@ from pipeline.admission import (
 from pipeline.catalog import id_hash
 from pipeline.errors import RowReason
 from pipeline.lake import Lake
-from pipeline.landing import LandingDay, Row
+from pipeline.landing import LandingDay, Row, landing_days
 from pipeline.schemas import TABLES
 from pipeline.settings import ExtractSettings, Settings
 
@@ -116,6 +116,18 @@ def ingest(settings: Settings, lake: Lake, day: dt.date) -> IngestSummary:
     )
     log.info("day %s: %s", day, summary)
     return summary
+
+
+def changed_days(settings: Settings, lake: Lake, first: dt.date, last: dt.date) -> list[dt.date]:
+    """Complete landing days from `first` to `last` that an ingest would read anew, in order."""
+    done = dict(lake.read("landing_days").select("dt", "fingerprint").iter_rows())
+    return [
+        day
+        for day in landing_days(settings.landing.root)
+        if first <= day <= last
+        and (landing := LandingDay(settings.landing.root, day)).is_complete
+        and landing.fingerprint(_salt(settings)) != done.get(day)
+    ]
 
 
 _MANIFESTS = {"music": "music", "video": "videos"}

@@ -59,10 +59,6 @@ class LakeSettings(Section):
         description="object storage options (aws_endpoint_url, aws_region, ...); credentials "
         "belong in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), not here",
     )
-    cache: Path = Field(
-        Path("~/.cache/debcm"),
-        description="local folder for exported encoders and for what is fetched from s3",
-    )
     keep_versions_days: float = Field(
         7, ge=0, description="days that old versions of tables stay readable before upkeep"
     )
@@ -302,7 +298,7 @@ def _anchor(settings: Settings, folder: Path) -> Settings:
     root = lake.root if "://" in lake.root else str(absolute(Path(lake.root)))
     return settings.model_copy(
         update={
-            "lake": lake.model_copy(update={"root": root, "cache": absolute(lake.cache)}),
+            "lake": lake.model_copy(update={"root": root}),
             "landing": settings.landing.model_copy(
                 update={"root": absolute(settings.landing.root)}
             ),

@@ -72,8 +72,7 @@ def _worth_trying(settings: Settings, lake: Lake, clips: pl.DataFrame) -> pl.Dat
 
 def _cut_into_shards(settings: Settings, clips: pl.DataFrame) -> pl.DataFrame:
     """Number the shards: longest clips first, each to the shard with the least cost so far."""
-    total = clips["cost"].sum()
-    wanted = math.ceil(total / settings.extract.shard_cpu_seconds)
+    wanted = math.ceil(sum(clips["cost"]) / settings.extract.shard_cpu_seconds)
     count = max(1, min(wanted, settings.extract.max_shards, len(clips)))
     clips = clips.sort(["cost", "content_hash"], descending=[True, False])
     load = [0.0] * count

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pyarrow.fs as pafs
 
+from features.export import cache_folder
 from pipeline import object_pointer
 from pipeline.errors import ProvenanceError
 from pipeline.settings import LakeSettings
@@ -35,7 +36,7 @@ class Store:
     def __init__(self, settings: LakeSettings) -> None:
         self.root = settings.root.rstrip("/")
         self.remote = "://" in self.root
-        self._cache = settings.cache
+        self._cache = cache_folder()
         self._options = dict(settings.storage_options)
         self._filesystem, self._base = _filesystem(self.root, settings.storage_options)
 

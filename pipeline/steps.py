@@ -1,0 +1,142 @@
+"""Every step of the pipeline as one call: what a DAG's task runs and what `debcm` runs.
+
+Arguments and results are plain JSON values: names, days and counts, never data. Each call reads
+the settings in force, so that a task, a retry and a person at the keyboard do the same.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pipeline.errors import NotEnoughDataError
+from pipeline.lake import Lake
+from pipeline.settings import Settings, load_settings
+from pipeline.store import Store
+
+log = logging.getLogger(__name__)
+
+Result = dict[str, Any]
+
+# Steps import their modules when called: `debcm status` must not wait for torch, nor a
+# decoding task for the model.
+
+
+def _open() -> tuple[Settings, Lake, Store]:
+    settings = load_settings()
+    return settings, Lake(settings.lake), Store(settings.lake)
+
+
+def late_days(day: str) -> list[str]:
+    """Landing days of the days before `day` that changed, or came, after their ingest."""
+    from pipeline.ingest import changed_days
+
+    settings, lake, _ = _open()
+    first = dt.date.fromisoformat(day) - dt.timedelta(days=settings.landing.lookback_days)
+    last = dt.date.fromisoformat(day) - dt.timedelta(days=1)
+    return [changed.isoformat() for changed in changed_days(settings, lake, first, last)]
+
+
+def ingest(day: str) -> Result:
+    """Read a landing day into catalogue and quarantine."""
+    from pipeline.ingest import ingest as step
+
+    settings, lake, _ = _open()
+    return asdict(step(settings, lake, dt.date.fromisoformat(day)))
+
+
+def plan(days: Sequence[str]) -> list[Result]:
+    """Cut what lacks features into shards."""
+    from pipeline.shards import plan as step
+
+    settings, lake, _ = _open()
+    shards = step(settings, lake, [dt.date.fromisoformat(day) for day in days])
+    return [asdict(shard) | {"label": shard.label} for shard in shards]
+
+
+def extract(plan: str, shard: int) -> Result:
+    """Extract one shard of a plan."""
+    from pipeline.extract import extract_shard
+
+    settings, lake, _ = _open()
+    return asdict(extract_shard(settings, lake, plan, shard))
+
+
+def check(day: str) -> Result:
+    """Account for every row of a day."""
+    from pipeline.check import check as step
+
+    settings, lake, _ = _open()
+    return asdict(step(settings, lake, dt.date.fromisoformat(day)))
+
+
+def newest_day() -> str:
+    """The newest day whose features are complete.
+
+    Raises:
+        NotEnoughDataError: there is none.
+    """
+    _, lake, _ = _open()
+    newest = lake.read("feature_days")["dt"].max()
+    if not isinstance(newest, dt.date):
+        raise NotEnoughDataError("no day has features yet", where="feature_days")
+    return newest.isoformat()
+
+
+def confounders(as_of: str) -> Result:
+    """Write the uploaders' genre preferences."""
+    from pipeline.confounders import summarise
+
+    settings, lake, _ = _open()
+    return asdict(summarise(settings, lake, dt.date.fromisoformat(as_of)))
+
+
+def dataset(as_of: str) -> Result:
+    """Write the arrays of a run; its `run_id` names the run from here on."""
+    from pipeline.dataset import build
+
+    settings, lake, store = _open()
+    return asdict(build(settings, lake, store, dt.date.fromisoformat(as_of)))
+
+
+def teacher(run_id: str) -> Result:
+    """Train the teacher on professional music videos."""
+    from pipeline.training import train_teacher_step
+
+    settings, _, store = _open()
+    return asdict(train_teacher_step(settings, store, run_id))
+
+
+def student(run_id: str) -> Result:
+    """Train the student on uploaders' picks."""
+    from pipeline.training import train_student_step
+
+    settings, _, store = _open()
+    return asdict(train_student_step(settings, store, run_id))
+
+
+def evaluate(run_id: str) -> Result:
+    """Score challenger, champion and baselines on the held-out picks."""
+    from pipeline.evaluate import evaluate as step
+
+    settings, lake, store = _open()
+    return asdict(step(settings, lake, store, run_id))
+
+
+def gate(run_id: str) -> Result:
+    """Decide whether the run may be published."""
+    from pipeline.gate import decide
+
+    settings, lake, store = _open()
+    return asdict(decide(settings, lake, store, run_id))
+
+
+def publish(run_id: str) -> Result:
+    """Write the release and make it current."""
+    from pipeline.release import publish as step
+
+    settings, lake, store = _open()
+    return asdict(step(settings, lake, store, run_id))
