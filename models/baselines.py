@@ -1,0 +1,142 @@
+"""What a model must beat. Every scorer maps raw video features to scores of all tracks.
+
+A scorer takes float32[n, Dv] and returns float32[n, M], higher is better. The learned
+baselines are the model's own code with switches off (`baseline_config`).
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from models.config import ModelConfig
+from models.data import TrainingData
+from models.model import Model
+from models.objectives import popularity_of
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Scorer = Callable[[Floats], Floats]
+
+_RIDGE = 1e-2
+"""Ridge of the closed-form baselines, in units of a standardised column's variance."""
+
+
+def model_scorer(model: Model, data: TrainingData) -> Scorer:
+    """Score with a trained model: a student, or a teacher alone."""
+    tracks = model.embed_music(data.music, data.genre_group)
+    return lambda video: model.embed_videos(video) @ tracks.T
+
+
+def random_scorer(data: TrainingData, seed: int) -> Scorer:
+    """Score at random, anew for every video; the same seed gives the same scores."""
+    rng = np.random.default_rng(seed)
+    return lambda video: rng.random((len(video), len(data.music)), dtype=np.float32)
+
+
+def popularity_scorer(data: TrainingData) -> Scorer:
+    """Score every track by its share of the training picks, the same for all videos."""
+    popularity = popularity_of(data.train, len(data.music))
+    return lambda video: np.tile(popularity, (len(video), 1))
+
+
+def genre_popularity_scorer(data: TrainingData) -> Scorer:
+    """Score by P(genre group | video) x popularity within the group.
+
+    The genre of the picked track is regressed (ridge) on the video's features.
+    """
+    columns = _Columns(data.video[np.unique(data.train.video)])
+    x = columns.standard(data.video[data.train.video])
+    picked = data.genre_group[data.train.music]
+    target = np.eye(data.n_groups)[picked]
+    ridge = len(x) * _RIDGE * np.eye(x.shape[1])
+    weights = np.linalg.solve(x.T @ x + ridge, x.T @ (target - target.mean(axis=0)))
+    popularity = popularity_of(data.train, len(data.music)).astype(np.float64)
+    total = np.bincount(data.genre_group, popularity, minlength=data.n_groups)
+    within = popularity / total[data.genre_group]
+
+    def score(video: Floats) -> Floats:
+        genre = np.clip(columns.standard(video) @ weights + target.mean(axis=0), 1e-6, None)
+        scores: Floats = (genre[:, data.genre_group] * within).astype(np.float32)
+        return scores
+
+    return score
+
+
+def cca_scorer(data: TrainingData, dim: int) -> Scorer:
+    """Score by the cosine of canonical variates (Hotelling, 1936) of the picked pairs.
+
+    Args:
+        data: pairs are the training picks.
+        dim: canonical directions kept, at most the smaller number of columns.
+    """
+    video, music = _Columns(data.video[data.train.video]), _Columns(data.music)
+    x, y = video.standard(data.video[data.train.video]), music.standard(data.music)
+    x_white, y_white = _whitening(x), _whitening(y[data.train.music])
+    cross = x_white.T @ (x.T @ y[data.train.music] / len(x)) @ y_white
+    left, strength, right = np.linalg.svd(cross, full_matrices=False)
+    x_map = x_white @ left[:, :dim] * strength[:dim]
+    tracks = _unit(y @ y_white @ right[:dim].T)
+
+    def score(rows: Floats) -> Floats:
+        scores: Floats = (_unit(video.standard(rows) @ x_map) @ tracks.T).astype(np.float32)
+        return scores
+
+    return score
+
+
+LearnedBaseline = Literal["dual encoder", "ips", "distilled without picks"]
+
+
+def baseline_config(name: LearnedBaseline, config: ModelConfig) -> ModelConfig:
+    """Return the configuration of a learned baseline, sized like `config` (`debcm`).
+
+    "dual encoder" is InfoNCE within the batch and nothing else; "ips" weights its rows by
+    inverse propensity; "distilled without picks" learns the teacher's scores on the UGC
+    videos and ignores what uploaders picked.
+    """
+    if name == "distilled without picks":
+        return config.model_copy(update={"picks_weight": 0.0})
+    plain = {
+        "teacher": False,
+        "distill": "none",
+        "adjustment": "none",
+        "popularity": False,
+        "masking": False,
+        "contrast": "batch",
+        "ips": name == "ips",
+    }
+    return config.model_copy(update=plain)
+
+
+class _Columns:
+    """Standardisation of raw columns; NaN becomes the mean, constant columns zero."""
+
+    def __init__(self, rows: Floats) -> None:
+        clean = np.where(np.isfinite(rows), rows, np.nan).astype(np.float64)
+        seen = np.maximum(np.isfinite(clean).sum(axis=0), 1)
+        self.mean = np.nansum(clean, axis=0) / seen
+        spread = np.sqrt(np.nansum(np.square(clean - self.mean), axis=0) / seen)
+        varies = spread > 1e-6 * (1.0 + np.abs(self.mean))
+        self.scale = np.where(varies, 1.0 / np.maximum(spread, 1e-12), 0.0)
+
+    def standard(self, rows: Floats) -> Doubles:
+        """Return float64[n, columns]."""
+        standard = (rows.astype(np.float64) - self.mean) * self.scale
+        clean: Doubles = np.nan_to_num(standard, nan=0.0, posinf=0.0, neginf=0.0)
+        return clean
+
+
+def _whitening(rows: Doubles) -> Doubles:
+    """Return [columns, columns]: the ridged inverse square root of the covariance."""
+    covariance = rows.T @ rows / len(rows) + _RIDGE * np.eye(rows.shape[1])
+    values, vectors = np.linalg.eigh(covariance)
+    whitening: Doubles = vectors / np.sqrt(values) @ vectors.T
+    return whitening
+
+
+def _unit(rows: Doubles) -> Doubles:
+    """Scale rows to length one."""
+    scaled: Doubles = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return scaled
