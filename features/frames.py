@@ -12,108 +12,79 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from pathlib import Path
 
 import av
 import av.error
-import numpy as np
 
+from features import second
+from features.budget import Budget
 from features.config import Limits
 from features.container import open_media, picture_stream
 from features.errors import MediaError, Reason
-from features.timeline import Timeline, build, scan, tick_seconds
+from features.timeline import (
+    Timeline,
+    build_timeline,
+    lacks_pts,
+    promised_seconds,
+    scan_packets,
+    tick_seconds,
+)
 
 log = logging.getLogger(__name__)
 
+Choose = Callable[[Timeline], Collection[int]]
 Receive = Callable[[int, av.VideoFrame], None]
 
 
-@dataclass
-class Budget:
-    """Counts what decoding produces and stops it at the limits."""
+@dataclass(frozen=True)
+class Sampled:
+    """How frames were read.
 
-    limits: Limits
-    frames: int = 0
-    bytes: int = 0
-    errors: int = 0
+    Attributes:
+        timeline: the times on which the choice was made.
+        decoder: ``pyav`` (only what was needed), ``pyav-full`` or ``opencv``.
+    """
 
-    def count(self, frame: av.VideoFrame) -> None:
-        """Add a decoded frame.
-
-        Raises:
-            MediaError: too_many_pixels, too_long or too_large.
-        """
-        pixels = frame.width * frame.height
-        if pixels > self.limits.pixels:
-            raise MediaError(
-                Reason.TOO_MANY_PIXELS,
-                f"a frame of {frame.width} x {frame.height}, "
-                f"{self.limits.pixels} pixels are allowed (limits.pixels)",
-            )
-        self.frames += 1
-        self.bytes += pixels * 3 // 2
-        if self.frames > self.limits.frames:
-            raise MediaError(Reason.TOO_LONG, f"over {self.limits.frames} frames (limits.frames)")
-        if self.bytes > self.limits.decoded_bytes:
-            raise MediaError(
-                Reason.TOO_LARGE,
-                f"over {self.limits.decoded_bytes} decoded bytes (limits.decoded_bytes)",
-            )
+    timeline: Timeline
+    decoder: str
 
 
-def read_timeline(path: Path, limits: Limits) -> Timeline:
-    """Return when each frame is shown, from the packets or else by decoding all of them.
+def sample_frames(path: Path, choose: Choose, receive: Receive, limits: Limits) -> Sampled:
+    """Read the frames that ``choose(timeline)`` names by their pts.
+
+    ``receive(pts, frame)`` is called for each of them; after a first attempt that failed
+    half-way, once more with the final frame.
 
     Raises:
-        MediaError: no_video, undecodable, too_long or a reason of ``open_media``.
+        MediaError: no_video, undecodable, truncated, or one of the limits.
     """
+    try:
+        return _sample_pyav(path, choose, receive, limits)
+    except MediaError as error:
+        if error.reason is not Reason.UNDECODABLE:
+            raise
+        try:
+            timeline = second.read_timeline(path, limits)
+        except MediaError:
+            raise error from None
+    log.info("%s: PyAV cannot decode it, OpenCV can", path.name)
+    second.decode(path, set(choose(timeline)), receive, limits)
+    return Sampled(timeline, "opencv")
+
+
+def _sample_pyav(path: Path, choose: Choose, receive: Receive, limits: Limits) -> Sampled:
     with open_media(path, limits) as container:
         stream = _require_picture(container, limits)
-        timeline = scan(container, stream, limits)
-    return timeline or decoded_timeline(path, limits)
-
-
-def decoded_timeline(path: Path, limits: Limits) -> Timeline:
-    """Return the times of the frames that a full decode shows.
-
-    Raises:
-        MediaError: undecodable or one of the limits.
-    """
-    pts: list[int] = []
-    keyframe: list[bool] = []
-    durations: list[int] = []
-    with open_media(path, limits) as container:
-        stream = _require_picture(container, limits)
-        for ticks, frame in _decode_all(container, stream, Budget(limits)):
-            if pts and ticks <= pts[-1]:
-                continue
-            pts.append(ticks)
-            keyframe.append(frame.key_frame)
-            durations.append(frame.duration or 0)
-        if not pts:
-            raise MediaError(Reason.UNDECODABLE, "no frame of the picture can be decoded")
-        return build(pts, keyframe, durations, stream, limits, decoded=True)
-
-
-def decode_frames(
-    path: Path, timeline: Timeline, wanted: Collection[int], receive: Receive, limits: Limits
-) -> bool:
-    """Call ``receive(pts, frame)`` once for each wanted frame, in order of decoding.
-
-    Returns:
-        Whether packets were skipped; False after a full decode.
-
-    Raises:
-        MediaError: undecodable, truncated or one of the limits.
-    """
-    left = set(wanted)
-    if not timeline.decoded:
-        with open_media(path, limits) as container:
-            stream = _require_picture(container, limits)
-            _decode_wanted(container, stream, timeline, left, receive, Budget(limits))
-    if not left:
-        return not timeline.decoded
-    log.debug("%s: %d frames need a full decode", path.name, len(left))
+        timeline = scan_packets(container, stream, limits)
+    if timeline is not None:
+        _check_missing(timeline, limits)
+        if _decode_wanted(path, timeline, set(choose(timeline)), receive, limits):
+            return Sampled(timeline, "pyav")
+    timeline = _decoded_timeline(path, limits)
+    _check_missing(timeline, limits)
+    left = set(choose(timeline))
     with open_media(path, limits) as container:
         stream = _require_picture(container, limits)
         for ticks, frame in _decode_all(container, stream, Budget(limits)):
@@ -121,103 +92,141 @@ def decode_frames(
                 left.discard(ticks)
                 receive(ticks, frame)
             if not left:
-                return False
-    raise MediaError(
-        Reason.UNDECODABLE, f"{len(left)} of {len(set(wanted))} sampled frames cannot be decoded"
-    )
+                break
+    if left:
+        raise MediaError(Reason.UNDECODABLE, "the decoder gives other frames each time")
+    return Sampled(timeline, "pyav-full")
 
 
-def _require_picture(
-    container: av.container.InputContainer, limits: Limits
-) -> av.video.stream.VideoStream:
+def _check_missing(timeline: Timeline, limits: Limits) -> None:
+    if timeline.missing_share > limits.truncated_share:
+        raise MediaError(
+            Reason.TRUNCATED,
+            f"{timeline.missing_share:.0%} of the promised length is missing, "
+            f"{limits.truncated_share:.0%} is allowed (limits.truncated_share)",
+        )
+
+
+def _require_picture(container: av.container.InputContainer, limits: Limits) -> av.VideoStream:
     stream = picture_stream(container)
     if stream is None:
         raise MediaError(Reason.NO_VIDEO, "no stream of moving pictures")
     if stream.codec_context is None:
         raise MediaError(Reason.UNDECODABLE, "no decoder for the picture's codec")
     context = stream.codec_context
-    # The decoder itself refuses larger frames before it allocates them.
-    context.options = {"max_pixels": str(max(limits.pixels, 1) * 2)}
+    # The decoder refuses larger frames before it allocates them; twice, because the coded
+    # size may exceed the shown one.
+    context.options = {"max_pixels": str(2 * limits.pixels)}
     context.thread_count = 1
     return stream
 
 
+def _decoded_timeline(path: Path, limits: Limits) -> Timeline:
+    """Return the times of the frames that a full decode shows."""
+    pts: list[int] = []
+    durations: list[int] = []
+    budget = Budget(limits)
+    with open_media(path, limits) as container:
+        stream = _require_picture(container, limits)
+        for ticks, frame in _decode_all(container, stream, budget):
+            if not pts or ticks > pts[-1]:
+                pts.append(ticks)
+                durations.append(frame.duration or 0)
+        if not pts:
+            context = stream.codec_context
+            budget.check_size(context.width, context.height)
+            raise MediaError(Reason.UNDECODABLE, "no frame of the picture can be decoded")
+        budget.check_errors("picture")
+        return build_timeline(
+            pts, durations, tick_seconds(stream), promised_seconds(stream), limits
+        )
+
+
 def _decode_all(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream, budget: Budget
+    container: av.container.InputContainer, stream: av.VideoStream, budget: Budget
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     rate = stream.average_rate or stream.guessed_rate
     step = max(1, round(1 / (float(rate) * tick_seconds(stream)))) if rate else 1
     ticks = -step
-    for packet in container.demux(stream):
-        for frame in _decode(packet, budget):
-            budget.count(frame)
-            ticks = frame.pts if frame.pts is not None else ticks + step
-            yield ticks, frame
-
-
-def _decode(packet: av.Packet[av.VideoStream], budget: Budget) -> list[av.VideoFrame]:
+    by_order = lacks_pts(container, stream)
+    decode_times: list[int] = []
     try:
-        return packet.decode()
-    except (av.error.EOFError, av.error.BlockingIOError):
+        for packet in container.demux(stream):
+            if by_order and packet.size and packet.dts is not None:
+                heappush(decode_times, packet.dts)
+            for frame in _decode(stream, packet, budget):
+                if decode_times:
+                    # Frames leave the decoder in the order in which they are shown.
+                    ticks = heappop(decode_times)
+                else:
+                    ticks = frame.pts if frame.pts is not None else ticks + step
+                yield ticks, frame
+    except av.error.FFmpegError:
+        # The demuxer stops at what it cannot read; the frames so far are held against what
+        # was promised.
+        log.debug("the demuxer stopped after %d packets", budget.packets)
+
+
+def _decode(
+    stream: av.VideoStream, packet: av.Packet[av.VideoStream] | None, budget: Budget
+) -> list[av.VideoFrame]:
+    """Decode a packet, or with None what the decoder still holds; count what comes."""
+    budget.packets += packet is not None
+    try:
+        frames = stream.codec_context.decode(packet)
+    except av.error.EOFError:
         return []
     except (MemoryError, av.error.MemoryError) as error:
         raise MediaError(Reason.OUT_OF_MEMORY, "while decoding a frame") from error
     except av.error.FFmpegError:
         budget.errors += 1
         return []
-
-
-def _groups(timeline: Timeline) -> list[tuple[int, int]]:
-    """Return [start, stop) packets of the groups that can be decoded on their own.
-
-    A keyframe opens a group only when every packet before it is shown before it and every
-    packet from it on is shown at or after it; so open groups merge with those before.
-    """
-    pts = timeline.pts
-    before = np.concatenate([[np.iinfo(np.int64).min], np.maximum.accumulate(pts)[:-1]])
-    after = np.minimum.accumulate(pts[::-1])[::-1]
-    clean = timeline.keyframe & (before < pts) & (after >= pts)
-    clean[0] = True
-    starts = np.flatnonzero(clean).tolist()
-    return list(zip(starts, [*starts[1:], len(pts)], strict=True))
+    for frame in frames:
+        budget.count(frame.width, frame.height, corrupt=frame.is_corrupt)
+    return frames
 
 
 def _decode_wanted(
-    container: av.container.InputContainer,
-    stream: av.video.stream.VideoStream,
-    timeline: Timeline,
-    left: set[int],
-    receive: Receive,
-    budget: Budget,
-) -> None:
-    """Decode the groups that hold wanted frames; remove from ``left`` what was received."""
-    last_needed: dict[int, int] = {}
-    for start, stop in _groups(timeline):
-        hits = [i for i in range(start, stop) if int(timeline.pts[i]) in left]
-        for i in range(start, hits[-1] + 1 if hits else start):
-            last_needed[i] = hits[-1]
-    context = stream.codec_context
+    path: Path, timeline: Timeline, left: set[int], receive: Receive, limits: Limits
+) -> bool:
+    """Decode the groups that hold wanted frames; return whether all came undamaged."""
+    last_of = _needed(timeline, left)
+    budget = Budget(limits)
+    with open_media(path, limits) as container:
+        stream = _require_picture(container, limits)
+        context = stream.codec_context
 
-    def take(frames: list[av.VideoFrame]) -> None:
-        for frame in frames:
-            budget.count(frame)
-            if frame.pts in left:
-                left.discard(frame.pts)
-                receive(frame.pts, frame)
+        def decode(packet: av.Packet[av.VideoStream] | None) -> None:
+            for frame in _decode(stream, packet, budget):
+                if frame.pts in left:
+                    left.discard(frame.pts)
+                    receive(frame.pts, frame)
 
-    index = -1
-    for packet in container.demux(stream):
-        if packet.size == 0 or packet.is_discard:
-            continue
-        index += 1
-        last = last_needed.get(index)
-        if last is None:
-            continue
-        context.skip_frame = "DEFAULT" if packet.pts in left else "NONREF"
-        take(_decode(packet, budget))
-        if index == last:
-            context.skip_frame = "DEFAULT"
-            take(context.decode(None))
-            context.flush_buffers()
+        index = -1
+        for packet in container.demux(stream):
+            if packet.size == 0 or packet.is_discard:
+                continue
+            index += 1
+            last = last_of.get(index)
+            if last is None:
+                continue
+            if timeline.discarding:
+                context.skip_frame = "DEFAULT" if packet.pts in left else "NONREF"
+            decode(packet)
+            if index == last:
+                decode(None)
+                context.flush_buffers()
             if not left:
-                return
+                break
+    return not left and budget.errors == 0
+
+
+def _needed(timeline: Timeline, wanted: set[int]) -> dict[int, int]:
+    """Return the packets to decode, each with the last one that its group needs."""
+    needed: dict[int, int] = {}
+    hit = [int(ticks) in wanted for ticks in timeline.pts]
+    for start, stop in timeline.groups():
+        hits = [i for i in range(start, stop) if hit[i]]
+        if hits:
+            needed.update(dict.fromkeys(range(start, hits[-1] + 1), hits[-1]))
+    return needed

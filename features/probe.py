@@ -14,7 +14,7 @@ import soundfile
 from features.config import Limits
 from features.container import check_file, hash_file, open_media, picture_stream, sound_stream
 from features.errors import MediaError, Reason
-from features.frames import decode_frames, read_timeline
+from features.frames import sample_frames
 from features.picture import display_matrix
 from features.results import MediaInfo
 from features.timeline import Timeline, tick_seconds
@@ -53,8 +53,7 @@ def probe(path: Path, expected: Expected, limits: Limits) -> MediaInfo:
         sound = _probe_sound(path, limits)
         if expected == "video" or has_picture:
             try:
-                timeline = read_timeline(path, limits)
-                width, height = _upright_size(path, timeline, limits)
+                timeline, width, height = _probe_picture(path, limits)
             except MediaError as error:
                 if expected == "video" or sound is None:
                     raise
@@ -97,15 +96,16 @@ def probe(path: Path, expected: Expected, limits: Limits) -> MediaInfo:
     )
 
 
-def _upright_size(path: Path, timeline: Timeline, limits: Limits) -> tuple[int, int]:
+def _probe_picture(path: Path, limits: Limits) -> tuple[Timeline, int, int]:
+    """Return when frames are shown, and the upright size of the first one that decodes."""
     sizes: list[tuple[int, int]] = []
 
     def receive(_: int, frame: av.VideoFrame) -> None:
         turned = display_matrix(frame)[0] == 0
         sizes.append((frame.height, frame.width) if turned else (frame.width, frame.height))
 
-    decode_frames(path, timeline, {timeline.start}, receive, limits)
-    return sizes[0]
+    sampled = sample_frames(path, lambda timeline: {timeline.start}, receive, limits)
+    return sampled.timeline, *sizes[-1]
 
 
 def _probe_sound(path: Path, limits: Limits) -> _Sound | None:

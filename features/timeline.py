@@ -1,4 +1,4 @@
-"""When each frame of a video is shown, read from the packets without decoding."""
+"""When each frame of a video is shown."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import av.error
 import numpy as np
 import numpy.typing as npt
 
+from features import nal
 from features.config import Limits
 from features.errors import MediaError, Reason
+
+# Decoders that take the order to leave out frames to which no other refers at any time.
+# (libdav1d takes it once, when it opens; ffmpeg's VP9 decoder does not know it.)
+_DISCARDING = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8"}
 
 
 @dataclass(frozen=True)
@@ -19,20 +24,22 @@ class Timeline:
 
     Attributes:
         pts: int64 [P], presentation times in ticks, in the order of the packets.
-        keyframe: bool [P], packets at which decoding may start.
+        clean: bool [P], packets at which decoding may start.
         order: int64 [P], indices that sort ``pts``.
         time_base: seconds per tick.
         end: ticks at which the last frame ends.
         decoded: the times come from decoded frames, because packets did not tell.
-        missing_share: share of the promised length that the packets do not reach.
+        discarding: the decoder may leave out frames to which no other refers.
+        missing_share: share (0 to 1) of the promised length that is not there.
     """
 
     pts: npt.NDArray[np.int64]
-    keyframe: npt.NDArray[np.bool_]
+    clean: npt.NDArray[np.bool_]
     order: npt.NDArray[np.int64]
     time_base: float
     end: int
     decoded: bool
+    discarding: bool
     missing_share: float
 
     @property
@@ -52,8 +59,23 @@ class Timeline:
         place = int(np.searchsorted(self.pts[self.order], ticks + 1e-3, side="right")) - 1
         return int(self.pts[self.order[max(place, 0)]])
 
+    def groups(self) -> list[tuple[int, int]]:
+        """Return [start, stop) packets of the groups that can be decoded on their own.
 
-def tick_seconds(stream: av.video.stream.VideoStream | av.audio.stream.AudioStream) -> float:
+        A keyframe opens a group only when every packet before it is shown before it and
+        every packet from it on is shown at or after it; so open groups merge with those
+        before them.
+        """
+        lowest = np.iinfo(np.int64).min
+        before = np.concatenate([[lowest], np.maximum.accumulate(self.pts)[:-1]])
+        after = np.minimum.accumulate(self.pts[::-1])[::-1]
+        opens = self.clean & (before < self.pts) & (after >= self.pts)
+        opens[0] = True
+        starts = np.flatnonzero(opens).tolist()
+        return list(zip(starts, [*starts[1:], len(self.pts)], strict=True))
+
+
+def tick_seconds(stream: av.VideoStream | av.AudioStream) -> float:
     """Return the seconds of one tick of a stream.
 
     Raises:
@@ -64,54 +86,26 @@ def tick_seconds(stream: av.video.stream.VideoStream | av.audio.stream.AudioStre
     return float(stream.time_base)
 
 
-def frame_ticks(pts: npt.NDArray[np.int64], last_duration: int) -> int:
-    """Return the ticks for which the last frame is shown: its own, else the median step."""
-    if last_duration > 0:
-        return last_duration
-    return int(np.median(np.diff(pts))) if len(pts) > 1 else 1
-
-
-def scan(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream, limits: Limits
-) -> Timeline | None:
-    """Read the packets of a stream; return None where they do not tell the times.
-
-    Raises:
-        MediaError: too_long by frames or seconds, undecodable without a packet.
-    """
-    pts: list[int] = []
-    keyframe: list[bool] = []
-    durations: list[int] = []
-    trusted = True
-    try:
-        for packet in container.demux(stream):
-            if packet.size == 0 or packet.is_discard:
-                continue
-            if packet.pts is None or packet.is_corrupt:
-                trusted = False
-                continue
-            pts.append(packet.pts)
-            keyframe.append(packet.is_keyframe)
-            durations.append(packet.duration or 0)
-            if len(pts) > limits.frames:
-                raise MediaError(Reason.TOO_LONG, f"over {limits.frames} frames (limits.frames)")
-    except av.error.FFmpegError:
-        trusted = False
-    if not pts or not trusted or len(set(pts)) < len(pts):
-        return None
-    return build(pts, keyframe, durations, stream, limits, decoded=False)
-
-
-def build(
+def build_timeline(
     pts: list[int],
-    keyframe: list[bool],
     durations: list[int],
-    stream: av.video.stream.VideoStream,
+    time_base: float,
+    promised: float,
     limits: Limits,
     *,
-    decoded: bool,
+    clean: list[bool] | None = None,
+    discarding: bool = False,
 ) -> Timeline:
-    """Make a timeline and hold it against the limits.
+    """Make a timeline from at least one frame and hold it against the limits.
+
+    Args:
+        pts: ticks at which frames are shown, all different.
+        durations: ticks for which they are shown, 0 where unknown.
+        time_base: seconds per tick.
+        promised: seconds that the container promises, 0 where it does not.
+        limits: limits of one file.
+        clean: packets at which decoding may start; None for decoded frames.
+        discarding: see Timeline.
 
     Raises:
         MediaError: too_long.
@@ -119,13 +113,80 @@ def build(
     ticks = np.array(pts, np.int64)
     order = np.argsort(ticks, kind="stable")
     last = int(order[-1])
-    end = int(ticks[last]) + frame_ticks(ticks[order], durations[last])
-    time_base = tick_seconds(stream)
+    step = int(np.median(np.diff(ticks[order]))) if len(pts) > 1 else 1
+    end = int(ticks[last]) + (durations[last] if durations[last] > 0 else step)
     seconds = (end - int(ticks[order[0]])) * time_base
     if seconds > limits.seconds:
         raise MediaError(
             Reason.TOO_LONG, f"{seconds:.1f} s, {limits.seconds:g} are allowed (limits.seconds)"
         )
-    promised = float(stream.duration) * time_base if stream.duration else 0.0
-    missing = max(0.0, 1.0 - seconds / promised) if promised > 0 else 0.0
-    return Timeline(ticks, np.array(keyframe), order, time_base, end, decoded, missing)
+    return Timeline(
+        pts=ticks,
+        clean=np.array(clean if clean is not None else [False] * len(pts)),
+        order=order,
+        time_base=time_base,
+        end=end,
+        decoded=clean is None,
+        discarding=discarding,
+        missing_share=max(0.0, 1.0 - seconds / promised) if promised > 0 else 0.0,
+    )
+
+
+def promised_seconds(stream: av.VideoStream) -> float:
+    """Return how long the container says a stream is, 0 where it does not."""
+    return float(stream.duration) * tick_seconds(stream) if stream.duration else 0.0
+
+
+def lacks_pts(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
+    """Return whether frames are reordered in a container that stores no presentation times."""
+    return container.format.name == "avi" and stream.codec_context.reorder_depth > 0
+
+
+def scan_packets(
+    container: av.container.InputContainer, stream: av.VideoStream, limits: Limits
+) -> Timeline | None:
+    """Read the packets of a stream; return None where they do not tell the times.
+
+    Raises:
+        MediaError: too_long.
+    """
+    pts: list[int] = []
+    clean: list[bool] = []
+    durations: list[int] = []
+    codec = stream.codec_context.name
+    extradata = stream.codec_context.extradata
+    discarding = codec in _DISCARDING
+    if lacks_pts(container, stream):
+        return None
+    try:
+        for packet in container.demux(stream):
+            if packet.size == 0 or packet.is_discard:
+                continue
+            if packet.pts is None or packet.is_corrupt:
+                return None
+            keyframe = packet.is_keyframe
+            if keyframe and codec == "h264":
+                # Recovery points, where a picture only heals gradually, are marked alike.
+                keyframe = nal.is_idr(bytes(packet), extradata)
+            if discarding and codec == "hevc":
+                # A frame of a lower layer counts as unreferenced though higher layers use it.
+                discarding = nal.temporal_layer(bytes(packet), extradata) == 0
+            pts.append(packet.pts)
+            clean.append(keyframe)
+            durations.append(packet.duration or 0)
+            if len(pts) > limits.frames:
+                raise MediaError(Reason.TOO_LONG, f"over {limits.frames} frames (limits.frames)")
+    except av.error.FFmpegError:
+        return None
+    if not pts or len(set(pts)) < len(pts):
+        return None
+    promised = promised_seconds(stream)
+    return build_timeline(
+        pts,
+        durations,
+        tick_seconds(stream),
+        promised,
+        limits,
+        clean=clean,
+        discarding=discarding,
+    )

@@ -15,9 +15,9 @@ from features.config import Limits, VisualConfig
 from features.encoder import FrameEncoder
 from features.errors import MediaError, Reason
 from features.export import ensure_encoder
-from features.frames import decode_frames, read_timeline
+from features.frames import Sampled, sample_frames
 from features.naming import extractor_name
-from features.picture import Scaler
+from features.picture import Picture, Scaler
 from features.results import VisualFeatures
 from features.timeline import Timeline
 
@@ -33,6 +33,9 @@ class _Plan:
     centres: list[int]
     partners: list[int]
     window: list[int]
+
+    def all(self) -> set[int]:
+        return {*self.centres, *self.partners, *self.window}
 
 
 def segment_centres(span: Span, count: int) -> npt.NDArray[np.float64]:
@@ -76,19 +79,32 @@ class VisualExtractor:
             MediaError: the file or a span cannot be used.
             EncoderError: the network does not fit its configuration.
         """
-        timeline = read_timeline(path, self.limits)
-        check_missing(timeline.missing_share, self.limits)
-        spans = [(0.0, timeline.seconds)] if spans is None else list(spans)
-        for start, end in spans:
-            if not 0 <= start < end or start >= timeline.seconds:
+        plans: list[_Plan] = []
+        large: dict[int, Picture] = {}
+        small: dict[int, Picture] = {}
+
+        def choose(timeline: Timeline) -> set[int]:
+            plans[:] = self._plans(timeline, spans)
+            return {ticks for plan in plans for ticks in plan.all()}
+
+        def receive(ticks: int, frame: av.VideoFrame) -> None:
+            if any(ticks in plan.centres for plan in plans):
+                large[ticks] = self._large(frame)
+            small[ticks] = self._small(frame)
+
+        sampled = sample_frames(path, choose, receive, self.limits)
+        return [self._features(sampled, plan, large, small) for plan in plans]
+
+    def _plans(self, timeline: Timeline, spans: Sequence[Span] | None) -> list[_Plan]:
+        length = timeline.seconds
+        for start, end in spans or ():
+            if not 0 <= start < end or start >= length:
                 raise MediaError(
                     Reason.BAD_SEGMENT,
-                    f"segment {start:g} to {end:g} s of a picture of {timeline.seconds:.3f} s",
+                    f"segment {start:g} to {end:g} s of a picture of {length:.3f} s",
                 )
-        plans = [self._plan(timeline, (start, min(end, timeline.seconds))) for start, end in spans]
-        large, small, skipped = self._pictures(path, timeline, plans)
-        decoder = "pyav" if skipped else "pyav-full"
-        return [self._features(timeline, plan, large, small, decoder) for plan in plans]
+        whole = [(0.0, length)]
+        return [self._plan(timeline, (a, min(b, length))) for a, b in (spans or whole)]
 
     def _plan(self, timeline: Timeline, span: Span) -> _Plan:
         start, end = span
@@ -105,32 +121,14 @@ class VisualExtractor:
             [timeline.shown_at(min(t, last)) for t in grid],
         )
 
-    def _pictures(
-        self, path: Path, timeline: Timeline, plans: Sequence[_Plan]
-    ) -> tuple[dict[int, npt.NDArray[np.uint8]], dict[int, npt.NDArray[np.uint8]], bool]:
-        large_at = {t for plan in plans for t in plan.centres}
-        small_at = {t for plan in plans for t in (*plan.centres, *plan.partners, *plan.window)}
-        large: dict[int, npt.NDArray[np.uint8]] = {}
-        small: dict[int, npt.NDArray[np.uint8]] = {}
-
-        def receive(ticks: int, frame: av.VideoFrame) -> None:
-            if ticks in large_at:
-                large[ticks] = self._large(frame)
-            if ticks in small_at:
-                small[ticks] = self._small(frame)
-
-        skipped = decode_frames(path, timeline, large_at | small_at, receive, self.limits)
-        return large, small, skipped
-
     def _features(
         self,
-        timeline: Timeline,
+        sampled: Sampled,
         plan: _Plan,
-        large: dict[int, npt.NDArray[np.uint8]],
-        small: dict[int, npt.NDArray[np.uint8]],
-        decoder: str,
+        large: dict[int, Picture],
+        small: dict[int, Picture],
     ) -> VisualFeatures:
-        base = timeline.time_base
+        base, start = sampled.timeline.time_base, sampled.timeline.start
         moments = dynamics.Moments(
             centres=np.stack([large[t] for t in plan.centres]),
             pairs=[
@@ -146,17 +144,7 @@ class VisualExtractor:
         measured = dynamics.measure(moments, self.config.blocks)
         return VisualFeatures(
             embedding=np.concatenate([vectors.mean(axis=0), measured]).astype(np.float32),
-            frame_times=np.array([(t - timeline.start) * base for t in plan.centres]),
+            frame_times=np.array([(t - start) * base for t in plan.centres]),
             frame_embeddings=vectors.astype(np.float16),
-            decoder=decoder,
-        )
-
-
-def check_missing(share: float, limits: Limits) -> None:
-    """Raise MediaError(truncated) when more is missing than allowed."""
-    if share > limits.truncated_share:
-        raise MediaError(
-            Reason.TRUNCATED,
-            f"{share:.0%} of the promised length is missing, "
-            f"{limits.truncated_share:.0%} is allowed (limits.truncated_share)",
+            decoder=sampled.decoder,
         )

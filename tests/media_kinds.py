@@ -1,0 +1,245 @@
+"""Renders small clips of every kind that a sampler can get wrong: `python media_kinds.py FOLDER`.
+
+Each frame carries its number as a row of black and white cells along its top, so that a
+decoded frame says by itself which one it is, whatever its codec did to the colours.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+WIDTH, HEIGHT = 192, 112
+CELLS = 12
+RATE = 24
+
+
+Picture = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one file is encoded and what it must show.
+
+    Attributes:
+        name: file name with its suffix.
+        codec: encoder.
+        frames: frames in the file.
+        options: the encoder's private options.
+        container: options of the muxer.
+        muxer: name of the muxer where the suffix does not tell.
+        pixels: pixel format.
+        size: width and height.
+        gop: frames between keyframes, at most.
+        b_frames: most B-frames in a row.
+        pts: presentation time of frame i in ticks of 1/1200 s; None is a constant rate.
+        prepare: changes the stream before its first packet.
+        first: number of the first frame that is shown (edit lists hide earlier ones).
+        stored: how the upright picture lies in the file.
+    """
+
+    name: str
+    codec: str
+    frames: int = 60
+    options: dict[str, str] = field(default_factory=dict)
+    container: dict[str, str] = field(default_factory=dict)
+    muxer: str | None = None
+    pixels: str = "yuv420p"
+    size: tuple[int, int] = (WIDTH, HEIGHT)
+    gop: int = 24
+    b_frames: int = 0
+    pts: Callable[[int], int] | None = None
+    prepare: Callable[[av.VideoStream], None] | None = None
+    first: int = 0
+    stored: Callable[[Picture], Picture] = lambda image: image
+
+    def times(self) -> npt.NDArray[np.float64]:
+        """Return the seconds at which each shown frame appears, from the first one shown."""
+        ticks = [self.pts(i) if self.pts else i * 1200 // RATE for i in range(self.frames)]
+        shown = np.array(ticks[self.first :], np.float64) / 1200
+        return shown - shown[0]
+
+
+def uneven(i: int) -> int:
+    """Presentation times of a variable frame rate: steps of 17, 50 and 133 ms."""
+    steps = [20, 20, 60, 20, 160, 60]
+    return (i // 6) * sum(steps) + sum(steps[: i % 6])
+
+
+def _turn(degrees: int) -> Callable[[av.VideoStream], None]:
+    return lambda stream: stream.set_display_rotation(degrees)
+
+
+def _quarter(turns: int) -> Callable[[Picture], Picture]:
+    return lambda image: np.rot90(image, turns)
+
+
+def _mirror(stream: av.VideoStream) -> None:
+    stream.set_display_rotation(0, hflip=True)
+
+
+X265 = "log-level=none:pools=1:bframes=4:b-adapt=0"
+VPX = {"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8"}
+X264 = {"preset": "veryfast", "crf": "18"}
+
+KINDS = (
+    Kind("h264.mp4", "libx264", options=X264, b_frames=3),
+    Kind("h264_one_keyframe.mp4", "libx264", options=X264, gop=250, b_frames=3),
+    Kind("h264_b_pyramid.mkv", "libx264", options=X264 | {"b-pyramid": "strict"}, b_frames=7),
+    Kind(
+        "h264_open_gop.mp4",
+        "libx264",
+        options=X264 | {"x264-params": "open-gop=1:b-adapt=0"},
+        b_frames=3,
+    ),
+    Kind("h264_open_gop.ts", "libx264", options=X264 | {"x264-params": "open-gop=1"}, b_frames=3),
+    Kind(
+        "h264_intra_refresh.mkv",
+        "libx264",
+        options=X264 | {"x264-params": "intra-refresh=1"},
+        gop=20,
+    ),
+    Kind(
+        "h264_interlaced.mp4",
+        "libx264",
+        options=X264 | {"x264-params": "tff=1:bframes=2"},
+        b_frames=2,
+    ),
+    Kind("h264_uneven.mp4", "libx264", options=X264, b_frames=2, pts=uneven),
+    Kind("h264_uneven.mkv", "libx264", options=X264, b_frames=2, pts=uneven),
+    Kind(
+        "h264_edit_list.mp4",
+        "libx264",
+        options=X264,
+        b_frames=2,
+        pts=lambda i: (i - 17) * 50,
+        first=17,
+        container={"avoid_negative_ts": "disabled", "use_editlist": "1"},
+    ),
+    Kind(
+        "h264_fragmented.mp4",
+        "libx264",
+        options=X264,
+        b_frames=2,
+        container={"movflags": "frag_keyframe+empty_moov"},
+    ),
+    Kind("h264_turned_90.mp4", "libx264", options=X264, prepare=_turn(90), stored=_quarter(-1)),
+    Kind("h264_turned_180.mov", "libx264", options=X264, prepare=_turn(180), stored=_quarter(2)),
+    Kind("h264_turned_270.mp4", "libx264", options=X264, prepare=_turn(270), stored=_quarter(1)),
+    Kind("h264_mirrored.mp4", "libx264", options=X264, prepare=_mirror, stored=np.fliplr),
+    Kind("h264_10bit.mkv", "libx264", options=X264, pixels="yuv420p10le"),
+    Kind("h264_444.mkv", "libx264", options=X264, pixels="yuv444p", b_frames=2),
+    Kind("h264_one_frame.mp4", "libx264", frames=1, options=X264),
+    Kind("h264_five_frames.mp4", "libx264", frames=5, options=X264, b_frames=2),
+    Kind("h264.avi", "libx264", options=X264, b_frames=2),
+    Kind("h264.flv", "libx264", options=X264, b_frames=2),
+    Kind(
+        "hevc.mp4",
+        "libx265",
+        options={"preset": "ultrafast", "x265-params": X265},
+    ),
+    Kind(
+        "hevc_layers.mkv",
+        "libx265",
+        options={
+            "preset": "ultrafast",
+            "x265-params": X265 + ":temporal-layers=3",
+        },
+    ),
+    Kind("vp8.webm", "libvpx", options=VPX),
+    Kind(
+        "vp9.webm",
+        "libvpx-vp9",
+        options=VPX | {"deadline": "realtime"},
+    ),
+    Kind("av1.mp4", "libsvtav1", options={"preset": "12", "svtav1-params": "lp=1"}),
+    Kind("av1.webm", "libsvtav1", options={"preset": "12", "svtav1-params": "lp=1"}, gop=12),
+    Kind("mpeg4.mp4", "mpeg4", options={"qscale": "2"}, b_frames=2),
+    Kind("mpeg4.avi", "mpeg4", options={"qscale": "2"}, b_frames=2),
+    Kind("mpeg2.ts", "mpeg2video", options={"b": "3M"}, b_frames=2),
+    Kind("mpeg2.mpg", "mpeg2video", options={"b": "3M"}, b_frames=2),
+    Kind("mjpeg.mov", "mjpeg", pixels="yuvj420p"),
+    Kind("h263.3gp", "h263", size=(176, 144)),
+    Kind("prores.mov", "prores", pixels="yuv422p10le", frames=20),
+    Kind("wmv2.asf", "wmv2", options={"b": "3M"}),
+)
+
+
+def picture(number: int, size: tuple[int, int] = (WIDTH, HEIGHT)) -> npt.NDArray[np.uint8]:
+    """Return frame ``number`` as uint8 [height, width, 3]: moving shapes under its cells."""
+    width, height = size
+    y, x = np.mgrid[0:height, 0:width]
+    image = np.empty((height, width, 3), np.uint8)
+    image[..., 0] = (x + 3 * number) % 256
+    image[..., 1] = (2 * y + 5 * number) % 256
+    image[..., 2] = 128 + 100 * np.sin((x + y) / 17 + number / 5)
+    left = (7 * number) % (width - 24)
+    image[height // 2 : height // 2 + 24, left : left + 24] = (250, 40, 40)
+    edge = height // 4
+    image[:edge] = 0
+    for cell in range(CELLS):
+        if number >> cell & 1:
+            image[:edge, cell * width // CELLS : (cell + 1) * width // CELLS] = 255
+    return image
+
+
+def number_of(image: npt.NDArray[np.uint8]) -> int:
+    """Read the number off an upright frame, uint8 [height, width, 3], of any size."""
+    height, width = image.shape[:2]
+    row = image[height // 16 : height * 3 // 16].mean(axis=(0, 2))
+    middles = ((np.arange(CELLS) + 0.5) * width / CELLS).astype(int)
+    return int(sum(1 << cell for cell, x in enumerate(middles) if row[x] > 127))
+
+
+def pictures(kind: Kind) -> Iterator[av.VideoFrame]:
+    """Yield the frames of a kind with their presentation times."""
+    for number in range(kind.frames):
+        stored = np.ascontiguousarray(kind.stored(picture(number, kind.size)))
+        frame = av.VideoFrame.from_ndarray(stored, "rgb24")
+        frame = frame.reformat(format=kind.pixels)
+        frame.pts = kind.pts(number) if kind.pts else number
+        frame.time_base = Fraction(1, 1200) if kind.pts else Fraction(1, RATE)
+        yield frame
+
+
+def render(kind: Kind, folder: Path) -> Path:
+    """Write one file and return its path."""
+    path = folder / kind.name
+    with av.open(str(path), "w", format=kind.muxer, container_options=kind.container) as output:
+        stream = output.add_stream(kind.codec, rate=RATE, options=dict(kind.options))
+        stream.height, stream.width = kind.stored(picture(0, kind.size)).shape[:2]
+        stream.pix_fmt = kind.pixels
+        context = stream.codec_context
+        context.gop_size = kind.gop
+        context.max_b_frames = kind.b_frames
+        context.thread_count = 1
+        if "tff" in kind.options.get("x264-params", ""):
+            context.flags |= 0x00040000 | 0x20000000
+        if kind.pts:
+            context.time_base = Fraction(1, 1200)
+        if kind.prepare:
+            kind.prepare(stream)
+        for frame in pictures(kind):
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def main() -> None:
+    """Render every kind into the folder named on the command line."""
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    av.logging.set_level(None)
+    for kind in KINDS:
+        render(kind, folder)
+
+
+if __name__ == "__main__":
+    main()
