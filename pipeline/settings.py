@@ -135,6 +135,13 @@ class ExtractSettings(Section):
     )
 
 
+class Candidate(Section):
+    """An extractor that a backfill can make beside the current one."""
+
+    visual: VisualConfig | None = Field(None, description="in place of [visual]; none: the same")
+    audio: AudioConfig | None = Field(None, description="in place of [audio]; none: the same")
+
+
 class SplitSettings(Section):
     """The split by time, of the picks ordered by their upload."""
 
@@ -147,7 +154,6 @@ class GateSettings(Section):
 
     min_test_rows: int = Field(50, ge=1, description="test rows below which nothing is published")
     bootstrap_rounds: int = Field(1000, ge=100, description="rounds of the paired bootstrap")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the bootstrap's intervals")
     recall_k: int = Field(10, ge=1, description="K of the recall that is judged")
     champion_loss: Share = Field(
         0.05, description="recall the challenger may lose to the champion, as a share of it"
@@ -159,8 +165,18 @@ class GateSettings(Section):
     calibration_worsening: float = Field(
         0.1, ge=0, description="nats by which genre calibration (KL) may worsen"
     )
+    max_calibration: float = Field(
+        1.0, gt=0, description="nats of genre calibration (KL) that are never published"
+    )
     min_coverage: Share = Field(
-        0.1, description="share of the catalogue that must be recommended to somebody"
+        0.1,
+        description="share that must be recommended of the catalogue that random lists would cover",
+    )
+    min_spread: Share = Field(
+        0.01, description="1 - squared length of the mean unit embedding; 0: all point one way"
+    )
+    max_norm_ratio: float = Field(
+        100.0, gt=1, description="largest norm of an embedding over the median one"
     )
 
 
@@ -212,6 +228,9 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     visual: VisualConfig = VisualConfig()
     audio: AudioConfig = AudioConfig()
+    candidates: dict[str, Candidate] = Field(
+        default_factory=dict, description="extractors for feature_backfill, by name"
+    )
     extract: ExtractSettings = ExtractSettings()
     split: SplitSettings = SplitSettings()
     model: ModelConfig = ModelConfig()
@@ -225,6 +244,25 @@ class Settings(BaseSettings):
         if self.split.validation_share + self.split.test_share >= 0.9:
             raise ValueError("split: validation_share + test_share leave too little to train on")
         return self
+
+    def with_extractor(self, name: str) -> Settings:
+        """These settings with a candidate's extractors in force ("current": as they are).
+
+        Raises:
+            SettingsError: [candidates] has no such name.
+        """
+        if name == "current":
+            return self
+        if name not in self.candidates:
+            known = ", ".join(["current", *self.candidates])
+            raise SettingsError(f"no extractor {name!r}; there are: {known}", where="candidates")
+        candidate = self.candidates[name]
+        return self.model_copy(
+            update={
+                "visual": candidate.visual or self.visual,
+                "audio": candidate.audio or self.audio,
+            }
+        )
 
     @classmethod
     def settings_customise_sources(

@@ -1,0 +1,361 @@
+"""Write a release aside, verify it by reading it back and asking it, then make it current."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from models import Model
+from pipeline import index as music_index
+from pipeline import release_files as files
+from pipeline.catalog import id_hash
+from pipeline.continuity import drift, procrustes
+from pipeline.current import Current, make_current, read_current, run_of
+from pipeline.dataset import Dataset, load_dataset
+from pipeline.errors import ReleaseError
+from pipeline.evaluate import load_metrics
+from pipeline.gate import Decision, stored_decision
+from pipeline.lake import Lake
+from pipeline.model_card import model_card
+from pipeline.release_files import Manifest, matrix, read_manifest, read_table
+from pipeline.settings import ReleaseSettings, Settings
+from pipeline.store import Store
+from pipeline.towers import Towers, save_towers
+from pipeline.verify import verify_folder
+
+log = logging.getLogger(__name__)
+
+Floats = npt.NDArray[np.float32]
+
+PACKAGES = ("debcm-pipeline", "torch", "onnxruntime", "faiss-cpu", "numpy", "polars", "pyarrow")
+KNOWN_QUERIES = 32
+
+
+@dataclass(frozen=True)
+class ReleaseSummary:
+    """What publishing did.
+
+    Attributes:
+        release_id: the release.
+        published: False where this run was current already.
+        videos: number of videos.
+        music: number of tracks.
+        index: kind of the index.
+        drift: mean cosine distance that common tracks moved, or None for a first release.
+        folder: name of the release's folder in the store.
+    """
+
+    release_id: str
+    published: bool
+    videos: int
+    music: int
+    index: str
+    drift: float | None
+    folder: str
+
+
+def publish(settings: Settings, lake: Lake, store: Store, run_id: str) -> ReleaseSummary:
+    """Make a run's student the current release; publishing it again does nothing.
+
+    Raises:
+        ReleaseError: the gate has not decided on the run or refused it, another release became
+            current since the run was judged, or the written release fails its verification.
+        ProvenanceError: the run's dataset or student is missing.
+    """
+    decision = stored_decision(lake, run_id)
+    if decision is None:
+        raise ReleaseError("the gate has not decided on it", where=run_id)
+    if not decision.may_publish:
+        broken = ", ".join(verdict.rule for verdict in decision.failed)
+        raise ReleaseError(f"refused by the gate: {broken}", where=run_id)
+    current = read_current(store)
+    if current is not None and current.run_id == run_id:
+        return _summary(store, current.release_id, published=False)
+    judged_against = load_metrics(store, run_id)["champion"]["release_id"]
+
+    def unchanged(found: Current | None) -> None:
+        champion = found.run_id if found else None
+        expected = run_of(judged_against) if judged_against else None
+        if champion != expected:
+            raise ReleaseError(
+                f"judged against {expected or 'no release'}, but {champion or 'none'} is current "
+                "now: evaluate it again",
+                where=run_id,
+            )
+
+    unchanged(current)
+    release_id = newest_revision(store, run_id) or run_id
+    write_release(settings, lake, store, run_id, decision, current)
+    why = "published"
+    if decision.force:
+        why = f"forced by {decision.force.by}: {decision.force.reason}"
+    published = make_current(store, release_id, why, unchanged)
+    return _summary(store, release_id, published=published)
+
+
+def newest_revision(store: Store, run_id: str) -> str | None:
+    """The release of a run with the most erasures, or None where it has none."""
+    revisions = [name for name in store.names("releases") if run_of(name) == run_id]
+    return max(revisions, key=lambda name: (len(name), name), default=None)
+
+
+def write_release(
+    settings: Settings,
+    lake: Lake,
+    store: Store,
+    run_id: str,
+    decision: Decision,
+    current: Current | None,
+) -> None:
+    """Write and verify releases/<run_id>, unless the run has a release already."""
+    if newest_revision(store, run_id) is not None:
+        return
+    dataset = load_dataset(store, run_id)
+    student = Model.load(store.fetch(f"runs/{run_id}/student"))
+    previous = store.fetch(f"releases/{current.release_id}") if current else None
+    deleted = set(lake.read("deletions")["id_hash"])
+    metrics = load_metrics(store, run_id)
+    with store.writing(f"releases/{run_id}") as folder:
+        towers, continuity = _align(student, dataset, previous)
+        contents = Contents.of(dataset, towers).without(deleted)
+        save_towers(towers, folder)
+        manifest = Manifest(
+            format=files.FORMAT,
+            release_id=run_id,
+            run_id=run_id,
+            as_of=dataset.as_of.isoformat(),
+            dim=contents.adjusted.shape[1],
+            groups=dataset.groups,
+            visual_extractor=dataset.visual_extractor,
+            audio_extractor=dataset.audio_extractor,
+            visual=settings.visual,
+            audio=settings.audio,
+            limits=settings.limits,
+            music=len(contents.music),
+            videos=len(contents.videos),
+            index="flat",
+            previous=current.release_id if current else None,
+            decision={"decision": decision.decision, **json.loads(decision.reasons)},
+            inputs=dataset.inputs,
+            packages={name: version(name) for name in PACKAGES},
+        )
+        write_contents(
+            folder, manifest, contents, {**metrics, "continuity": continuity}, settings.release
+        )
+        verify_folder(folder)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a release says about its items.
+
+    Attributes:
+        music: music_id, title, artist, genre, genre_group, cold; a row a track.
+        adjusted: float32 [M, D], the embeddings that are served.
+        unadjusted: float32 [M, D], without the backdoor adjustment.
+        videos: video_id, uploader_hash; a row a video.
+        embeddings: float32 [N, D].
+        queries: int64 [Q], rows of the videos that are known queries.
+        features: float32 [Q, Dv], raw features of these.
+    """
+
+    music: pl.DataFrame
+    adjusted: Floats
+    unadjusted: Floats
+    videos: pl.DataFrame
+    embeddings: Floats
+    queries: npt.NDArray[np.int64]
+    features: Floats
+
+    @classmethod
+    def of(cls, dataset: Dataset, towers: Towers) -> Contents:
+        """Embed everything that a dataset holds."""
+        data = dataset.training
+        count = min(KNOWN_QUERIES, len(data.video))
+        queries = np.unique(np.linspace(0, len(data.video) - 1, count).astype(np.int64))
+        uploaders = [id_hash("uploader", name) for name in dataset.videos["uploader_id"]]
+        return cls(
+            music=dataset.music.select(*files.MUSIC_TEXTS, "cold"),
+            adjusted=towers.embed_music(data.music, data.genre_group),
+            unadjusted=towers.embed_music(data.music, data.genre_group, adjusted=False),
+            videos=dataset.videos.select("video_id", uploader_hash=pl.Series(uploaders)),
+            embeddings=towers.embed_videos(data.video),
+            queries=queries,
+            features=data.video[queries],
+        )
+
+    @classmethod
+    def read(cls, folder: Path, run_id: str) -> Contents:
+        """Read what `write_contents` wrote.
+
+        Raises:
+            ReleaseError: a file is missing, damaged or of another run.
+        """
+        music = read_table(folder / files.MUSIC, run_id)
+        videos = read_table(folder / files.VIDEO, run_id)
+        queries = read_table(folder / files.QUERIES, run_id)
+        names = videos["video_id"].to_pylist()
+        row_of = {name: row for row, name in enumerate(names)}
+        asked = [row_of[name] for name in queries["video_id"].to_pylist()]
+        return cls(
+            music=pl.DataFrame(pl.from_arrow(music.select([*files.MUSIC_TEXTS, "cold"]))),
+            adjusted=matrix(music, "embedding"),
+            unadjusted=matrix(music, "unadjusted"),
+            videos=pl.DataFrame(pl.from_arrow(videos.select(list(files.VIDEO_TEXTS)))),
+            embeddings=matrix(videos, "embedding"),
+            queries=np.array(asked, dtype=np.int64),
+            features=matrix(queries, "features"),
+        )
+
+    def without(self, deleted: set[str]) -> Contents:
+        """The same contents less the items whose deletion was requested.
+
+        Args:
+            deleted: hashes of table `deletions`.
+        """
+        if not deleted:
+            return self
+        music = np.array(
+            [id_hash("music", name) not in deleted for name in self.music["music_id"]], dtype=bool
+        )
+        videos = np.array(
+            [
+                id_hash("video", name) not in deleted and uploader not in deleted
+                for name, uploader in self.videos.iter_rows()
+            ],
+            dtype=bool,
+        )
+        asked = videos[self.queries]
+        moved_to = np.cumsum(videos) - 1
+        return Contents(
+            music=self.music.filter(pl.Series(music)),
+            adjusted=self.adjusted[music],
+            unadjusted=self.unadjusted[music],
+            videos=self.videos.filter(pl.Series(videos)),
+            embeddings=self.embeddings[videos],
+            queries=moved_to[self.queries[asked]],
+            features=self.features[asked],
+        )
+
+
+def write_contents(
+    folder: Path,
+    manifest: Manifest,
+    contents: Contents,
+    metrics: dict[str, Any],
+    settings: ReleaseSettings,
+) -> None:
+    """Write tables, index, metrics, card and manifest into a release folder with its towers.
+
+    Raises:
+        ReleaseError: an embedding is not finite, nothing is left to recommend, or the index
+            loses more recall than `[release] index_recall_loss`.
+    """
+    if not len(contents.music):
+        raise ReleaseError("holds no track", where=manifest.release_id)
+    run_id = manifest.run_id
+    music, videos = contents.music, contents.videos
+    files.write_table(
+        folder / files.MUSIC,
+        run_id,
+        {name: music[name].to_list() for name in music.columns},
+        {"embedding": contents.adjusted, "unadjusted": contents.unadjusted},
+    )
+    files.write_table(
+        folder / files.VIDEO,
+        run_id,
+        {name: videos[name].to_list() for name in videos.columns},
+        {"embedding": contents.embeddings},
+    )
+    files.write_table(
+        folder / files.QUERIES,
+        run_id,
+        {"video_id": videos["video_id"].gather(contents.queries).to_list()},
+        {"features": np.nan_to_num(contents.features)},
+    )
+    index = music_index.build_index(contents.adjusted, settings.flat_index_below)
+    music_index.write_index(index, folder / files.INDEX)
+    asked = contents.embeddings[:: max(1, len(contents.embeddings) // 1000)]
+    report = music_index.measure(index, contents.adjusted, asked)
+    if report.recall < 1.0 - settings.index_recall_loss:
+        raise ReleaseError(
+            f"the index finds {report.recall:.2%} of the exact top {report.k}, at least "
+            f"{1 - settings.index_recall_loss:.2%} must be found: raise [release] "
+            "flat_index_below",
+            where=manifest.release_id,
+        )
+    metrics = {**metrics, "index": asdict(report)}
+    manifest = manifest.model_copy(update={"index": report.kind})
+    files.write_json(folder / files.METRICS, metrics)
+    files.write_json(folder / files.MANIFEST, manifest.model_dump(mode="json"))
+    (folder / files.CARD).write_text(model_card(manifest, metrics), encoding="utf-8")
+
+
+def _align(
+    student: Model, dataset: Dataset, previous: Path | None
+) -> tuple[Towers, dict[str, Any] | None]:
+    """The student's towers on the axes of the previous release, and how far items moved."""
+    data = dataset.training
+    tracks = student.embed_music(data.music, data.genre_group)
+    dim = tracks.shape[1]
+    own_axes = Towers(student, np.eye(dim, dtype=np.float32), dataset.run_id)
+    if previous is None:
+        return own_axes, None
+    manifest = read_manifest(previous)
+    old = read_table(previous / files.MUSIC, manifest.run_id)
+    new_rows, old_rows = _common(dataset.music["music_id"].to_list(), old["music_id"].to_pylist())
+    if manifest.dim != dim or not len(new_rows):
+        log.warning("no common axes with %s: its cached vectors are of no use", previous.name)
+        return own_axes, {"previous": manifest.release_id, "aligned": False}
+    old_tracks = matrix(old, "embedding")[old_rows]
+    rotation = procrustes(tracks[new_rows], old_tracks)
+    towers = Towers(student, rotation, dataset.run_id)
+    videos = read_table(previous / files.VIDEO, manifest.run_id)
+    new_videos, old_videos = _common(
+        dataset.videos["video_id"].to_list(), videos["video_id"].to_pylist()
+    )
+    return towers, {
+        "previous": manifest.release_id,
+        "aligned": True,
+        "music": asdict(drift(tracks[new_rows], old_tracks, rotation)),
+        "video": asdict(
+            drift(
+                student.embed_videos(data.video[new_videos]),
+                matrix(videos, "embedding")[old_videos],
+                rotation,
+            )
+        ),
+    }
+
+
+def _common(new: list[str], old: list[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows of the items that both lists hold, in the new list's order."""
+    row_of = {name: row for row, name in enumerate(old)}
+    pairs = [(row, row_of[name]) for row, name in enumerate(new) if name in row_of]
+    rows = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return rows[:, 0], rows[:, 1]
+
+
+def _summary(store: Store, release_id: str, *, published: bool) -> ReleaseSummary:
+    folder = store.fetch(f"releases/{release_id}")
+    manifest = read_manifest(folder)
+    metrics = json.loads((folder / files.METRICS).read_text(encoding="utf-8"))
+    continuity = metrics["continuity"]
+    moved = continuity["music"]["mean"] if continuity and continuity["aligned"] else None
+    return ReleaseSummary(
+        release_id=release_id,
+        published=published,
+        videos=manifest.videos,
+        music=manifest.music,
+        index=manifest.index,
+        drift=moved,
+        folder=f"releases/{release_id}",
+    )

@@ -1,0 +1,324 @@
+"""Serve a release: a new video file, or its features, straight to ranked music.
+
+    from pipeline.serving import Release
+
+    release = Release.open("/srv/debcm/lake")
+    for hit in release.recommend("clip.mp4", top=10):
+        print(hit.title, hit.score)
+
+Needs the release's files only: no lake, no training code, no torch. One `Release` may be used
+by many threads at once; it is one release whole, whatever becomes current meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import pyarrow as pa
+
+from features import ClipFeatures, Job, MediaError, MediaPool
+from features.naming import extractor_name
+from pipeline import index, release_files
+from pipeline.errors import ProvenanceError, ReleaseError
+from pipeline.release_files import Manifest, matrix, read_manifest, read_table
+
+log = logging.getLogger(__name__)
+
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+VIDEO_TOWER = "video_tower.onnx"
+_RELEASES = "releases"
+_POINTER = "current.json"
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One track for a video.
+
+    Attributes:
+        rank: 1 is the best.
+        music_id: the platform's id.
+        title: title of the track.
+        artist: artist of the track.
+        genre: the platform's genre.
+        genre_group: its group.
+        score: the debiased score, by which tracks are ranked: `match` - `taken_away`.
+        match: what the score would be without the backdoor adjustment.
+        taken_away: what the adjustment took away; negative where it gave.
+    """
+
+    rank: int
+    music_id: str
+    title: str
+    artist: str
+    genre: str
+    genre_group: str
+    score: float
+    match: float
+    taken_away: float
+
+
+class Release:
+    """A release in memory; open it with `Release.open`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest: Manifest = read_manifest(folder)
+        music = read_table(folder / release_files.MUSIC, self.manifest.run_id)
+        self._music = music
+        self._adjusted = matrix(music, "embedding")
+        self._unadjusted = matrix(music, "unadjusted")
+        self._row_of = {name: row for row, name in enumerate(music["music_id"].to_pylist())}
+        self._genre = _codes(music["genre"])
+        self._group = _codes(music["genre_group"])
+        videos = read_table(folder / release_files.VIDEO, self.manifest.run_id)
+        self._videos = matrix(videos, "embedding")
+        self._video_row = {name: row for row, name in enumerate(videos["video_id"].to_pylist())}
+        self._index = index.read_index(folder / release_files.INDEX)
+        if self._index.ntotal != len(self._adjusted) or self._index.d != self.manifest.dim:
+            raise ReleaseError(
+                f"holds {self._index.ntotal} vectors of {self._index.d}, music.parquet "
+                f"{len(self._adjusted)} of {self.manifest.dim}",
+                where=str(folder / release_files.INDEX),
+            )
+        self._tower = _session(folder / VIDEO_TOWER, self.manifest.run_id)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Release:
+        """Open a release.
+
+        Args:
+            path: the lake's root or its `releases` folder (the current release is opened), or
+                the folder of one release.
+
+        Raises:
+            ReleaseError: there is none, it is incomplete, or its parts are of different runs.
+        """
+        path = Path(path)
+        if (path / release_files.MANIFEST).is_file():
+            return cls(path)
+        releases = path if (path / _POINTER).is_file() else path / _RELEASES
+        name = _current(releases)
+        while True:
+            try:
+                return cls(releases / name)
+            except (OSError, ReleaseError):
+                # A release may be removed between reading the pointer and its files.
+                newer = _current(releases)
+                if newer == name:
+                    raise
+                name = newer
+
+    @property
+    def release_id(self) -> str:
+        """The release that answers."""
+        return self.manifest.release_id
+
+    def recommend(
+        self,
+        video: str | Path,
+        *,
+        top: int = 10,
+        genre: str | None = None,
+        exclude: Iterable[str] = (),
+    ) -> list[Recommendation]:
+        """Rank music for a new video file.
+
+        Args:
+            video: the file; decoded in a child process, under the release's limits.
+            top: length of the list.
+            genre: only tracks of this genre, or of this genre group.
+            exclude: ids of tracks that may not be in the list.
+
+        Raises:
+            MediaError: the file cannot be decoded, or exceeds a limit.
+            ProvenanceError: this machine would extract other features than the release reads.
+            ReleaseError: the genre is unknown.
+        """
+        return self.search(self.embed(self.extract(video)), top=top, genre=genre, exclude=exclude)
+
+    def recommend_known(
+        self,
+        video_id: str,
+        *,
+        top: int = 10,
+        genre: str | None = None,
+        exclude: Iterable[str] = (),
+    ) -> list[Recommendation]:
+        """Rank music for a video of the release, by its id.
+
+        Raises:
+            ReleaseError: the release does not hold the video, or the genre is unknown.
+        """
+        row = self._video_row.get(video_id)
+        if row is None:
+            raise ReleaseError(f"no video {video_id!r} in it", where=self.release_id)
+        return self.search(self._videos[row], top=top, genre=genre, exclude=exclude)
+
+    def extract(self, video: str | Path) -> Floats:
+        """Features of a new video file: float32 [Dv].
+
+        Raises:
+            MediaError: the file cannot be decoded, or exceeds a limit.
+            ProvenanceError: this machine's extractor is not the one the release reads.
+        """
+        self._check_extractor(extractor_name(self.manifest.visual))
+        job = Job(str(video), Path(video), "video")
+        with MediaPool(1, self.manifest.limits, self.manifest.visual, None) as pool:
+            _, outcome = next(iter(pool.run([job])))
+        if isinstance(outcome, MediaError):
+            raise outcome
+        assert isinstance(outcome, ClipFeatures)
+        return outcome.visual[0].embedding
+
+    def embed(self, features: Floats, extractor: str | None = None) -> Floats:
+        """Embedding float32 [D] of a video's features float32 [Dv].
+
+        Args:
+            features: of `self.manifest.visual_extractor`.
+            extractor: the extractor that made them, where the caller knows it; checked.
+
+        Raises:
+            ProvenanceError: the features are of another extractor.
+            ReleaseError: they have another dimension.
+        """
+        if extractor is not None:
+            self._check_extractor(extractor)
+        wanted = self._tower.get_inputs()[0].shape[1]
+        if features.ndim != 1 or len(features) != wanted:
+            raise ReleaseError(
+                f"features must have shape ({wanted},), got {features.shape}",
+                where=self.release_id,
+            )
+        feed = {"features": features[None].astype(np.float32)}
+        embedding: Floats = self._tower.run(None, feed)[0][0]
+        return embedding
+
+    def search(
+        self,
+        embedding: Floats,
+        *,
+        top: int = 10,
+        genre: str | None = None,
+        exclude: Iterable[str] = (),
+    ) -> list[Recommendation]:
+        """Rank music for an embedding float32 [D] of this release's video tower.
+
+        Raises:
+            ReleaseError: the genre is unknown, or the embedding has another dimension.
+        """
+        if embedding.shape != (self.manifest.dim,):
+            raise ReleaseError(
+                f"embedding must have shape ({self.manifest.dim},), got {embedding.shape}",
+                where=self.release_id,
+            )
+        allowed = self._allowed(genre, exclude)
+        available = len(self._adjusted) if allowed is None else int(allowed.sum())
+        top = min(top, available)
+        if top < 1:
+            return []
+        rows = index.search(self._index, embedding[None], top, allowed)[0][0]
+        if rows[-1] < 0:
+            rows = self._exact(embedding, top, allowed)
+        return [self._hit(rank, row, embedding) for rank, row in enumerate(rows.tolist(), 1)]
+
+    def explain(self, embedding: Floats, music_id: str) -> Recommendation:
+        """Score of one track for an embedding float32 [D], in its parts; rank counts all tracks.
+
+        Raises:
+            ReleaseError: the release does not hold the track.
+        """
+        row = self._row_of.get(music_id)
+        if row is None:
+            raise ReleaseError(f"no track {music_id!r} in it", where=self.release_id)
+        scores = self._adjusted @ embedding
+        return self._hit(1 + int((scores > scores[row]).sum()), row, embedding)
+
+    def _hit(self, rank: int, row: int, embedding: Floats) -> Recommendation:
+        texts = {name: self._music[name][row].as_py() for name in release_files.MUSIC_TEXTS}
+        score = float(self._adjusted[row] @ embedding)
+        match = float(self._unadjusted[row] @ embedding)
+        return Recommendation(
+            rank=rank, **texts, score=score, match=match, taken_away=match - score
+        )
+
+    def _allowed(self, genre: str | None, exclude: Iterable[str]) -> Bools | None:
+        excluded = [row for name in exclude if (row := self._row_of.get(name)) is not None]
+        if genre is None and not excluded:
+            return None
+        allowed = np.ones(len(self._adjusted), dtype=np.bool_)
+        if genre is not None:
+            wanted = genre.strip().lower()
+            allowed = self._genre.equal(wanted) | self._group.equal(wanted)
+            if not allowed.any():
+                raise ReleaseError(
+                    f"no genre or genre group {genre!r}; groups: {', '.join(self._group.names)}",
+                    where=self.release_id,
+                )
+        allowed[excluded] = False
+        return allowed
+
+    def _exact(self, embedding: Floats, top: int, allowed: Bools | None) -> npt.NDArray[np.int64]:
+        # An approximate index finds too few where a filter leaves few tracks.
+        rows = np.flatnonzero(allowed) if allowed is not None else np.arange(len(self._adjusted))
+        order = np.argsort(-(self._adjusted[rows] @ embedding), kind="stable")[:top]
+        return rows[order]
+
+    def _check_extractor(self, found: str) -> None:
+        expected = self.manifest.visual_extractor
+        if found != expected:
+            raise ProvenanceError(
+                f"features are of {found}, the release reads {expected}", where=self.release_id
+            )
+
+
+@dataclass(frozen=True)
+class _Codes:
+    """A text column as small integers, for comparing 100,000 rows at once."""
+
+    names: tuple[str, ...]
+    codes: npt.NDArray[np.int64]
+
+    def equal(self, name: str) -> Bools:
+        found: Bools = self.codes == (self.names.index(name) if name in self.names else -1)
+        return found
+
+
+def _codes(column: pa.ChunkedArray) -> _Codes:
+    names, codes = np.unique(
+        np.array([text.strip().lower() for text in column.to_pylist()], dtype=object),
+        return_inverse=True,
+    )
+    return _Codes(tuple(names.tolist()), codes.astype(np.int64))
+
+
+def _current(releases: Path) -> str:
+    try:
+        return str(json.loads((releases / _POINTER).read_text(encoding="utf-8"))["release_id"])
+    except FileNotFoundError as error:
+        raise ReleaseError("no release has been published", where=str(releases)) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReleaseError(f"damaged pointer: {error}", where=str(releases / _POINTER)) from error
+
+
+def _session(path: Path, run_id: str) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    # A query is one row: threads of its own would only compete with the caller's.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no class of their own
+        raise ReleaseError(f"not a tower: {error}", where=str(path)) from error
+    found = session.get_modelmeta().custom_metadata_map.get("run_id", "")
+    if found != run_id:
+        raise ReleaseError(f"is of {found or 'no run'}, the manifest of {run_id}", where=str(path))
+    return session
