@@ -57,12 +57,32 @@ def plan(days: Sequence[str]) -> list[Result]:
     return [asdict(shard) | {"label": shard.label} for shard in shards]
 
 
-def extract(plan: str, shard: int) -> Result:
+def plan_backfill(
+    first_day: str, last_day: str, extractor: str, kind: str, dry_run: bool
+) -> list[Result]:
+    """Cut what lacks features of ingested days into shards; a dry run only says what they are."""
+    from pipeline.backfill import KINDS_OF
+    from pipeline.backfill import plan_backfill as step
+
+    settings, lake, _ = _open()
+    first, last = dt.date.fromisoformat(first_day), dt.date.fromisoformat(last_day)
+    shards = step(settings, lake, first, last, extractor, kind)
+    named = [
+        asdict(shard) | {"label": shard.label, "extractor": extractor, "kinds": KINDS_OF[kind]}
+        for shard in shards
+    ]
+    return [] if dry_run else named
+
+
+def extract(
+    plan: str, shard: int, extractor: str = "current", kinds: Sequence[str] = ("visual", "audio")
+) -> Result:
     """Extract one shard of a plan."""
     from pipeline.extract import extract_shard
 
     settings, lake, _ = _open()
-    return asdict(extract_shard(settings, lake, plan, shard))
+    settings = settings.with_extractor(extractor)
+    return asdict(extract_shard(settings, lake, plan, shard, kinds))
 
 
 def check(day: str) -> Result:
@@ -140,3 +160,32 @@ def publish(run_id: str) -> Result:
 
     settings, lake, store = _open()
     return asdict(step(settings, lake, store, run_id))
+
+
+def apply_deletions() -> Result:
+    """Let deletion requests reach every table, run and release."""
+    from pipeline.deletion import apply_deletions as step
+
+    return asdict(step(*_open()))
+
+
+def retention() -> Result:
+    """Remove what killed tasks left, and runs and releases that are past their time."""
+    from pipeline.upkeep import retention as step
+
+    return asdict(step(*_open()))
+
+
+def compaction() -> Result:
+    """Compact every table and vacuum its old versions."""
+    from pipeline.upkeep import compaction as step
+
+    settings, lake, _ = _open()
+    return step(settings, lake)
+
+
+def sizes() -> Result:
+    """Rows, files and bytes of every table."""
+    from pipeline.upkeep import sizes as step
+
+    return step(_open()[1])

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from models import EpochLog, Model, ModelConfig, train_student, train_teacher
+from models import Model, ModelConfig, train_student, train_teacher
 from pipeline.dataset import load_dataset
 from pipeline.settings import Settings
 from pipeline.store import Store
@@ -47,7 +47,7 @@ def train_teacher_step(settings: Settings, store: Store, run_id: str) -> Trainin
         return _unchanged(run_id, "teacher")
     data = load_dataset(store, run_id).training
     checkpoint = store.scratch(f"runs/{run_id}/teacher-checkpoint")
-    model = train_teacher(data, model_config(settings), checkpoint, _log_epoch)
+    model = train_teacher(data, model_config(settings), checkpoint)
     return _keep(store, name, run_id, "teacher", model, checkpoint)
 
 
@@ -64,7 +64,7 @@ def train_student_step(settings: Settings, store: Store, run_id: str) -> Trainin
     has_segments = bool(len(data.segment_video))
     teacher = Model.load(store.fetch(f"runs/{run_id}/teacher")) if has_segments else None
     checkpoint = store.scratch(f"runs/{run_id}/student-checkpoint")
-    model = train_student(data, teacher, model_config(settings), checkpoint, _log_epoch)
+    model = train_student(data, teacher, model_config(settings), checkpoint)
     return _keep(store, name, run_id, "student", model, checkpoint)
 
 
@@ -95,9 +95,3 @@ def _keep(
 def _unchanged(run_id: str, stage: str) -> TrainingSummary:
     log.info("run %s has its %s already", run_id, stage)
     return TrainingSummary(run_id, stage, unchanged=True, epochs=0, validation=None, seconds=0.0)
-
-
-def _log_epoch(epoch: EpochLog) -> None:
-    losses = ", ".join(f"{name} {value:.4f}" for name, value in epoch.losses.items())
-    metric = "" if epoch.validation is None else f", validation {epoch.validation:.4f}"
-    log.info("%s epoch %d: %s%s, %.1f s", epoch.stage, epoch.epoch, losses, metric, epoch.seconds)

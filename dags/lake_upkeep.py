@@ -1,0 +1,60 @@
+"""Keep the lake small, tidy and lawful, once a week.
+
+**When** weekly. **Does**, in this order: deletion requests reach every table, model and release;
+folders left aside by killed tasks are removed; old releases and runs are removed by the
+retention rules; tables are compacted and their old versions vacuumed; sizes are reported.
+
+**Safe** at any time: readers of the current release are not disturbed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import CronTriggerTimetable, dag, task
+
+from pipeline.orchestration import START, deadline, default_args
+from pipeline.settings import load_settings
+
+settings = load_settings()
+
+
+@dag(
+    schedule=CronTriggerTimetable(settings.schedule.upkeep, timezone="UTC"),
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    default_args=default_args(settings),
+    deadline=deadline(settings),
+    doc_md=__doc__,
+    tags=["debcm", "weekly"],
+)
+def lake_upkeep() -> None:
+    @task
+    def deletions() -> dict[str, Any]:
+        from pipeline import steps
+
+        return steps.apply_deletions()
+
+    @task
+    def retention() -> dict[str, Any]:
+        from pipeline import steps
+
+        return steps.retention()
+
+    @task
+    def compaction() -> dict[str, Any]:
+        from pipeline import steps
+
+        return steps.compaction()
+
+    @task
+    def sizes() -> dict[str, Any]:
+        from pipeline import steps
+
+        return steps.sizes()
+
+    deletions() >> retention() >> compaction() >> sizes()
+
+
+lake_upkeep()

@@ -1,0 +1,211 @@
+"""`debcm`: every step of the pipeline at the keyboard, and what a day's work needs besides."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline import steps
+from pipeline.errors import PipelineError
+
+app = typer.Typer(
+    name="debcm",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="From a micro-video platform's uploads to background-music recommendations.",
+)
+
+Day = Annotated[dt.datetime, typer.Option("--day", formats=["%Y-%m-%d"], help="landing day")]
+AsOf = Annotated[
+    dt.datetime | None,
+    typer.Option("--as-of", formats=["%Y-%m-%d"], help="last day included; default: the newest"),
+]
+RunId = Annotated[str, typer.Argument(help="what `debcm dataset` printed as run_id")]
+
+
+@app.callback()
+def _logging(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="log what each step does")
+    ] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+@app.command()
+def ingest(day: Day) -> None:
+    """Read a landing day into catalogue and quarantine."""
+    _show(steps.ingest(_iso(day)))
+
+
+@app.command()
+def extract(day: Day) -> None:
+    """Extract what lacks features of an ingested day, and account for every row."""
+    _extract([_iso(day)])
+
+
+@app.command()
+def confounders(as_of: AsOf = None) -> None:
+    """Write the uploaders' genre preferences."""
+    _show(steps.confounders(_iso(as_of)))
+
+
+@app.command()
+def dataset(as_of: AsOf = None) -> None:
+    """Write the arrays of a run; prints its run_id."""
+    _show(steps.dataset(_iso(as_of)))
+
+
+@app.command()
+def teacher(run_id: RunId) -> None:
+    """Train the teacher of a run on professional music videos."""
+    _show(steps.teacher(run_id))
+
+
+@app.command()
+def student(run_id: RunId) -> None:
+    """Train the student of a run on uploaders' picks."""
+    _show(steps.student(run_id))
+
+
+@app.command()
+def evaluate(run_id: RunId) -> None:
+    """Score a run's model, the champion and the baselines on the held-out picks."""
+    _show(steps.evaluate(run_id))
+
+
+@app.command()
+def gate(run_id: RunId) -> None:
+    """Decide whether a run may be published, and say why."""
+    _show(steps.gate(run_id))
+
+
+@app.command()
+def publish(run_id: RunId) -> None:
+    """Write the release of a run that passed the gate, and make it current."""
+    _show(steps.publish(run_id))
+
+
+@app.command()
+def retrain(as_of: AsOf = None) -> None:
+    """From features to a release: confounders to publish, in order."""
+    run_id = _retrain(_iso(as_of))
+    _report(run_id)
+
+
+@app.command()
+def run(
+    landing: Annotated[
+        Path | None, typer.Option("--landing", help="landing folder; default: the settings'")
+    ] = None,
+) -> None:
+    """Everything, without Airflow: each landing day into features, then retrain and publish."""
+    from pipeline.landing import landing_days
+    from pipeline.settings import load_settings
+
+    if landing is not None:
+        # The steps read the settings in force, each for itself.
+        os.environ["DEBCM_LANDING__ROOT"] = str(landing.resolve())
+    root = load_settings().landing.root
+    days = [day.isoformat() for day in landing_days(root)]
+    if not days:
+        typer.echo(f"{root} holds no dt=YYYY-MM-DD folder", err=True)
+        raise typer.Exit(2)
+    for day in days:
+        typer.echo(f"day {day}")
+        _show(steps.ingest(day))
+        _extract([day])
+    _report(_retrain(days[-1]))
+
+
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    }
+)
+def airflow(context: typer.Context) -> None:
+    """Any `airflow` command, in the environment of this checkout."""
+    from pipeline.local_airflow import environment
+
+    env = environment()
+    os.execvpe("airflow", ["airflow", *context.args], env)  # noqa: S606 (no shell)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="loopback port")] = 8080,
+) -> None:
+    """Run Airflow (scheduler, triggerer, API and UI) for this checkout until Ctrl-C."""
+    from pipeline.local_airflow import LocalAirflow, environment
+
+    typer.echo("starting Airflow, half a minute ...")
+    with LocalAirflow(environment(port=port)) as local:
+        typer.echo(f"Airflow UI: {local.url}   user: admin   password: {local.password()}")
+        typer.echo("Ctrl-C stops it")
+        try:
+            while not local.ended():
+                time.sleep(1)
+        except KeyboardInterrupt:
+            typer.echo("stopping")
+
+
+def main() -> None:
+    """Entry point: our errors are one line and exit code 1, not a traceback."""
+    try:
+        app()
+    except PipelineError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.exit(1)
+
+
+def _extract(days: list[str]) -> None:
+    shards = steps.plan(days)
+    if not shards:
+        typer.echo("  nothing to extract: every clip has features")
+    for shard in shards:
+        typer.echo(f"  {shard['label']}")
+        _show(steps.extract(shard["plan"], shard["shard"]))
+    for day in days:
+        _show(steps.check(day))
+
+
+def _retrain(as_of: str) -> str:
+    _show(steps.confounders(as_of))
+    made = steps.dataset(as_of)
+    _show(made)
+    run_id = str(made["run_id"])
+    for step in (steps.teacher, steps.student, steps.evaluate):
+        _show(step(run_id))
+    decision = steps.gate(run_id)
+    _show(decision)
+    if decision["decision"] != "refuse":
+        _show(steps.publish(run_id))
+    return run_id
+
+
+def _report(run_id: str) -> None:
+    from pipeline.summary import summary
+
+    typer.echo(summary(run_id))
+
+
+def _iso(day: dt.datetime | None) -> str:
+    return day.date().isoformat() if day else steps.newest_day()
+
+
+def _show(result: dict[str, Any]) -> None:
+    typer.echo("  " + json.dumps(result, ensure_ascii=False, default=str))
