@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from fractions import Fraction
 
 import av
 import av.filter
@@ -45,7 +46,7 @@ class Scaler:
             width=frame.width,
             height=frame.height,
             format=frame.format,
-            time_base=frame.time_base,
+            time_base=Fraction(1, 1000),
         )
         scale = graph.add("scale", f"{self.size}:{self.size}:flags={SCALING}")
         rgb = graph.add("format", "rgb24")

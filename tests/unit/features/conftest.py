@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import av.logging
+import pytest
+
+TESTS = Path(__file__).parents[2]
+sys.path.insert(0, str(TESTS))
+
+import media_kinds  # noqa: E402
+
+MEDIA = TESTS.parents[1] / "shared" / "media"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet() -> None:
+    av.logging.set_level(None)
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function from the name of a kind to its file, rendered once a session."""
+    folder = tmp_path_factory.mktemp("kinds")
+    kinds = {kind.name: kind for kind in media_kinds.KINDS}
+
+    def get(name: str) -> Path:
+        path = folder / name
+        return path if path.exists() else media_kinds.render(kinds[name], folder)
+
+    return get
