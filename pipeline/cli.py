@@ -102,7 +102,7 @@ def publish(run_id: RunId) -> None:
 def retrain(as_of: AsOf = None) -> None:
     """From features to a release: confounders to publish, in order."""
     run_id = _retrain(_iso(as_of))
-    _report(run_id)
+    typer.echo(steps.summary(run_id))
 
 
 @app.command()
@@ -127,7 +127,7 @@ def run(
         typer.echo(f"day {day}")
         _show(steps.ingest(day))
         _extract([day])
-    _report(_retrain(days[-1]))
+    typer.echo(steps.summary(_retrain(days[-1])))
 
 
 @app.command(
@@ -195,12 +195,6 @@ def _retrain(as_of: str) -> str:
     if decision["decision"] != "refuse":
         _show(steps.publish(run_id))
     return run_id
-
-
-def _report(run_id: str) -> None:
-    from pipeline.summary import summary
-
-    typer.echo(summary(run_id))
 
 
 def _iso(day: dt.datetime | None) -> str:

@@ -122,6 +122,11 @@ class Release:
         """The release that answers."""
         return self.manifest.release_id
 
+    @property
+    def video_ids(self) -> list[str]:
+        """Ids of the videos that `recommend_known` answers for."""
+        return list(self._video_row)
+
     def recommend(
         self,
         video: str | Path,

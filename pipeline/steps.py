@@ -162,6 +162,13 @@ def publish(run_id: str) -> Result:
     return asdict(step(settings, lake, store, run_id))
 
 
+def summary(run_id: str) -> str:
+    """The report of a run on one terminal screen."""
+    from pipeline.summary import summary as step
+
+    return step(*_open(), run_id)
+
+
 def apply_deletions() -> Result:
     """Let deletion requests reach every table, run and release."""
     from pipeline.deletion import apply_deletions as step

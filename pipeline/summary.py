@@ -1,0 +1,134 @@
+"""A run on one terminal screen: what came in, what was rejected, who won, what is recommended."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import polars as pl
+
+from pipeline.current import read_current
+from pipeline.evaluate import load_metrics
+from pipeline.gate import stored_decision
+from pipeline.lake import Lake
+from pipeline.schemas import TABLES
+from pipeline.serving import Release
+from pipeline.settings import Settings
+from pipeline.store import Store
+
+SAMPLE_VIDEOS = 3
+BEST_TRACKS = 5
+
+
+def summary(settings: Settings, lake: Lake, store: Store, run_id: str) -> str:
+    """The report of a run as text; every number comes from the tables or the run's metrics.json.
+
+    Raises:
+        ProvenanceError: the run was not evaluated.
+    """
+    metrics = load_metrics(store, run_id)
+    parts = [
+        _section("Rows per table", _rows_per_table(lake)),
+        _section("Rejected rows", _rejects(lake)),
+        _section(
+            f"Contenders on {metrics['evaluation_set']['rows']} held-out picks",
+            _contenders(metrics),
+        ),
+        _section("Gate", _gate(lake, run_id)),
+        _section("Release", _release(settings, store)),
+        _section("Recommended", _recommended(lake, store)),
+    ]
+    return "\n".join(parts)
+
+
+def _section(title: str, lines: list[str]) -> str:
+    return "\n".join([title, *(f"  {line}" for line in lines), ""])
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows in columns: the first one left-aligned, the others right-aligned."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    return [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in [header, *rows]
+    ]
+
+
+def _rows_per_table(lake: Lake) -> list[str]:
+    counts = {name: lake.collect(lake.scan(name).select(pl.len()), name).item() for name in TABLES}
+    return [f"{name:<18}{count:>8}" for name, count in counts.items()]
+
+
+def _rejects(lake: Lake) -> list[str]:
+    rows = lake.read("quarantine").sort("dt", "kind", "id")
+    if rows.is_empty():
+        return ["none"]
+    return [
+        f"{row['dt']}  {row['reason']:<22}{row['kind']:<6} {row['id'][:24]:<24}  "
+        f"{row['detail'].replace(chr(10), ' ')[:90]}"
+        for row in rows.iter_rows(named=True)
+    ]
+
+
+def _contenders(metrics: dict[str, Any]) -> list[str]:
+    k = metrics["evaluation_set"]["k"]
+    header = ("", f"recall@{k}", f"{'95 % interval':>16}", "ndcg@10", "genre KL", "coverage")
+    rows = []
+    for name, figures in metrics["contenders"].items():
+        low, high = figures["intervals"][f"recall@{k}"]
+        rows.append(
+            (
+                name,
+                f"{figures[f'recall@{k}']:.3f}",
+                f"{low:.3f} to {high:.3f}",
+                f"{figures['ndcg@10']:.3f}",
+                f"{figures['genre_kl']:.3f}",
+                f"{figures['coverage']:.2f}",
+            )
+        )
+    notes = [
+        "recall and ndcg weigh each pick by the inverse popularity of its track; genre KL (nats)",
+        "compares the genres recommended with the genres picked: 0 is calibrated",
+    ]
+    return [*_table(header, rows), *notes]
+
+
+def _gate(lake: Lake, run_id: str) -> list[str]:
+    decision = stored_decision(lake, run_id)
+    if decision is None:
+        return ["not decided yet"]
+    verdicts = [f"{'ok' if v.passed else 'NO':<4}{v.rule}: {v.text}" for v in decision.verdicts]
+    return [decision.decision, *verdicts]
+
+
+def _release(settings: Settings, store: Store) -> list[str]:
+    current = read_current(store)
+    if current is None:
+        return ["none yet: nothing was published"]
+    return [f"{current.release_id} in {settings.lake.root}/releases/{current.release_id}"]
+
+
+def _recommended(lake: Lake, store: Store) -> list[str]:
+    current = read_current(store)
+    if current is None:
+        return ["nothing, without a release"]
+    release = Release.open(store.fetch(f"releases/{current.release_id}"))
+    lines = []
+    for video_id, day, path in _last_videos(lake, release):
+        lines.append(f"video {video_id} ({day}, {path})")
+        for hit in release.recommend_known(video_id, top=BEST_TRACKS):
+            lines.append(
+                f"  {hit.rank}. {hit.title} - {hit.artist}  [{hit.genre}]  {hit.score:.3f}"
+            )
+    return lines
+
+
+def _last_videos(lake: Lake, release: Release) -> list[tuple[str, dt.date, str]]:
+    """The first videos, by id, of the last day that the release holds."""
+    known = pl.Series(release.video_ids, dtype=pl.String)
+    videos = lake.read("videos", pl.col("video_id").is_in(known.implode()))
+    last = videos.filter(pl.col("dt") == pl.col("dt").max()).sort("video_id").head(SAMPLE_VIDEOS)
+    return list(last.select("video_id", "dt", "media_path").iter_rows())

@@ -1,0 +1,154 @@
+"""The demo: a small world, three nights of a real Airflow, and a published release.
+
+    python -m simulation.demo
+
+Renders the world, delivers it day by day into a landing folder, and lets Airflow (scheduler,
+LocalExecutor, SQLite) turn each day into features and a model. A second run finds everything
+done and extracts nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pipeline.local_airflow import CHECKOUT, LocalAirflow, environment, free_port
+from pipeline.store import Store
+from simulation.landing import deliver_day, deliver_late
+from simulation.render import render_world
+
+DEMO = CHECKOUT / "demo"
+SETTINGS = CHECKOUT / "simulation" / "demo.toml"
+DAGS = ("media_features", "debcm_retrain")
+FINAL = {"success", "failed"}
+PATIENCE_SECONDS = 900
+
+
+class DemoError(RuntimeError):
+    """A night of the demo did not end as it should."""
+
+
+class Nights:
+    """Runs of the demo's DAGs, watched while they go."""
+
+    def __init__(self, airflow: LocalAirflow) -> None:
+        self._airflow = airflow
+        self._said: dict[tuple[str, str, str, int], str] = {}
+        self.extracted = 0
+
+    def run(self, day: dt.date) -> None:
+        """One night: features of the day, then the retraining that they trigger.
+
+        Raises:
+            DemoError: a run failed, or nothing ended in time.
+        """
+        before = {run["dag_run_id"] for run in self._runs("debcm_retrain")}
+        self._airflow.trigger("media_features", partition_key=day.isoformat())
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            if ended := self._airflow.ended():
+                raise DemoError(f"Airflow's {ended[0]} ended; see .airflow/logs")
+            runs = [run for dag in DAGS for run in self._runs(dag)]
+            for run in runs:
+                self._say_tasks(run)
+            failed = [run for run in runs if run["state"] == "failed"]
+            if failed:
+                raise DemoError(f"{failed[0]['dag_id']} {failed[0]['dag_run_id']} failed")
+            retrained = {run["dag_run_id"] for run in runs if run["dag_id"] == "debcm_retrain"}
+            if retrained > before and all(run["state"] in FINAL for run in runs):
+                return
+            time.sleep(1)
+        raise DemoError(f"the night of {day} did not end within {PATIENCE_SECONDS} s")
+
+    def _runs(self, dag_id: str) -> list[dict[str, Any]]:
+        runs: list[dict[str, Any]] = self._airflow.call("GET", f"/dags/{dag_id}/dagRuns?limit=50")[
+            "dag_runs"
+        ]
+        return runs
+
+    def _say_tasks(self, run: dict[str, Any]) -> None:
+        """Print each task once, when it has ended."""
+        if self._said.get((run["dag_id"], run["dag_run_id"], "", 0)) in FINAL:
+            return
+        path = f"/dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}/taskInstances"
+        for task in self._airflow.call("GET", path)["task_instances"]:
+            key = (run["dag_id"], run["dag_run_id"], task["task_id"], task["map_index"])
+            state = task["state"]
+            if state not in {"success", "failed", "skipped", "upstream_failed"}:
+                continue
+            if self._said.get(key) == state:
+                continue
+            self._said[key] = state
+            if task["task_id"] == "extract" and state == "success":
+                self.extracted += 1
+            label = task.get("rendered_map_index") or ""
+            seconds = f"{task['duration']:.1f} s" if task["duration"] else ""
+            partition = run.get("partition_key") or (run.get("conf") or {}).get("day", "")
+            print(
+                f"  {run['dag_id']:<15}{partition:<12}{task['task_id']:<24}"
+                f"{state:<9}{seconds:>8}  {label}",
+                flush=True,
+            )
+        self._said[run["dag_id"], run["dag_run_id"], "", 0] = run["state"]
+
+
+def main() -> int:
+    """Run the demo; 0 when a release was published."""
+    started = time.monotonic()
+    os.environ["DEBCM_CONFIG"] = str(SETTINGS)
+    # Settings are read from the file named above, here and in every Airflow process.
+    from pipeline import steps
+    from pipeline.settings import load_settings
+
+    _say(started, "rendering the world: 150 videos, 12 music videos, 40 tracks, 3 days")
+    world = render_world(DEMO / "world", workers=os.cpu_count() or 1)
+    days = sorted(
+        dt.date.fromisoformat(folder.name.removeprefix("dt="))
+        for folder in world.folder.glob("dt=*")
+    )
+    _say(started, "starting Airflow")
+    with LocalAirflow(environment(port=free_port())) as airflow:
+        nights = Nights(airflow)
+        for dag_id in DAGS:
+            _unpause(airflow, dag_id)
+        for day in days:
+            if day == days[-1]:
+                deliver_late(world.folder, DEMO / "landing")
+                _say(started, f"a late upload changed day {days[0]}")
+            deliver_day(world.folder, DEMO / "landing", day)
+            _say(started, f"night of {day}")
+            nights.run(day)
+    settings = load_settings()
+    runs = sorted(Path(settings.lake.root, "runs").glob("*/student"))
+    newest = max(runs, key=lambda path: path.stat().st_mtime).parent.name
+    print()
+    print(steps.summary(newest))
+    print(f"extracted in this run: {nights.extracted} shard(s)", end="")
+    print("" if nights.extracted else " - nothing was extracted again")
+    print(f"{time.monotonic() - started:.0f} s. See the runs in the Airflow UI: make ui")
+    published = bool(Store(settings.lake).names("releases"))
+    return 0 if published else 1
+
+
+def _unpause(airflow: LocalAirflow, dag_id: str) -> None:
+    """Wait until the DAG was parsed, then let it run."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        found = airflow.call("GET", "/dags?limit=100")["dags"]
+        if any(dag["dag_id"] == dag_id for dag in found):
+            airflow.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+            return
+        time.sleep(1)
+    raise DemoError(f"Airflow has not found {dag_id}; see .airflow/logs/dag-processor.log")
+
+
+def _say(started: float, text: str) -> None:
+    print(f"[{time.monotonic() - started:4.0f} s] {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
