@@ -34,9 +34,9 @@ class Codec:
     format: str
 
 
-_AAC = Codec("aac", {"b": "96k"}, "fltp")
-_OPUS = Codec("libopus", {"b": "64k"}, "flt")
-_H264 = Codec("libx264", {"preset": "veryfast", "crf": "24", "g": "60", "threads": "1"}, "yuv420p")
+_AAC = Codec("aac", {"b": "96k", "aac_coder": "fast"}, "fltp")
+_OPUS = Codec("libopus", {"b": "64k", "compression_level": "3"}, "flt")
+_H264 = Codec("libx264", {"preset": "superfast", "crf": "24", "g": "60", "threads": "1"}, "yuv420p")
 _VP9 = Codec(
     "libvpx-vp9",
     {"deadline": "realtime", "cpu-used": "8", "b": "300k", "g": "60", "threads": "1"},

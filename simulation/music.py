@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 from scipy.signal import fftconvolve
 
 from simulation.encode import SAMPLE_RATE
@@ -102,9 +104,7 @@ def make_ambience(liveliness: float, seconds: float, rng: np.random.Generator) -
         float32[2, T] at `SAMPLE_RATE`, in [-1, 1].
     """
     count = round(seconds * SAMPLE_RATE)
-    frequencies = np.fft.rfftfreq(count, 1.0 / SAMPLE_RATE)
-    tilt = 1.0 / (1.0 + (frequencies / (150.0 + 900.0 * liveliness)) ** 1.5)
-    wind = np.fft.irfft(np.fft.rfft(rng.standard_normal(count)) * tilt, count)
+    wind = _filter(rng.standard_normal(count), 150.0 + 900.0 * liveliness, 1.5)
     swell = 1.0 + 0.4 * np.sin(2.0 * np.pi * np.arange(count) / SAMPLE_RATE / 3.1)
     scene = np.asarray(0.03 * wind * swell / wind.std(), np.float32)
     for _ in range(round(seconds * 3.0 * liveliness)):
@@ -222,11 +222,18 @@ def _mix(score: _Score, style: Style, controls: Musical) -> Sound:
     return np.asarray(tonal + beat * score.drums, np.float32)
 
 
+def _filter(sound: NDArray[Any], cutoff: float, slope: float) -> NDArray[Any]:
+    """Takes away what lies above `cutoff` Hz, more and more; `slope` 1 is 6 dB an octave."""
+    size = fft.next_fast_len(sound.size, real=True)
+    frequencies = fft.rfftfreq(size, 1.0 / SAMPLE_RATE)
+    gain = 1.0 / (1.0 + (frequencies / cutoff) ** slope)
+    filtered: NDArray[Any] = fft.irfft(fft.rfft(sound, size) * gain, size)[: sound.size]
+    return filtered
+
+
 def _master(dry: Sound, style: Style, controls: Musical, rng: np.random.Generator) -> Sound:
     cutoff = _between(style.cutoff, controls.brightness)
-    frequencies = np.fft.rfftfreq(dry.size, 1.0 / SAMPLE_RATE)
-    tilt = 1.0 / (1.0 + (frequencies / cutoff) ** 2)
-    toned = np.fft.irfft(np.fft.rfft(dry) * tilt, dry.size)
+    toned = _filter(dry, cutoff, 2.0)
     decay = 0.15 + 1.2 * controls.space
     time = np.arange(round(2.0 * decay * SAMPLE_RATE)) / SAMPLE_RATE
     wet_share = 0.06 + 0.3 * controls.space

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 Picture = NDArray[np.uint8]
 Texture = NDArray[np.float32]
 
 _CANVAS = 512
+_MARGIN = 320
 _SLOWEST, _FASTEST = 4.0, 160.0
 _FEWEST_CUTS, _MOST_CUTS = 0.15, 1.6
 
@@ -49,7 +51,11 @@ class Pictorial:
 
 @dataclass(frozen=True)
 class _Shot:
-    """One take: its canvas uint8[C, C, 3], palette of sprites and random numbers."""
+    """One take: its canvas, palette of sprites, random numbers and first position.
+
+    The canvas uint8[C, C, 3] repeats its first rows and columns behind the last ones, so that
+    a window over its edge is still one slice.
+    """
 
     canvas: Picture
     palette: Picture
@@ -72,7 +78,7 @@ def make_frames(
         controls: the video's own character.
         seconds: length of the clip.
         fps: frames per second.
-        size: width and height in pixels.
+        size: width and height in pixels, at most 319 each.
         rng: places shapes and cuts.
 
     Yields:
@@ -107,7 +113,7 @@ def _velocity(controls: Pictorial) -> tuple[float, float]:
 def _make_shot(scene: int, controls: Pictorial, rng: np.random.Generator) -> _Shot:
     palette = _palette(scene, controls, rng)
     levels = np.clip(SCENES[scene].draw(controls, rng) * 255.0, 0, 255).astype(np.uint8)
-    canvas = palette[levels]
+    canvas = np.pad(palette[levels], ((0, _MARGIN), (0, _MARGIN), (0, 0)), mode="wrap")
     origin = tuple(rng.uniform(0.0, _CANVAS, 2))
     return _Shot(canvas, palette, rng.uniform(0.0, 1.0, (24, 4)), (origin[0], origin[1]))
 
@@ -130,9 +136,8 @@ def _palette(scene: int, controls: Pictorial, rng: np.random.Generator) -> Pictu
 def _pan(shot: _Shot, dx: float, dy: float, size: tuple[int, int]) -> Picture:
     x, y = shot.origin[0] + dx, shot.origin[1] + dy
     left, top = int(np.floor(x)), int(np.floor(y))
-    columns = np.arange(left, left + size[0] + 1) % _CANVAS
-    rows = np.arange(top, top + size[1] + 1) % _CANVAS
-    window = shot.canvas[rows[:, None], columns[None, :]]
+    column, row = left % _CANVAS, top % _CANVAS
+    window = shot.canvas[row : row + size[1] + 1, column : column + size[0] + 1]
     shift = np.array([[1.0, 0.0, left - x], [0.0, 1.0, top - y]])
     return np.asarray(
         cv2.warpAffine(window, shift, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -142,9 +147,9 @@ def _pan(shot: _Shot, dx: float, dy: float, size: tuple[int, int]) -> Picture:
 def _noise(softness: float, rng: np.random.Generator) -> Texture:
     """Draws a seamless texture float32[C, C] in [0, 1], smooth over `softness` pixels."""
     grain = rng.standard_normal((_CANVAS, _CANVAS)).astype(np.float32)
-    frequency = np.fft.fftfreq(_CANVAS)[:, None] ** 2 + np.fft.rfftfreq(_CANVAS)[None, :] ** 2
-    envelope = np.exp(-2.0 * (np.pi * softness) ** 2 * frequency)
-    smooth = np.fft.irfft2(np.fft.rfft2(grain) * envelope, s=grain.shape)
+    frequency = fft.fftfreq(_CANVAS)[:, None] ** 2 + fft.rfftfreq(_CANVAS)[None, :] ** 2
+    envelope = np.exp(-2.0 * (np.pi * softness) ** 2 * frequency).astype(np.float32)
+    smooth = fft.irfft2(fft.rfft2(grain) * envelope, s=grain.shape)
     return np.asarray(np.clip(0.5 + smooth / (5.0 * smooth.std()), 0.0, 1.0), np.float32)
 
 
