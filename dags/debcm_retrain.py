@@ -20,7 +20,7 @@ from typing import Any
 
 from airflow.sdk import Asset, PartitionedAssetTimetable, dag, get_current_context, task
 
-from pipeline.orchestration import START, deadline, default_args
+from pipeline.orchestration import deadline, default_args
 from pipeline.settings import load_settings
 
 settings = load_settings()
@@ -29,7 +29,6 @@ TRAINING_TIME = dt.timedelta(hours=12)
 
 @dag(
     schedule=PartitionedAssetTimetable(assets=Asset("features")),
-    start_date=START,
     catchup=False,
     max_active_runs=1,
     default_args=default_args(settings),

@@ -17,7 +17,7 @@ from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
 
-from pipeline.orchestration import START, default_args
+from pipeline.orchestration import default_args
 from pipeline.settings import load_settings
 
 settings = load_settings()
@@ -25,7 +25,6 @@ settings = load_settings()
 
 @dag(
     schedule=None,
-    start_date=START,
     catchup=False,
     max_active_runs=1,
     default_args=default_args(settings),

@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow.sdk import CronTriggerTimetable, dag, task
 
-from pipeline.orchestration import START, deadline, default_args
+from pipeline.orchestration import deadline, default_args
 from pipeline.settings import load_settings
 
 settings = load_settings()
@@ -21,7 +21,6 @@ settings = load_settings()
 
 @dag(
     schedule=CronTriggerTimetable(settings.schedule.upkeep, timezone="UTC"),
-    start_date=START,
     catchup=False,
     max_active_runs=1,
     default_args=default_args(settings),

@@ -23,7 +23,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.providers.standard.sensors.filesystem import FileSensor
 from airflow.sdk import Asset, CronPartitionTimetable, Param, dag, get_current_context, task
 
-from pipeline.orchestration import START, deadline, default_args
+from pipeline.orchestration import deadline, default_args
 from pipeline.settings import load_settings
 
 settings = load_settings()
@@ -35,7 +35,6 @@ FEATURES = Asset("features")
     schedule=CronPartitionTimetable(
         settings.schedule.nightly, timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"
     ),
-    start_date=START,
     catchup=False,
     max_active_runs=4,
     default_args=default_args(settings),

@@ -14,8 +14,6 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from pipeline.settings import Settings
 
-START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-
 # Only errors that can pass are worth a second try; every other one fails at once and wakes
 # somebody while there is still night left. A worker that was killed raises nothing: Airflow
 # retries that by `retries` alone.
