@@ -191,6 +191,12 @@ class ReleaseSettings(Section):
     )
     keep: int = Field(14, ge=2, description="newest releases kept")
     keep_monthly: bool = Field(True, description="also keep the last champion of each month")
+    postgres: str = Field(
+        "",
+        description="PostgreSQL sink: a libpq connection string; empty: none. Passwords belong in "
+        "the environment (PGPASSWORD) or in ~/.pgpass, not here",
+    )
+    lancedb: str = Field("", description="LanceDB sink: folder or s3://bucket/prefix; empty: none")
 
 
 class AlertSettings(Section):
@@ -318,7 +324,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 def _refuse_unknown_variables() -> None:
     # pydantic-settings looks up the variables it knows and never sees a misspelt one.
-    known = {"DEBCM_CONFIG", "DEBCM_CACHE"} | {f"DEBCM_{n.upper()}" for n in Settings.model_fields}
+    known = {"DEBCM_CONFIG", "DEBCM_CACHE", "DEBCM_HOME"} | {f"DEBCM_{n.upper()}" for n in Settings.model_fields}
     unknown = sorted(
         name
         for name in os.environ

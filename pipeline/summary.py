@@ -119,10 +119,10 @@ def _recommended(lake: Lake, store: Store) -> list[str]:
     lines = []
     for video_id, day, path in _last_videos(lake, release):
         lines.append(f"video {video_id} ({day}, {path})")
-        for hit in release.recommend_known(video_id, top=BEST_TRACKS):
-            lines.append(
-                f"  {hit.rank}. {hit.title} - {hit.artist}  [{hit.genre}]  {hit.score:.3f}"
-            )
+        lines += [
+            f"  {hit.rank}. {hit.title} - {hit.artist}  [{hit.genre}]  {hit.score:.3f}"
+            for hit in release.recommend_known(video_id, top=BEST_TRACKS)
+        ]
     return lines
 
 

@@ -139,6 +139,8 @@ def _unpause(airflow: LocalAirflow, dag_id: str) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         found = airflow.call("GET", "/dags?limit=100")["dags"]
+        if errors := airflow.call("GET", "/importErrors")["import_errors"]:
+            raise DemoError(f"{errors[0]['filename']}: {errors[0]['stack_trace']}")
         if any(dag["dag_id"] == dag_id for dag in found):
             airflow.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
             return

@@ -1,0 +1,58 @@
+# Everything a newcomer needs: `make demo`, `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# No .pyc files would make every task's imports five times as slow.
+unexport PYTHONDONTWRITEBYTECODE
+export OMP_NUM_THREADS = 1
+export OPENBLAS_NUM_THREADS = 1
+
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-22s %s\n", $$1, $$2}'
+
+install: $(VENV)/.installed  ## make the virtual environment from requirements.lock
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+demo: install  ## render a small world, run three nights of a real Airflow, publish a release
+	$(BIN)/python -m simulation.demo
+
+ui: install  ## the Airflow UI on what the demo ran; Ctrl-C stops it
+	DEBCM_CONFIG=simulation/demo.toml $(BIN)/debcm ui
+
+test: install  ## the test suite
+	$(BIN)/pytest -n 2 -m "not slow and not services and not faults"
+
+test-slow: install  ## the long half of the tests: fuzzing, long trainings
+	$(BIN)/pytest -m slow
+
+test-services: install  ## PostgreSQL, Redis, S3: starts what it needs on loopback
+	$(BIN)/pytest -m services
+
+faults: install  ## inject faults for real and write docs/reliability.md
+	$(BIN)/pytest -m faults
+
+lint: install  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: install  ## generate the pages that come from the code
+	$(BIN)/python -m pipeline.documents
+
+lock: install  ## renew requirements.lock from pyproject.toml
+	./requirements.sh
+
+benchmark-%: install  ## debiasing, training, features, extraction, scale: one table each
+	$(BIN)/python -m benchmarks.$*
+
+clean:  ## remove what the demo made
+	rm -rf demo .airflow
+
+.PHONY: help install demo ui test test-slow test-services faults lint docs lock clean
