@@ -56,39 +56,39 @@ def debcm_retrain() -> None:
         return str(steps.dataset(as_of)["run_id"])
 
     @task(pool="train", execution_timeout=TRAINING_TIME)
-    def teacher(run_id: str) -> dict[str, Any]:
+    def teacher(run: str) -> dict[str, Any]:
         from pipeline import steps
 
-        return steps.teacher(run_id)
+        return steps.teacher(run)
 
     @task(pool="train", execution_timeout=TRAINING_TIME)
-    def student(run_id: str) -> dict[str, Any]:
+    def student(run: str) -> dict[str, Any]:
         from pipeline import steps
 
-        return steps.student(run_id)
+        return steps.student(run)
 
     @task(pool="train")
-    def evaluate(run_id: str) -> dict[str, Any]:
+    def evaluate(run: str) -> dict[str, Any]:
         from pipeline import steps
 
-        return steps.evaluate(run_id)
+        return steps.evaluate(run)
 
     @task.short_circuit
-    def gate(run_id: str) -> bool:
+    def gate(run: str) -> bool:
         from pipeline import steps
 
-        return bool(steps.gate(run_id)["decision"] != "refuse")
+        return bool(steps.gate(run)["decision"] != "refuse")
 
     @task(outlets=[Asset("release")])
-    def publish(run_id: str) -> dict[str, Any]:
+    def publish(run: str) -> dict[str, Any]:
         from pipeline import steps
 
-        return steps.publish(run_id)
+        return steps.publish(run)
 
     as_of = confounders()
-    run_id = dataset(as_of)
+    run = dataset(as_of)
     nothing_else_under_way() >> as_of
-    teacher(run_id) >> student(run_id) >> evaluate(run_id) >> gate(run_id) >> publish(run_id)
+    teacher(run) >> student(run) >> evaluate(run) >> gate(run) >> publish(run)
 
 
 debcm_retrain()
