@@ -59,16 +59,17 @@ def drift(new: Floats, old: Floats, rotation: Floats) -> Drift:
         old: float32 [n, D], embeddings of the earlier release, the same items.
         rotation: float32 [D, D], what `procrustes` gave.
     """
-    aligned = _cosine_distance(new @ rotation, old)
+    aligned = cosine_distance(new @ rotation, old)
     return Drift(
         items=len(new),
         mean=float(aligned.mean()) if len(new) else 0.0,
         p95=float(np.quantile(aligned, 0.95)) if len(new) else 0.0,
-        before_alignment=float(_cosine_distance(new, old).mean()) if len(new) else 0.0,
+        before_alignment=float(cosine_distance(new, old).mean()) if len(new) else 0.0,
     )
 
 
-def _cosine_distance(a: Floats, b: Floats) -> npt.NDArray[np.float64]:
+def cosine_distance(a: Floats, b: Floats) -> npt.NDArray[np.float64]:
+    """1 - cosine of the rows of two float32 [n, D]: float64 [n], 0..2."""
     product = np.einsum("ij,ij->i", a.astype(np.float64), b.astype(np.float64))
     norms = np.linalg.norm(a.astype(np.float64), axis=1) * np.linalg.norm(
         b.astype(np.float64), axis=1

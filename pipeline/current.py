@@ -58,6 +58,10 @@ class Current:
         """The run that trained the current release."""
         return run_of(self.release_id)
 
+    def promotion_of(self, run_id: str) -> Promotion | None:
+        """The newest promotion of a run's release, or None where it never was current."""
+        return next((p for p in self.promotions if run_of(p.release_id) == run_id), None)
+
 
 def run_of(release_id: str) -> str:
     """The run that trained a release: its id without the number of the revision.

@@ -129,10 +129,12 @@ def measure(index: Any, embeddings: Floats, queries: Floats, k: int = 10) -> Ind
     Args:
         index: of the embeddings' M tracks.
         embeddings: float32 [M, D].
-        queries: float32 [n, D], at least one.
+        queries: float32 [n, D].
         k: length of the lists.
     """
     k = min(k, len(embeddings))
+    if not k or not len(queries):
+        return IndexReport(kind_of(index), len(embeddings), len(queries), k, 1.0)
     rows, _ = search(index, queries, k)
     found = 0
     for start in range(0, len(queries), 64):
@@ -142,4 +144,5 @@ def measure(index: Any, embeddings: Floats, queries: Floats, k: int = 10) -> Ind
         answered = np.take_along_axis(exact, np.maximum(rows[chunk], 0), axis=1)
         tolerance = 1e-5 * np.maximum(np.abs(last), 1.0)
         found += int(((answered >= last - tolerance) & (rows[chunk] >= 0)).sum())
-    return IndexReport(kind_of(index), len(embeddings), len(queries), k, found / (len(queries) * k))
+    recall = found / (len(queries) * k)
+    return IndexReport(kind_of(index), len(embeddings), len(queries), k, recall)

@@ -18,6 +18,7 @@ import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.table import TableMerger
 
 from pipeline.errors import (
     DiskFullError,
@@ -32,6 +33,7 @@ from pipeline.settings import LakeSettings
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_LOG_RETENTION = "delta.logRetentionDuration"
 Partition = Mapping[str, str | dt.date]
 
 
@@ -165,6 +167,66 @@ class Lake:
             return int(delta.delete(predicate)["num_deleted_rows"] or 0)
 
         return self._retry(commit, table)
+
+    def delete_matching(self, table: str, rows: pl.DataFrame) -> int:
+        """Delete the rows that equal one of `rows` in its columns; return how many those were."""
+        return self._matching(
+            table, rows, lambda merge: merge.when_matched_delete(), "num_target_rows_deleted"
+        )
+
+    def clear_matching(self, table: str, column: str, rows: pl.DataFrame) -> int:
+        """Make a column null where a row equals one of `rows`; return how many those were."""
+        return self._matching(
+            table,
+            rows,
+            lambda merge: merge.when_matched_update(updates={column: "NULL"}),
+            "num_target_rows_updated",
+        )
+
+    def _matching(
+        self,
+        table: str,
+        rows: pl.DataFrame,
+        action: Callable[[TableMerger], TableMerger],
+        counter: str,
+    ) -> int:
+        if rows.is_empty() or self._open(table) is None:
+            return 0
+        # A join, not a predicate: the values themselves must not enter the log.
+        schema = TABLES[table].arrow_schema
+        source = rows.unique().to_arrow().cast(pa.schema([schema.field(c) for c in rows.columns]))
+
+        def commit() -> int:
+            delta = DeltaTable(self.uri(table), storage_options=self.options)
+            merge = delta.merge(
+                source,
+                predicate=" AND ".join(f"t.{column} = s.{column}" for column in rows.columns),
+                source_alias="s",
+                target_alias="t",
+            )
+            return int(action(merge).execute()[counter])
+
+        return self._retry(commit, table)
+
+    def forget_versions(self, table: str, keep_days: float) -> int:
+        """Remove files and log entries of versions older than `keep_days`; return the files.
+
+        A reader of such a version fails from then on; readers of the newest one never do.
+        """
+        delta = self._open(table)
+        if delta is None:
+            return 0
+        files = delta.vacuum(
+            retention_hours=int(keep_days * 24), enforce_retention_duration=False, dry_run=False
+        )
+        keep = {_LOG_RETENTION: f"interval {int(keep_days * 86_400)} seconds"}
+        if delta.metadata().configuration.get(_LOG_RETENTION) != keep[_LOG_RETENTION]:
+            delta.alter.set_table_properties(keep)
+            delta = DeltaTable(self.uri(table), storage_options=self.options)
+        # The log repeats the least and the largest value of every column of every file.
+        delta.create_checkpoint()
+        delta.cleanup_metadata()
+        return len(files)
 
     def delta(self, table: str) -> DeltaTable | None:
         """The Delta table itself, for upkeep (compaction, vacuum); None where there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ from pipeline import index as music_index
 from pipeline import release_files as files
 from pipeline.catalog import id_hash
 from pipeline.continuity import drift, procrustes
-from pipeline.current import Current, make_current, read_current, run_of
+from pipeline.current import Current, make_current, read_current, revision_of, run_of
 from pipeline.dataset import Dataset, load_dataset
 from pipeline.errors import ReleaseError
 from pipeline.evaluate import load_metrics
@@ -27,6 +28,7 @@ from pipeline.lake import Lake
 from pipeline.model_card import model_card
 from pipeline.release_files import Manifest, matrix, read_manifest, read_table
 from pipeline.settings import ReleaseSettings, Settings
+from pipeline.sinks import follow, open_sinks
 from pipeline.store import Store
 from pipeline.towers import Towers, save_towers
 from pipeline.verify import verify_folder
@@ -65,26 +67,34 @@ class ReleaseSummary:
 def publish(settings: Settings, lake: Lake, store: Store, run_id: str) -> ReleaseSummary:
     """Make a run's student the current release; publishing it again does nothing.
 
+    A run whose release was current before, and is no more, stays where it is: an operator took
+    it back, or a newer one took its place.
+
     Raises:
         ReleaseError: the gate has not decided on the run or refused it, another release became
             current since the run was judged, or the written release fails its verification.
         ProvenanceError: the run's dataset or student is missing.
+        SinkError: a sink did not take the release; it is not current then.
     """
+    current = read_current(store)
+    if current is not None and (earlier := current.promotion_of(run_id)) is not None:
+        if current.run_id != run_id:
+            log.warning("%s was current before; `debcm release promote` puts it back", run_id)
+        follow(settings.release, store)
+        return _summary(store, earlier.release_id, published=False)
     decision = stored_decision(lake, run_id)
     if decision is None:
         raise ReleaseError("the gate has not decided on it", where=run_id)
     if not decision.may_publish:
         broken = ", ".join(verdict.rule for verdict in decision.failed)
         raise ReleaseError(f"refused by the gate: {broken}", where=run_id)
-    current = read_current(store)
-    if current is not None and current.run_id == run_id:
-        return _summary(store, current.release_id, published=False)
     judged_against = load_metrics(store, run_id)["champion"]["release_id"]
 
     def unchanged(found: Current | None) -> None:
         champion = found.run_id if found else None
         expected = run_of(judged_against) if judged_against else None
-        if champion != expected:
+        # A second publisher of the same run may have been first.
+        if champion not in {expected, run_id}:
             raise ReleaseError(
                 f"judged against {expected or 'no release'}, but {champion or 'none'} is current "
                 "now: evaluate it again",
@@ -92,19 +102,25 @@ def publish(settings: Settings, lake: Lake, store: Store, run_id: str) -> Releas
             )
 
     unchanged(current)
-    release_id = newest_revision(store, run_id) or run_id
-    write_release(settings, lake, store, run_id, decision, current)
+    release_id = newest_revision(store, run_id)
+    if release_id is None:
+        release_id = run_id
+        write_release(settings, lake, store, run_id, decision, current)
+    folder = store.fetch(f"releases/{release_id}")
+    for sink in open_sinks(settings.release):
+        sink.stage(folder)
     why = "published"
     if decision.force:
         why = f"forced by {decision.force.by}: {decision.force.reason}"
     published = make_current(store, release_id, why, unchanged)
+    follow(settings.release, store)
     return _summary(store, release_id, published=published)
 
 
 def newest_revision(store: Store, run_id: str) -> str | None:
     """The release of a run with the most erasures, or None where it has none."""
     revisions = [name for name in store.names("releases") if run_of(name) == run_id]
-    return max(revisions, key=lambda name: (len(name), name), default=None)
+    return max(revisions, key=revision_of, default=None)
 
 
 def write_release(
@@ -115,9 +131,7 @@ def write_release(
     decision: Decision,
     current: Current | None,
 ) -> None:
-    """Write and verify releases/<run_id>, unless the run has a release already."""
-    if newest_revision(store, run_id) is not None:
-        return
+    """Write and verify releases/<run_id> on the axes of the current release."""
     dataset = load_dataset(store, run_id)
     student = Model.load(store.fetch(f"runs/{run_id}/student"))
     previous = store.fetch(f"releases/{current.release_id}") if current else None
@@ -215,7 +229,7 @@ class Contents:
             features=matrix(queries, "features"),
         )
 
-    def without(self, deleted: set[str]) -> Contents:
+    def without(self, deleted: Collection[str]) -> Contents:
         """The same contents less the items whose deletion was requested.
 
         Args:
@@ -256,11 +270,9 @@ def write_contents(
     """Write tables, index, metrics, card and manifest into a release folder with its towers.
 
     Raises:
-        ReleaseError: an embedding is not finite, nothing is left to recommend, or the index
-            loses more recall than `[release] index_recall_loss`.
+        ReleaseError: an embedding is not finite, or the index loses more recall than
+            `[release] index_recall_loss`.
     """
-    if not len(contents.music):
-        raise ReleaseError("holds no track", where=manifest.release_id)
     run_id = manifest.run_id
     music, videos = contents.music, contents.videos
     files.write_table(

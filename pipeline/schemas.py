@@ -34,7 +34,8 @@ FIELDS: dict[str, Field] = {
             Field(
                 "music_id",
                 TEXT,
-                "the track the uploader picked; null for professional music videos",
+                "the track the uploader picked; null for professional music videos, and where the "
+                "track was deleted",
                 nullable=True,
             ),
         ),
@@ -132,6 +133,22 @@ FIELDS: dict[str, Field] = {
                 "sha256 of kind, ':' and the id: enough to refuse it, not enough to read it",
             ),
         ),
+        (None, Field("request_hash", TEXT, "id_hash of the deletion request that was carried out")),
+        (
+            None,
+            Field("item_hash", TEXT, "id_hash of one item that the request erased, or its own"),
+        ),
+        (
+            None,
+            Field(
+                "content_key",
+                TEXT,
+                "sha256 of 'content:' and the item's content_hash; null where the same file is "
+                "still in the catalogue under another id",
+                nullable=True,
+            ),
+        ),
+        (None, Field("erased_at", TIME, "time the erasure began", unit="UTC")),
         # features
         (None, Field("embedding", VECTOR, "one vector for the clip, in the extractor's blocks")),
         (None, Field("frames", pa.int32(), "frames sampled", low=1)),
@@ -293,6 +310,13 @@ _LAKE_TABLES = [
         ("kind", "id_hash"),
         (),
         ("kind", "id_hash", "requested_at", "dt"),
+    ),
+    _table(
+        "erasures",
+        "what was erased, as hashes: enough to prove that nothing is left of it",
+        ("request_hash", "item_hash"),
+        (),
+        ("request_hash", "item_hash", "content_key", "erased_at"),
     ),
     _table(
         "landing_days",

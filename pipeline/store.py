@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from features.export import cache_folder
@@ -47,10 +48,7 @@ class Store:
 
     def names(self, under: str) -> list[str]:
         """Names of the complete folders directly below `under`, sorted."""
-        selector = pafs.FileSelector(f"{self._base}/{under}", allow_not_found=True)
-        infos = self._filesystem.get_file_info(selector)
-        folders = [i.base_name for i in infos if i.type == pafs.FileType.Directory]
-        return sorted(n for n in folders if ASIDE not in n and self.exists(f"{under}/{n}"))
+        return [name for name in self.children(under) if self.exists(f"{under}/{name}")]
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -93,7 +91,7 @@ class Store:
         if not self.remote:
             return Path(self.root) / name
         # The cache is per root: two lakes may hold a run of the same name.
-        local = self._cache / hashlib.sha256(self.root.encode()).hexdigest()[:12] / name
+        local = self._cached(name)
         if not (local / MANIFEST).is_file():
             local.parent.mkdir(parents=True, exist_ok=True)
             aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=local.parent))
@@ -110,6 +108,9 @@ class Store:
                 shutil.rmtree(aside)
         return local
 
+    def _cached(self, name: str) -> Path:
+        return self._cache / hashlib.sha256(self.root.encode()).hexdigest()[:12] / name
+
     def scratch(self, name: str) -> Path:
         """A local folder that survives a killed task, for checkpoints; its content is no result.
 
@@ -118,9 +119,26 @@ class Store:
         """
         return (self._cache / "scratch" if self.remote else Path(self.root)) / name
 
+    def children(self, under: str) -> list[str]:
+        """Names of all folders directly below `under`, complete or not, sorted."""
+        selector = pafs.FileSelector(f"{self._base}/{under}", allow_not_found=True)
+        infos = self._filesystem.get_file_info(selector)
+        folders = [i.base_name for i in infos if i.type == pafs.FileType.Directory]
+        return sorted(name for name in folders if ASIDE not in name)
+
+    def files(self) -> Iterator[tuple[str, pa.NativeFile]]:
+        """Every file below the root, with its relative path, open for reading."""
+        selector = pafs.FileSelector(self._base, recursive=True, allow_not_found=True)
+        for info in self._filesystem.get_file_info(selector):
+            if info.type == pafs.FileType.File:
+                with self._filesystem.open_input_file(info.path) as stream:
+                    yield info.path.removeprefix(f"{self._base}/"), stream
+
     def remove(self, name: str) -> None:
         """Remove a folder; its manifest goes first, so that a killed removal leaves no half."""
         path = f"{self._base}/{name}"
+        if self.remote:
+            shutil.rmtree(self._cached(name), ignore_errors=True)
         if self._filesystem.get_file_info(path).type == pafs.FileType.NotFound:
             return
         manifest = f"{path}/{MANIFEST}"

@@ -1,0 +1,285 @@
+"""Deletion requests reach every table, run and release.
+
+Table `deletions` holds requests as hashes of ids, so an item is found by hashing the ids that
+the lake holds. Until the model is trained anew, a deletion is enforced at the releases: each
+kept one that holds the item is written again without it, as a new revision under a new id, and
+takes the old one's place in one atomic step. Every part may be killed and repeated: the
+catalogue, from which the items are known, is the last to forget them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import shutil
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+import polars as pl
+
+from pipeline import release_files as files
+from pipeline.catalog import id_hash
+from pipeline.current import Current, read_current, rename_current, revision_of, run_of
+from pipeline.erased import content_key, mentions
+from pipeline.lake import Lake
+from pipeline.release import Contents, write_contents
+from pipeline.release_files import read_manifest
+from pipeline.schemas import TABLES
+from pipeline.settings import Settings
+from pipeline.sinks import follow
+from pipeline.store import MANIFEST as HASHES
+from pipeline.store import Store
+from pipeline.verify import verify_folder
+
+log = logging.getLogger(__name__)
+
+# Tables keyed by a file's content.
+_BY_CONTENT = ("visual_features", "visual_frames", "audio_features", "mel_frames", "shards")
+# Files of a release that an erasure writes anew; the towers stay as they are.
+_REWRITTEN = (
+    files.MUSIC,
+    files.VIDEO,
+    files.QUERIES,
+    files.INDEX,
+    files.METRICS,
+    files.CARD,
+    files.MANIFEST,
+    HASHES,
+)
+
+
+@dataclass(frozen=True)
+class DeletionSummary:
+    """What carrying out the requests changed; all but `requests` empty where nothing was left.
+
+    Attributes:
+        requests: requests known.
+        videos: videos erased.
+        music: tracks erased.
+        rows: rows removed or cleared, over all tables.
+        runs: runs removed because their dataset held an erased item.
+        releases: releases written again without the items, by their new ids.
+    """
+
+    requests: int
+    videos: int
+    music: int
+    rows: int
+    runs: tuple[str, ...]
+    releases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Items:
+    """What the catalogue holds of what must go.
+
+    Attributes:
+        videos: video_id, uploader_id, content_hash, request_hash; a row a video.
+        music: music_id, content_hash, request_hash; a row a track.
+        uploaders: ids of the uploaders who asked for their own deletion.
+        affected: ids of these, and of uploaders whose statistics counted an erased item.
+        content: hashes of files that nothing else in the catalogue refers to.
+    """
+
+    videos: pl.DataFrame
+    music: pl.DataFrame
+    uploaders: frozenset[str]
+    affected: frozenset[str]
+    content: frozenset[str]
+
+
+def apply_deletions(settings: Settings, lake: Lake, store: Store) -> DeletionSummary:
+    """Carry out every deletion request; doing it again does nothing.
+
+    Old versions of tables keep the rows until `Lake.forget_versions` removes them.
+    """
+    requested = frozenset(lake.read("deletions")["id_hash"])
+    if not requested:
+        return DeletionSummary(0, 0, 0, 0, (), ())
+    items = find_items(lake, requested)
+    _record(lake, items)
+    releases = erase_from_releases(settings, store, requested)
+    follow(settings.release, store)
+    runs = tuple(run for run in store.children("runs") if _remove_run(store, run, requested))
+    rows = _erase_from_tables(lake, items)
+    summary = DeletionSummary(
+        len(requested), len(items.videos), len(items.music), rows, runs, releases
+    )
+    log.info("deletions: %s", summary)
+    return summary
+
+
+def find_items(lake: Lake, requested: Collection[str]) -> Items:
+    """The items of the catalogue whose hashed id, or whose uploader's, was requested.
+
+    Args:
+        lake: the tables.
+        requested: `id_hash` of table `deletions`.
+    """
+    columns = ["video_id", "uploader_id", "music_id", "content_hash"]
+    videos = lake.collect(lake.scan("videos").select(columns).unique(), "videos")
+    # A landing day that changed may have taken a video out of the catalogue, not its segments.
+    segments = lake.collect(
+        lake.scan("segments").select("video_id", "content_hash").unique(), "segments"
+    )
+    videos = pl.concat([videos, segments.join(videos, on="video_id", how="anti")], how="diagonal")
+    music = lake.collect(lake.scan("music").select("music_id", "content_hash").unique(), "music")
+    counted = lake.collect(lake.scan("uploader_genres").select("uploader_id").unique(), "videos")
+
+    uploaders = _requested("uploader", [videos["uploader_id"], counted["uploader_id"]], requested)
+    by_id = _requested("video", [videos["video_id"]], requested)
+    tracks = _requested("music", [music["music_id"]], requested)
+    videos = videos.with_columns(
+        request_hash=pl.coalesce(_mapped("video_id", by_id), _mapped("uploader_id", uploaders))
+    )
+    music = music.with_columns(request_hash=_mapped("music_id", tracks))
+    asked_for = pl.col("request_hash").is_not_null()
+    gone, gone_music = videos.filter(asked_for), music.filter(asked_for)
+    kept = {*videos.filter(~asked_for)["content_hash"], *music.filter(~asked_for)["content_hash"]}
+    picked_gone = videos.filter(pl.col("music_id").is_in(list(tracks)).fill_null(False))
+    affected = {*uploaders, *gone["uploader_id"], *picked_gone["uploader_id"]} - {None}
+    content = {*gone["content_hash"], *gone_music["content_hash"]} - kept
+    return Items(
+        gone.drop("music_id"),
+        gone_music,
+        frozenset(uploaders),
+        frozenset(affected),
+        frozenset(content),
+    )
+
+
+def erase_from_releases(
+    settings: Settings, store: Store, requested: frozenset[str]
+) -> tuple[str, ...]:
+    """Write every release that holds a requested item again without it; their new ids.
+
+    Each old folder is removed once the new one is verified and has its place in the pointer.
+    """
+    new = []
+    for name in _one_revision_each(store, read_current(store)):
+        folder = store.fetch(f"releases/{name}")
+        manifest = read_manifest(folder)
+        contents = Contents.read(folder, manifest.run_id)
+        left = contents.without(requested)
+        if len(left.music) == len(contents.music) and len(left.videos) == len(contents.videos):
+            continue
+        release_id = f"{run_of(name)}.{revision_of(name) + 1}"
+        changed = {"release_id": release_id, "music": len(left.music), "videos": len(left.videos)}
+        metrics = json.loads((folder / files.METRICS).read_text(encoding="utf-8"))
+        with store.writing(f"releases/{release_id}") as aside:
+            keep = shutil.ignore_patterns(*_REWRITTEN)
+            shutil.copytree(folder, aside, dirs_exist_ok=True, ignore=keep)
+            write_contents(
+                aside, manifest.model_copy(update=changed), left, metrics, settings.release
+            )
+            verify_folder(aside)
+        rename_current(store, name, release_id)
+        store.remove(f"releases/{name}")
+        new.append(release_id)
+    return tuple(new)
+
+
+def _one_revision_each(store: Store, current: Current | None) -> list[str]:
+    """The releases, less those that a killed erasure left beside another of the same run."""
+    known = {p.release_id for p in current.promotions} if current else set()
+    kept: dict[str, str] = {}
+    names = sorted(store.names("releases"), key=lambda name: (name in known, revision_of(name)))
+    for name in names:
+        if run_of(name) in kept:
+            store.remove(f"releases/{kept[run_of(name)]}")
+        kept[run_of(name)] = name
+    return sorted(kept.values())
+
+
+def _requested(
+    kind: str, columns: Iterable[pl.Series], requested: Collection[str]
+) -> dict[str, str]:
+    """Id -> its hash, for the ids in the columns whose hash was requested."""
+    names = {name for column in columns for name in column.drop_nulls().unique()}
+    hashes = {name: id_hash(kind, name) for name in names}
+    return {name: hashed for name, hashed in hashes.items() if hashed in requested}
+
+
+def _mapped(column: str, values: dict[str, str]) -> pl.Expr:
+    return pl.col(column).replace_strict(values, default=None, return_dtype=pl.String)
+
+
+def _record(lake: Lake, items: Items) -> None:
+    """Write down, as hashes, what is about to be erased: `verify-erased` looks for it."""
+    now = dt.datetime.now(dt.UTC)
+    found = [
+        *[
+            ("video", row)
+            for row in items.videos.select("video_id", "content_hash", "request_hash").iter_rows()
+        ],
+        *[("music", row) for row in items.music.iter_rows()],
+    ]
+    rows = {
+        (request, id_hash(kind, name)): content_key(content) if content in items.content else None
+        for kind, (name, content, request) in found
+    }
+    for name in items.uploaders:
+        hashed = id_hash("uploader", name)
+        rows[hashed, hashed] = None
+    frame = TABLES["erasures"].frame(
+        [
+            {"request_hash": request, "item_hash": item, "content_key": key, "erased_at": now}
+            for (request, item), key in sorted(rows.items())
+        ]
+    )
+    lake.add("erasures", frame)
+
+
+def _remove_run(store: Store, run_id: str, requested: Collection[str]) -> bool:
+    """Remove a run whose dataset holds a requested item, its report included."""
+    dataset = f"runs/{run_id}/dataset"
+    if not store.exists(dataset):
+        return False
+    folder = store.fetch(dataset)
+    videos = pl.read_parquet(folder / "videos.parquet", columns=["video_id", "uploader_id"])
+    music = pl.read_parquet(folder / "music.parquet", columns=["music_id"])
+    if not (
+        _requested("video", [videos["video_id"]], requested)
+        or _requested("uploader", [videos["uploader_id"]], requested)
+        or _requested("music", [music["music_id"]], requested)
+    ):
+        return False
+    # The dataset says what the other folders hold, so it goes last.
+    for child in store.children(f"runs/{run_id}"):
+        if child != "dataset":
+            store.remove(f"runs/{run_id}/{child}")
+    store.remove(dataset)
+    store.remove(f"runs/{run_id}")
+    return True
+
+
+def _erase_from_tables(lake: Lake, items: Items) -> int:
+    videos, tracks = items.videos.select("video_id"), items.music.select("music_id")
+    content = pl.DataFrame({"content_hash": sorted(items.content)}, schema={"content_hash": str})
+    affected = pl.DataFrame({"uploader_id": sorted(items.affected)}, schema={"uploader_id": str})
+    rows = sum(lake.delete_matching(table, content) for table in _BY_CONTENT)
+    rows += lake.delete_matching("quarantine", _quarantined(lake, items))
+    rows += lake.delete_matching("uploader_genres", affected)
+    rows += lake.clear_matching("videos", "music_id", tracks)
+    rows += lake.delete_matching("segments", videos)
+    rows += lake.delete_matching("music", tracks)
+    # The videos name the uploaders: they are what a repeated erasure starts from.
+    return rows + lake.delete_matching("videos", videos)
+
+
+def _quarantined(lake: Lake, items: Items) -> pl.DataFrame:
+    """Keys of the quarantine's rows that name an erased item or uploader, or its file."""
+    quarantine = lake.read("quarantine")
+    names = [*items.videos["video_id"], *items.music["music_id"], *items.uploaders]
+    text = pl.concat_str("id", pl.lit("\n"), "detail")
+    by_content = pl.col("content_hash").is_in(list(items.content)).fill_null(False)
+    found = quarantine.with_columns(text=text, by_content=by_content).filter(
+        pl.col("by_content")
+        | pl.col("text").str.contains_any(pl.Series(names, dtype=pl.String).implode())
+    )
+    named = [
+        row["by_content"] or any(mentions(name, row["text"]) for name in names)
+        for row in found.iter_rows(named=True)
+    ]
+    return found.filter(pl.Series(named, dtype=pl.Boolean)).select("kind", "id", "dt", "step")

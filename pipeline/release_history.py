@@ -1,0 +1,293 @@
+"""The releases that are kept: list, compare, put back, retire."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline import index as music_index
+from pipeline import release_files as files
+from pipeline.continuity import cosine_distance
+from pipeline.current import Current, Promotion, make_current, read_current
+from pipeline.errors import ReleaseError
+from pipeline.release_files import Manifest, matrix, read_manifest, read_table
+from pipeline.settings import Settings
+from pipeline.sinks import follow
+from pipeline.store import Store
+from pipeline.verify import Verification, verify_folder
+
+log = logging.getLogger(__name__)
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the list of releases.
+
+    Attributes:
+        release_id: the release.
+        current: whether readers get it.
+        as_of: last day whose deliveries are in, ISO.
+        promoted_at: when it last became current, ISO; empty where it never did.
+        why: why it did.
+        music: number of tracks.
+        videos: number of videos.
+        measure: name of the recall that the gate judged.
+        recall: the model's, at its publication.
+        decision: the gate's.
+    """
+
+    release_id: str
+    current: bool
+    as_of: str
+    promoted_at: str
+    why: str
+    music: int
+    videos: int
+    measure: str
+    recall: float
+    decision: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What changed from one release to another.
+
+    Attributes:
+        old: release compared with.
+        new: release compared.
+        metrics: measure -> (old, new), each as judged in its own night.
+        music_added: tracks in the new one only.
+        music_removed: tracks in the old one only.
+        videos_added: videos in the new one only.
+        videos_removed: videos in the old one only.
+        music_drift: mean cosine distance that common tracks moved; None where axes differ.
+        same_recommendations: mean share of the ten best tracks that stayed, over common videos.
+        changed: manifest field -> (old, new), for extractors, groups and inputs that differ.
+    """
+
+    old: str
+    new: str
+    metrics: dict[str, tuple[float, float]]
+    music_added: int
+    music_removed: int
+    videos_added: int
+    videos_removed: int
+    music_drift: float | None
+    same_recommendations: float | None
+    changed: dict[str, tuple[Any, Any]]
+
+
+def list_releases(store: Store) -> list[Entry]:
+    """Every release that is kept, newest first."""
+    current = read_current(store)
+    entries = []
+    for name in reversed(store.names("releases")):
+        manifest, metrics = _documents(store, name)
+        promotion = _last_promotion(current, name)
+        measure = f"recall@{metrics['evaluation_set']['k']}"
+        entries.append(
+            Entry(
+                release_id=name,
+                current=current is not None and current.release_id == name,
+                as_of=manifest.as_of,
+                promoted_at=promotion.at if promotion else "",
+                why=promotion.why if promotion else "",
+                music=manifest.music,
+                videos=manifest.videos,
+                measure=measure,
+                recall=metrics["contenders"]["challenger"][measure],
+                decision=manifest.decision["decision"],
+            )
+        )
+    return entries
+
+
+def verify_release(store: Store, name: str) -> Verification:
+    """Verify a release that is kept.
+
+    Raises:
+        ReleaseError: there is no such release, or its parts or answers are wrong.
+        ProvenanceError: a file is missing, unknown or changed.
+    """
+    require(store, name)
+    return verify_folder(store.fetch(f"releases/{name}"))
+
+
+def promote(settings: Settings, store: Store, name: str, why: str) -> Verification:
+    """Make any kept release current, once it passes its verification.
+
+    Raises:
+        ReleaseError: there is no such release, or it fails its verification.
+        ProvenanceError: a file is missing, unknown or changed.
+    """
+    verification = verify_release(store, name)
+    make_current(store, name, why, lambda _: None)
+    follow(settings.release, store)
+    return verification
+
+
+def rollback(settings: Settings, store: Store, why: str = "rolled back") -> str:
+    """Put the release back that was current before the current one; its id.
+
+    Rolled back twice, the one before that comes back.
+
+    Raises:
+        ReleaseError: there is no earlier release, or it fails its verification.
+    """
+    current = read_current(store)
+    if current is None:
+        raise ReleaseError("no release has been published", where="releases")
+    target = rollback_target(store, current)
+    if target is None:
+        raise ReleaseError("no earlier release is kept", where=current.release_id)
+    promote(settings, store, target, f"{why} (from {current.release_id})")
+    return target
+
+
+def rollback_target(store: Store, current: Current) -> str | None:
+    """The kept release that first became current last before the current one did."""
+    # Oldest first, each release at its first promotion: promotions back and forth do not count.
+    order = list(dict.fromkeys(p.release_id for p in reversed(current.promotions)))
+    earlier = order[: order.index(current.release_id)]
+    return next((name for name in reversed(earlier) if store.exists(f"releases/{name}")), None)
+
+
+def retire(settings: Settings, store: Store, *, dry_run: bool = False) -> list[str]:
+    """Remove the releases that need not be kept; their ids.
+
+    Kept are the newest `[release] keep`, the current one, the one a rollback would put back, and
+    with `keep_monthly` the last champion of each month.
+    """
+    names = store.names("releases")
+    current = read_current(store)
+    kept = set(names[-settings.release.keep :])
+    if current is not None:
+        kept |= {current.release_id, rollback_target(store, current) or ""}
+        if settings.release.keep_monthly:
+            # Newest first: the first promotion met of a month is its last.
+            last: dict[str, str] = {}
+            for promotion in current.promotions:
+                last.setdefault(promotion.at[:7], promotion.release_id)
+            kept |= set(last.values())
+    retired = [name for name in names if name not in kept]
+    if not dry_run:
+        for name in retired:
+            store.remove(f"releases/{name}")
+            log.info("release %s removed: past its time", name)
+    return retired
+
+
+def diff(store: Store, old: str, new: str) -> Difference:
+    """Compare two releases.
+
+    Raises:
+        ReleaseError: there is no such release.
+    """
+    first, first_metrics = _documents(store, old)
+    second, second_metrics = _documents(store, new)
+    tracks = _Common.of(store, files.MUSIC, "music_id", first, second)
+    videos = _Common.of(store, files.VIDEO, "video_id", first, second)
+    comparable = first.dim == second.dim and len(tracks.old) > 0
+    return Difference(
+        old=old,
+        new=new,
+        metrics=_metrics(first_metrics, second_metrics),
+        music_added=tracks.added,
+        music_removed=tracks.removed,
+        videos_added=videos.added,
+        videos_removed=videos.removed,
+        music_drift=float(cosine_distance(tracks.old, tracks.new).mean()) if comparable else None,
+        same_recommendations=_same_lists(tracks, videos) if len(videos.old) else None,
+        changed=_changed(first, second),
+    )
+
+
+def require(store: Store, name: str) -> None:
+    """Fail where there is no such release.
+
+    Raises:
+        ReleaseError: naming those that there are.
+    """
+    if not store.exists(f"releases/{name}"):
+        known = ", ".join(store.names("releases")) or "none"
+        raise ReleaseError(f"no such release; there are: {known}", where=name)
+
+
+@dataclass(frozen=True)
+class _Common:
+    """Embeddings of the items that two releases share, and how many they do not."""
+
+    old: Floats
+    new: Floats
+    added: int
+    removed: int
+
+    @classmethod
+    def of(cls, store: Store, file: str, key: str, old: Manifest, new: Manifest) -> _Common:
+        tables = [
+            read_table(store.fetch(f"releases/{m.release_id}") / file, m.run_id) for m in (old, new)
+        ]
+        rows = [{name: row for row, name in enumerate(t[key].to_pylist())} for t in tables]
+        common = [name for name in rows[0] if name in rows[1]]
+        first, second = (
+            matrix(table, "embedding")[[row_of[name] for name in common]]
+            for table, row_of in zip(tables, rows, strict=True)
+        )
+        return cls(first, second, len(rows[1]) - len(common), len(rows[0]) - len(common))
+
+
+def _documents(store: Store, name: str) -> tuple[Manifest, dict[str, Any]]:
+    require(store, name)
+    folder = store.fetch(f"releases/{name}")
+    metrics: dict[str, Any] = json.loads((folder / files.METRICS).read_text(encoding="utf-8"))
+    return read_manifest(folder), metrics
+
+
+def _last_promotion(current: Current | None, name: str) -> Promotion | None:
+    promotions = current.promotions if current else ()
+    return next((p for p in promotions if p.release_id == name), None)
+
+
+def _metrics(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    first, second = old["contenders"]["challenger"], new["contenders"]["challenger"]
+    return {
+        name: (value, second[name])
+        for name, value in first.items()
+        if isinstance(value, float) and name in second
+    }
+
+
+def _same_lists(tracks: _Common, videos: _Common, k: int = 10) -> float | None:
+    """Mean share of the best k common tracks that stayed, over at most 1,000 common videos."""
+    k = min(k, len(tracks.old))
+    if not k:
+        return None
+    rows = slice(None, None, max(1, len(videos.old) // 1000))
+    lists = [
+        music_index.search(music_index.build_index(t, len(t)), v[rows], k)[0]
+        for t, v in ((tracks.old, videos.old), (tracks.new, videos.new))
+    ]
+    same = (lists[0][:, :, None] == lists[1][:, None, :]).any(axis=2)
+    return float(same.mean())
+
+
+def _changed(old: Manifest, new: Manifest) -> dict[str, tuple[Any, Any]]:
+    compared = ("dim", "groups", "visual_extractor", "audio_extractor", "index")
+    changed = {
+        name: (getattr(old, name), getattr(new, name))
+        for name in compared
+        if getattr(old, name) != getattr(new, name)
+    }
+    for kind in ("inputs", "packages"):
+        first, second = getattr(old, kind), getattr(new, kind)
+        for name in sorted(first.keys() | second.keys()):
+            if first.get(name) != second.get(name):
+                changed[f"{kind}.{name}"] = (first.get(name), second.get(name))
+    return changed
