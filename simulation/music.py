@@ -23,6 +23,8 @@ Sound = NDArray[np.float32]
 
 _TABLE = 4096
 _STEPS_PER_BAR = 16
+_SWELL_SECONDS = 4.0
+_LEVEL = 0.12
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Musical:
         hardness: soft to hard attacks, and how loud the drums are.
         richness: few to many partials in the lead's sound.
         space: dry to reverberant.
-        loudness: quiet to loud, over 9 dB.
+        swell: steady loudness, or one that comes and goes every four seconds.
     """
 
     tempo: float
@@ -47,7 +49,7 @@ class Musical:
     hardness: float
     richness: float
     space: float
-    loudness: float
+    swell: float
 
 
 @dataclass
@@ -153,7 +155,7 @@ def _play_lead(
     rng: np.random.Generator,
 ) -> None:
     table = _table(style.rolloff * (1.35 - 0.7 * controls.richness), style.odd_only, 30)
-    attack = style.attack * 4.0 ** (0.5 - controls.hardness)
+    attack = style.attack * 8.0 ** (0.5 - controls.hardness)
     notes = round(2 + 12 * controls.density)
     positions = np.sort(rng.permutation(_STEPS_PER_BAR)[:notes])
     lift = key + style.lead_octave + round(18 * controls.register) - 9
@@ -243,6 +245,7 @@ def _master(dry: Sound, style: Style, controls: Musical, rng: np.random.Generato
         wet = fftconvolve(toned, room / np.sqrt(np.sum(room**2)))[: dry.size]
         sides.append((1.0 - wet_share) * toned + wet_share * wet)
     stereo = np.stack(sides)
-    level = 0.07 * 10.0 ** (9.0 * controls.loudness / 20.0)
-    stereo *= level / (np.sqrt(np.mean(stereo**2)) + 1e-9)
+    phase = np.arange(dry.size) * (2.0 * np.pi / (_SWELL_SECONDS * SAMPLE_RATE))
+    stereo *= 1.0 - 0.85 * controls.swell * (0.5 + 0.5 * np.cos(phase))
+    stereo *= _LEVEL / (np.sqrt(np.mean(stereo**2)) + 1e-9)
     return np.asarray(np.tanh(stereo), np.float32)

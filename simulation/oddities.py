@@ -77,7 +77,6 @@ def plan_oddities(plan: Plan) -> tuple[tuple[Oddity, ...], Oddity]:
         _odd(plan, "v9004", second, "empty", "a file of zero bytes", content=b""),
         _odd(plan, "v9005", second, "hash_mismatch", "the sha256 lies", sha256="0" * 64),
         _escape(plan, "v9006", second),
-        _stranger(plan, "v9007", second),
         _odd(plan, "v9008", second, "", "its id comes again below"),
         _again(plan, "v9008", second, "duplicate_id", "the id stands twice in one manifest"),
         Oddity(
@@ -86,6 +85,7 @@ def plan_oddities(plan: Plan) -> tuple[tuple[Oddity, ...], Oddity]:
             copy_of=sample,
         ),
         _again(plan, sample.video_id, third, "id_conflict", "an id of the first day, other bytes"),
+        _stranger(plan, "v9007", third),
         _future(plan, "v9012", third),
         _odd(
             plan,

@@ -40,7 +40,7 @@ _MINOR = (0, 2, 3, 5, 7, 8, 10)
 
 STYLES: dict[str, Style] = {
     "electronic": Style(
-        bpm=(118, 134),
+        bpm=(114, 138),
         scale=_MINOR,
         chords=(0, 0, 3, 6),
         lead_octave=60,
@@ -54,7 +54,7 @@ STYLES: dict[str, Style] = {
         cutoff=(3500, 9000),
     ),
     "rock": Style(
-        bpm=(138, 168),
+        bpm=(136, 180),
         scale=(0, 2, 4, 5, 7, 9, 10),
         chords=(0, 6, 3, 0),
         lead_octave=52,
@@ -68,7 +68,7 @@ STYLES: dict[str, Style] = {
         cutoff=(2600, 6000),
     ),
     "hiphop": Style(
-        bpm=(74, 92),
+        bpm=(68, 94),
         scale=_MINOR,
         chords=(0, 0, 5, 4),
         lead_octave=55,
@@ -82,7 +82,7 @@ STYLES: dict[str, Style] = {
         cutoff=(900, 2800),
     ),
     "folk": Style(
-        bpm=(88, 112),
+        bpm=(84, 116),
         scale=_MAJOR,
         chords=(0, 4, 5, 3),
         lead_octave=60,
@@ -96,7 +96,7 @@ STYLES: dict[str, Style] = {
         cutoff=(2200, 5500),
     ),
     "pop": Style(
-        bpm=(98, 114),
+        bpm=(94, 118),
         scale=_MAJOR,
         chords=(0, 4, 5, 3),
         lead_octave=72,
@@ -110,7 +110,7 @@ STYLES: dict[str, Style] = {
         cutoff=(2500, 7000),
     ),
     "classical": Style(
-        bpm=(96, 122),
+        bpm=(76, 124),
         scale=(0, 2, 3, 5, 7, 8, 11),
         chords=(0, 3, 4, 0),
         lead_octave=67,
@@ -119,9 +119,9 @@ STYLES: dict[str, Style] = {
         attack=0.09,
         decay=0.9,
         drums={"timpani": "1000000000000010"},
-        levels=(1.0, 0.5, 0.3, 0.35),
+        levels=(1.0, 0.5, 0.3, 0.6),
         drive=0.0,
-        cutoff=(1800, 5000),
+        cutoff=(900, 6000),
     ),
 }
 """Genre group to style."""
