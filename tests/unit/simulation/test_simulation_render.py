@@ -1,5 +1,6 @@
 import datetime as dt
 import hashlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -182,24 +183,24 @@ def test_odd_rows_are_what_they_say(tiny: RenderedWorld, truth: Truth) -> None:
     assert list(content.values()).count(content[place]) == 2
 
 
-SMALLEST = TINY.model_copy(update={"n_videos": 2, "n_pgc": 0})
-
-
-def test_complete_world_is_reused_and_another_replaced(tmp_path: Path) -> None:
+def test_complete_world_is_reused_and_another_replaced(tiny: RenderedWorld, tmp_path: Path) -> None:
     out, aside = tmp_path / "days", tmp_path / ".days.partial"
+    shutil.copytree(tiny.folder, out)
+    shutil.copytree(tiny.truth, tmp_path / "truth")
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    again = render_world(out, seed=5, sizes=TINY)
+    assert again.was_there
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == stamps
     (aside / "dt=2026-03-01").mkdir(parents=True)
-    first = render_world(out, seed=6, sizes=SMALLEST)
-    assert not first.was_there
+    other = render_world(out, seed=6, sizes=TINY.model_copy(update={"n_videos": 2, "n_pgc": 0}))
+    assert not other.was_there
     assert not aside.exists()
-    before = _hashes(tmp_path)
-    stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    second = render_world(out, seed=6, sizes=SMALLEST)
-    assert second.was_there
-    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == stamps
-    third = render_world(out, seed=7, sizes=SMALLEST)
-    assert not third.was_there
-    assert load_truth(third.truth)[0].seed == 7
-    assert _hashes(tmp_path) != before
+    truth, affinity = load_truth(other.truth)
+    assert truth.seed == 6
+    assert affinity.shape == (2, TINY.n_music)
+    video = "media/video/v0001.mp4"
+    (before,), (after,) = tiny.folder.glob(f"dt=*/{video}"), out.glob(f"dt=*/{video}")
+    assert before.read_bytes() != after.read_bytes()
 
 
 def test_equal_seeds_give_equal_bytes(tiny: RenderedWorld, tmp_path: Path) -> None:
