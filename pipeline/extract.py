@@ -88,8 +88,24 @@ def extract_shard(
         cpu_seconds=round(batch.cpu_seconds, 2),
         wall_seconds=round(time.monotonic() - started, 2),
     )
+    _record_speed(lake, plan_name, summary)
     log.info("%s", summary)
     return summary
+
+
+def _record_speed(lake: Lake, plan_name: str, summary: ShardSummary) -> None:
+    if not summary.extracted + summary.rejected:
+        return
+    row = {
+        "plan": plan_name,
+        "shard": summary.shard,
+        "clips": summary.extracted,
+        "rejected": summary.rejected,
+        "cpu_seconds": summary.cpu_seconds,
+        "wall_seconds": summary.wall_seconds,
+        "finished_at": dt.datetime.now(dt.UTC),
+    }
+    lake.add("extractions", TABLES["extractions"].frame([row]))
 
 
 def _jobs(settings: Settings, lake: Lake, clips: pl.DataFrame) -> list[Job]:

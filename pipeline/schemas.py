@@ -170,6 +170,9 @@ FIELDS: dict[str, Field] = {
         (None, Field("visual_extractor", TEXT, "extractor of the day's pictures")),
         (None, Field("audio_extractor", TEXT, "extractor of the day's sound")),
         (None, Field("clips", COUNT, "clips of the day that have features", low=0)),
+        ("extractions", Field("clips", COUNT, "clips that got features", low=0)),
+        ("extractions", Field("rejected", COUNT, "clips that could not be decoded", low=0)),
+        (None, Field("wall_seconds", REAL, "time from start to end", unit="s", low=0)),
         (None, Field("cpu_seconds", REAL, "processor time spent on them", unit="s", low=0)),
         (None, Field("plan", TEXT, "hash of the shard plan's content")),
         (None, Field("shard", pa.int32(), "number of the shard within its plan", low=0)),
@@ -373,6 +376,13 @@ _LAKE_TABLES = [
             "rejected",
             "finished_at",
         ),
+    ),
+    _table(
+        "extractions",
+        "one row a run of a shard that decoded something: how fast it was",
+        ("plan", "shard", "finished_at"),
+        (),
+        ("plan", "shard", "clips", "rejected", "cpu_seconds", "wall_seconds", "finished_at"),
     ),
     _table(
         "uploader_genres",

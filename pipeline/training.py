@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from models import Model, ModelConfig, train_student, train_teacher
@@ -13,6 +14,8 @@ from pipeline.settings import Settings
 from pipeline.store import Store
 
 log = logging.getLogger(__name__)
+
+HISTORY = "history.json"
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ def _keep(
 ) -> TrainingSummary:
     with store.writing(name) as folder:
         model.save(folder)
+        history = [asdict(epoch) for epoch in model.history]
+        (folder / HISTORY).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(checkpoint, ignore_errors=True)
     last = model.history[-1] if model.history else None
     summary = TrainingSummary(

@@ -1,0 +1,174 @@
+"""How far a day's data lie from those of the previous weeks: population stability index.
+
+PSI = sum over bins of (p - q) ln(p / q), p the share of the new rows and q that of the reference
+rows in a bin. Below 0.1 nothing moved, above 0.25 something did; two samples of one population
+give about (bins - 1) (1/n + 1/m), which matters for small days.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from features.audio import AudioExtractor
+from features.visual import VisualExtractor
+from pipeline import catalog
+from pipeline.clips import KINDS, Kind, extractors
+from pipeline.confounders import group_index
+from pipeline.lake import Lake
+from pipeline.settings import Settings
+
+Floats = npt.NDArray[np.float64]
+
+REFERENCE_DAYS = 28
+BINS = 10
+# Enough for a noise of 0.002; more rows would only cost time.
+MOST_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class Drift:
+    """PSI of one block of features, or of the genre groups that uploaders pick.
+
+    Attributes:
+        name: "visual motion", "audio timbre", "genres picked" and so on.
+        value: the index; for a block of features the mean over its dimensions.
+        by_chance: what two samples of these sizes from one population would give.
+        rows: new rows.
+        reference_rows: rows of the previous weeks.
+        parts: genre group -> its term of the sum; empty for features.
+    """
+
+    name: str
+    value: float
+    by_chance: float
+    rows: int
+    reference_rows: int
+    parts: dict[str, float]
+
+
+def feature_drift(settings: Settings, lake: Lake, day: dt.date) -> list[Drift]:
+    """Drift of each feature block of whole clips on `day` against the four weeks before it.
+
+    Returns:
+        Nothing for a kind without rows on either side.
+    """
+    found = []
+    for kind in KINDS:
+        new, reference = (
+            _embeddings(settings, lake, kind, first, last)
+            for first, last in ((day, day), _weeks_before(day))
+        )
+        if not len(new) or not len(reference):
+            continue
+        index = psi(reference, new)
+        for block, part in _blocks(settings, kind).items():
+            value = float(index[part].mean())
+            found.append(_drift(f"{kind} {block}", value, BINS, len(new), len(reference), {}))
+    return found
+
+
+def genre_drift(settings: Settings, lake: Lake, day: dt.date) -> list[Drift]:
+    """Drift of the genre groups picked on `day` against the four weeks before it."""
+    groups = settings.genres.names
+    tracks = catalog.music(lake, day).select("music_id", "genre_group")
+    picks = lake.collect(
+        catalog.videos(lake, day)
+        .filter(pl.col("source") == "ugc", pl.col("dt") >= _weeks_before(day)[0])
+        .join(tracks, on="music_id")
+        .select("dt", group_index(groups)),
+        "videos",
+    )
+    new = _counts(picks.filter(pl.col("dt") == day), len(groups))
+    reference = _counts(picks.filter(pl.col("dt") < day), len(groups))
+    if not new.sum() or not reference.sum():
+        return []
+    terms = psi_terms(reference, new)
+    # A group that nobody picks on either side is no bin.
+    bins = int(((new + reference) > 0).sum())
+    parts = dict(zip(groups, terms.tolist(), strict=True))
+    rows = int(new.sum()), int(reference.sum())
+    return [_drift("genres picked", float(terms.sum()), bins, *rows, parts)]
+
+
+def psi(reference: Floats, new: Floats) -> Floats:
+    """PSI of each column over ten bins with equal shares of the reference.
+
+    Args:
+        reference: float [n, D].
+        new: float [m, D].
+
+    Returns:
+        float64 [D].
+    """
+    inner = np.quantile(reference, np.linspace(0, 1, BINS + 1)[1:-1], axis=0)
+    result = np.empty(reference.shape[1])
+    for column in range(reference.shape[1]):
+        edges = np.unique(inner[:, column])
+        counts = [
+            np.bincount(np.searchsorted(edges, rows[:, column]), minlength=len(edges) + 1)
+            for rows in (reference, new)
+        ]
+        result[column] = psi_terms(counts[0], counts[1]).sum()
+    return result
+
+
+def psi_terms(reference: npt.NDArray[np.int64], new: npt.NDArray[np.int64]) -> Floats:
+    """Each bin's term of the PSI, float64 [bins], with half a pseudo-count in every bin.
+
+    Args:
+        reference: int [bins], rows of the reference.
+        new: int [bins], new rows.
+    """
+    q = (reference + 0.5) / (reference.sum() + 0.5 * len(reference))
+    p = (new + 0.5) / (new.sum() + 0.5 * len(new))
+    terms: Floats = (p - q) * np.log(p / q)
+    return terms
+
+
+def _drift(
+    name: str, value: float, bins: int, rows: int, reference_rows: int, parts: dict[str, float]
+) -> Drift:
+    by_chance = max(bins - 1, 0) * (1 / rows + 1 / reference_rows)
+    return Drift(name, value, by_chance, rows, reference_rows, parts)
+
+
+def _weeks_before(day: dt.date) -> tuple[dt.date, dt.date]:
+    return day - dt.timedelta(days=REFERENCE_DAYS), day - dt.timedelta(days=1)
+
+
+def _embeddings(
+    settings: Settings, lake: Lake, kind: Kind, first: dt.date, last: dt.date
+) -> Floats:
+    table = f"{kind}_features"
+    rows = lake.collect(
+        lake.scan(table)
+        .filter(
+            pl.col("extractor") == extractors(settings)[kind],
+            pl.col("dt").is_between(first, last),
+            pl.col("segment") == -1,
+        )
+        .select("content_hash", "embedding"),
+        table,
+    ).sort("content_hash")
+    if len(rows) > MOST_ROWS:
+        rows = rows.sample(MOST_ROWS, seed=settings.seed)
+    if rows.is_empty():
+        return np.empty((0, 1))
+    matrix: Floats = np.array(rows["embedding"].to_list(), dtype=np.float64)
+    return matrix
+
+
+def _blocks(settings: Settings, kind: Kind) -> Mapping[str, slice]:
+    if kind == "visual":
+        return VisualExtractor(settings.visual).blocks
+    return AudioExtractor(settings.audio).blocks
+
+
+def _counts(picks: pl.DataFrame, n_groups: int) -> npt.NDArray[np.int64]:
+    return np.bincount(picks["genre_group"].to_numpy(), minlength=n_groups)

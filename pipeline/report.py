@@ -1,0 +1,125 @@
+"""The report of a run: one self-contained HTML page in reports/<run_id>/report.html.
+
+Every figure comes from the tables or the run's metrics.json; figures of the latter carry their
+path in it (`data-path`), so that a test holds the page against the file. Every string that came
+from a manifest is escaped, and the page's own policy forbids scripts and the network.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pipeline import report_plots as plots
+from pipeline.current import read_current, run_of
+from pipeline.dataset import load_dataset
+from pipeline.drift import feature_drift, genre_drift
+from pipeline.errors import ProvenanceError
+from pipeline.evaluate import load_metrics
+from pipeline.gate import stored_decision
+from pipeline.lake import Lake
+from pipeline.report_data import (
+    days_until,
+    extraction_speed,
+    genres_picked,
+    rejects_by_reason,
+    sample_recommendations,
+    training_history,
+)
+from pipeline.settings import Settings
+from pipeline.store import Store
+
+log = logging.getLogger(__name__)
+
+PAGE = "report.html"
+
+
+@dataclass(frozen=True)
+class ReportSummary:
+    """A report that was written.
+
+    Attributes:
+        run_id: the run.
+        folder: name of the report's folder in the store.
+        bytes: size of the page.
+    """
+
+    run_id: str
+    folder: str
+    bytes: int
+
+
+def write_report(settings: Settings, lake: Lake, store: Store, run_id: str) -> ReportSummary:
+    """Write the report of a run that the gate has decided on, in place of an older one.
+
+    Raises:
+        ProvenanceError: the run was not evaluated, or the gate has not decided on it.
+    """
+    page = render(gather(settings, lake, store, run_id))
+    name = f"reports/{run_id}"
+    store.remove(name)
+    with store.writing(name) as folder:
+        (folder / PAGE).write_text(page, encoding="utf-8")
+    summary = ReportSummary(run_id, name, len(page.encode()))
+    log.info("%s", summary)
+    return summary
+
+
+def gather(settings: Settings, lake: Lake, store: Store, run_id: str) -> dict[str, Any]:
+    """Everything that the page says, by the names of its template.
+
+    Raises:
+        ProvenanceError: the run was not evaluated, or the gate has not decided on it.
+    """
+    metrics = load_metrics(store, run_id)
+    decision = stored_decision(lake, run_id)
+    if decision is None:
+        raise ProvenanceError("the gate has not decided on it", where=run_id)
+    dataset = load_dataset(store, run_id)
+    current = read_current(store)
+    days = days_until(lake, dataset.as_of)
+    speed = extraction_speed(lake, dataset.as_of)
+    drift = [
+        *genre_drift(settings, lake, dataset.as_of),
+        *feature_drift(settings, lake, dataset.as_of),
+    ]
+    history = training_history(store, run_id)
+    picked = genres_picked(dataset)
+    k = metrics["evaluation_set"]["k"]
+    return {
+        "run_id": run_id,
+        "as_of": dataset.as_of.isoformat(),
+        "release": current.release_id if current and run_of(current.release_id) == run_id else None,
+        "current": current.release_id if current else None,
+        "decision": decision,
+        "metrics": metrics,
+        "k": k,
+        "days": days,
+        "days_plot": plots.intake(days),
+        "rejects": rejects_by_reason(lake, dataset.as_of),
+        "speed": speed,
+        "speed_plot": plots.speed(speed),
+        "drift": drift,
+        "drift_plot": plots.drift(drift),
+        "history": history,
+        "history_plot": plots.training(history),
+        "contenders_plot": plots.contenders(metrics["contenders"], k),
+        "genres_plot": plots.genres(metrics["contenders"], picked),
+        "picked": picked,
+        "samples": sample_recommendations(settings, store, dataset),
+    }
+
+
+def render(facts: dict[str, Any]) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader("pipeline"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(PAGE).render(facts)

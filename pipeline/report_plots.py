@@ -1,0 +1,180 @@
+"""The plots of a run's report, as SVG images in data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pipeline.drift import Drift
+from pipeline.report_data import Day, Speed
+
+# The same facts give the same bytes: no date, no random ids, no installed font.
+STYLE: Any = {
+    "svg.hashsalt": "debcm",
+    "svg.fonttype": "path",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e6ea",
+    "axes.axisbelow": True,
+}
+BLUE, ORANGE, GREEN, GREY, RED = "#3b6fb6", "#dd8452", "#55a868", "#9aa3ad", "#c44e52"
+COLOURS = {
+    "challenger": BLUE,
+    "champion": GREEN,
+    "teacher": ORANGE,
+    "popularity": GREY,
+    "random": "#c8ced4",
+}
+WATCH, ACT = 0.1, 0.25
+
+
+def intake(days: Sequence[Day]) -> str:
+    """Rows accepted and rejected, a bar a landing day; empty without days."""
+    if not days:
+        return ""
+    figure, axes = _figure(6.4, 2.2)
+    names = [day.day.strftime("%m-%d") for day in days]
+    rejected = [sum(day.rejected.values()) for day in days]
+    axes.bar(names, [day.accepted for day in days], color=BLUE, label="accepted", width=0.6)
+    axes.bar(
+        names,
+        rejected,
+        bottom=[day.accepted for day in days],
+        color=RED,
+        label="rejected",
+        width=0.6,
+    )
+    axes.set_ylabel("rows")
+    axes.legend(frameon=False, ncols=2)
+    return _uri(figure)
+
+
+def speed(days: Sequence[Speed]) -> str:
+    """Clips per second, a bar a day; empty without days."""
+    if not days:
+        return ""
+    figure, axes = _figure(6.4, 1.8)
+    axes.bar(
+        [day.day.strftime("%m-%d") for day in days],
+        [day.clips_per_second for day in days],
+        color=BLUE,
+        width=0.6,
+    )
+    axes.set_ylabel("clips / s")
+    return _uri(figure)
+
+
+def drift(found: Sequence[Drift]) -> str:
+    """PSI of the genres and of each feature block; empty where nothing can be compared."""
+    if not found:
+        return ""
+    figure, axes = _figure(6.4, 0.6 + 0.26 * len(found))
+    names = [item.name for item in found][::-1]
+    axes.barh(names, [item.value for item in found][::-1], color=BLUE, height=0.6)
+    axes.plot(
+        [item.by_chance for item in found][::-1],
+        names,
+        "|",
+        color="#222222",
+        markersize=11,
+        label="by chance",
+    )
+    axes.axvline(WATCH, color=ORANGE, linewidth=1, label=f"{WATCH}: watch")
+    axes.axvline(ACT, color=RED, linewidth=1, label=f"{ACT}: act")
+    axes.set_xlabel("population stability index")
+    axes.legend(frameon=False, loc="lower right")
+    return _uri(figure)
+
+
+def training(history: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Losses and the validation metric by epoch, a row a stage; empty without history."""
+    if not history:
+        return ""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 2.2 * len(history)), layout="constrained")
+        grid = figure.subplots(len(history), 2, squeeze=False)
+    for (stage, epochs), (left, right) in zip(history.items(), grid, strict=True):
+        numbers = [epoch["epoch"] + 1 for epoch in epochs]
+        for loss in epochs[0]["losses"]:
+            left.plot(numbers, [epoch["losses"][loss] for epoch in epochs], label=loss)
+        left.set_ylabel(f"{stage}: loss")
+        left.set_xlabel("epoch")
+        left.legend(frameon=False, fontsize=7)
+        known = [epoch for epoch in epochs if epoch["validation"] is not None]
+        right.plot(
+            [epoch["epoch"] + 1 for epoch in known],
+            [epoch["validation"] for epoch in known],
+            color=GREEN,
+        )
+        right.set_ylabel(f"{stage}: validation")
+        right.set_xlabel("epoch")
+    return _uri(figure)
+
+
+def contenders(figures: Mapping[str, Mapping[str, Any]], k: int) -> str:
+    """Recall@K of every contender with its 95 % interval; empty without test rows."""
+    if not figures:
+        return ""
+    figure, axes = _figure(6.4, 0.7 + 0.32 * len(figures))
+    names = list(figures)[::-1]
+    values = [figures[name][f"recall@{k}"] for name in names]
+    intervals = [figures[name]["intervals"][f"recall@{k}"] for name in names]
+    # A bootstrap interval of few rows may leave out the value itself.
+    below = [max(0.0, v - low) for v, (low, _) in zip(values, intervals, strict=True)]
+    above = [max(0.0, high - v) for v, (_, high) in zip(values, intervals, strict=True)]
+    axes.barh(
+        names,
+        values,
+        xerr=[below, above],
+        color=[COLOURS.get(name, GREY) for name in names],
+        height=0.6,
+        ecolor="#222222",
+        capsize=3,
+    )
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"recall@{k}, weighted by inverse popularity, with 95 % interval")
+    return _uri(figure)
+
+
+def genres(figures: Mapping[str, Mapping[str, Any]], picked: Mapping[str, float]) -> str:
+    """Share of each genre group among the tracks picked and recommended."""
+    if not figures:
+        return ""
+    figure, axes = _figure(6.4, 2.4)
+    shares = {"picked": dict(picked)} | {
+        name: figures[name]["genre_share"] for name in COLOURS if name in figures
+    }
+    width = 0.8 / len(shares)
+    for place, (name, share) in enumerate(shares.items()):
+        axes.bar(
+            [group + (place - (len(shares) - 1) / 2) * width for group in range(len(picked))],
+            [share[group] for group in picked],
+            width=width,
+            color=COLOURS.get(name, "#222222"),
+            label=name,
+        )
+    axes.set_xticks(range(len(picked)), list(picked))
+    axes.set_ylabel("share")
+    axes.legend(frameon=False, fontsize=7, ncols=3)
+    return _uri(figure)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, figure.subplots()
+
+
+def _uri(figure: Figure) -> str:
+    with mpl.rc_context(STYLE), io.BytesIO() as stream:
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+        return f"data:image/svg+xml;base64,{base64.b64encode(stream.getvalue()).decode()}"
