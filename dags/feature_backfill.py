@@ -8,7 +8,7 @@ shards, and stops there.
 live beside the current ones until the settings select them.
 
 **Safe** to stop at any moment and to start again: what has features is not decoded again. It
-takes at most a quarter of the `decode` pool, so that the night is not starved.
+works on one shard at a time, and waits for the night's whenever both want the `decode` pool.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
 
-from pipeline.orchestration import default_args
+from pipeline.orchestration import default_args, tables
 from pipeline.settings import load_settings
 
 settings = load_settings()
@@ -43,7 +43,7 @@ settings = load_settings()
     },
 )
 def feature_backfill() -> None:
-    @task
+    @task(inlets=tables("videos", "music", "segments"), outlets=tables("shards"))
     def plan() -> list[dict[str, Any]]:
         from pipeline import steps
 
@@ -55,6 +55,8 @@ def feature_backfill() -> None:
         max_active_tis_per_dag=1,
         priority_weight=1,
         weight_rule="absolute",
+        inlets=tables("shards"),
+        outlets=tables("visual_features", "visual_frames", "audio_features", "mel_frames"),
     )
     def extract(shard: dict[str, Any]) -> dict[str, Any]:
         from pipeline import steps

@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow.sdk import CronTriggerTimetable, dag, task
 
-from pipeline.orchestration import deadline, default_args
+from pipeline.orchestration import deadline, default_args, folders, tables
 from pipeline.settings import load_settings
 
 settings = load_settings()
@@ -29,7 +29,13 @@ settings = load_settings()
     tags=["debcm", "weekly"],
 )
 def lake_upkeep() -> None:
-    @task
+    @task(
+        inlets=tables("deletions"),
+        outlets=[
+            *tables("videos", "music", "segments", "visual_features", "audio_features"),
+            *folders("releases", "runs"),
+        ],
+    )
     def deletions() -> dict[str, Any]:
         from pipeline import steps
 

@@ -7,8 +7,8 @@ quarantine, plan shards, extract them side by side in the `decode` pool, and acc
 row. It emits the asset `features` for the day, with row counts, rejects and seconds.
 
 **Safe** to clear, to run twice, and to backfill (`airflow backfill create`): what has features is
-never decoded again. A landing day that changed after its run is found by `late_days` and gets a
-run of its own.
+never decoded again. A landing day that changed or came after its night is found by `late_days`,
+as far back as `[landing] lookback_days`, and gets a run of its own.
 
 **Fails** when the day never comes (`wait_for_day`), when too many rows are rejected, or when a
 row is unaccounted for. `docs/operate.md` says what to do.
@@ -20,15 +20,23 @@ import datetime as dt
 from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.providers.standard.sensors.filesystem import FileSensor
 from airflow.sdk import Asset, CronPartitionTimetable, Param, dag, get_current_context, task
 
-from pipeline.orchestration import deadline, default_args
+from pipeline.orchestration import (
+    LandingDaySensor,
+    deadline,
+    default_args,
+    landing,
+    send_metrics,
+    tables,
+)
 from pipeline.settings import load_settings
 
 settings = load_settings()
 DAY = "{{ params.day or partition_key }}"
 FEATURES = Asset("features")
+CATALOGUE = tables("videos", "music", "segments")
+EXTRACTED = tables("visual_features", "visual_frames", "audio_features", "mel_frames")
 
 
 @dag(
@@ -51,7 +59,7 @@ FEATURES = Asset("features")
     },
 )
 def media_features() -> None:
-    wait_for_day = FileSensor(
+    wait_for_day = LandingDaySensor(
         task_id="wait_for_day",
         filepath=f"{settings.landing.root}/dt={DAY}/_SUCCESS",
         deferrable=True,
@@ -60,48 +68,73 @@ def media_features() -> None:
         execution_timeout=None,
     )
 
-    @task
+    @task(
+        inlets=landing(),
+        outlets=[*CATALOGUE, *tables("quarantine", "deletions", "landing_days")],
+    )
     def ingest(day: str) -> dict[str, Any]:
         from pipeline import steps
 
         return steps.ingest(day)
 
-    @task
+    @task(inlets=CATALOGUE, outlets=tables("shards"))
     def plan(day: str) -> list[dict[str, Any]]:
         from pipeline import steps
 
         return steps.plan([day])
 
-    @task(pool="decode", map_index_template="{{ task.op_kwargs['shard']['label'] }}")
+    @task(
+        pool="decode",
+        map_index_template="{{ task.op_kwargs['shard']['label'] }}",
+        priority_weight=10,
+        inlets=tables("shards"),
+        outlets=EXTRACTED,
+    )
     def extract(shard: dict[str, Any]) -> dict[str, Any]:
         from pipeline import steps
 
         return steps.extract(shard["plan"], shard["shard"])
 
-    @task(outlets=[FEATURES], trigger_rule="none_failed")
-    def check(day: str, ingested: dict[str, Any]) -> dict[str, Any]:
+    @task(
+        trigger_rule="none_failed",
+        inlets=[*CATALOGUE, *EXTRACTED],
+        outlets=[FEATURES, *tables("feature_days", "quarantine")],
+    )
+    def check(day: str, ingested: dict[str, Any], extracted: Any) -> dict[str, Any]:
         from pipeline import steps
 
+        shards = list(extracted or [])
         checked = steps.check(day)
+        metrics = steps.measure_day(ingested, checked, shards)
+        send_metrics(metrics)
         event = get_current_context()["outlet_events"][FEATURES]
         event.add_partitions(day)
-        event.extra = {"ingested": ingested, "checked": checked}
+        event.extra = {"ingested": ingested, "checked": checked, "metrics": metrics}
         return checked
 
     @task
-    def late_days(day: str) -> list[dict[str, str]]:
+    def late_days(day: str) -> list[dict[str, Any]]:
         from pipeline import steps
 
-        return [{"day": late} for late in steps.late_days(day)]
+        run = get_current_context()["dag_run"]
+        # Only a night looks back: a backfill names its days, and a late day is one itself.
+        if run.run_type == "backfill" or not run.partition_key:
+            return []
+        return [
+            {"conf": {"day": late}, "trigger_run_id": f"late__{late}__night_of_{day}"}
+            for late in steps.late_days(day)
+        ]
 
     ingested = ingest(DAY)
     planned = plan(DAY)
-    extracted = extract.expand(shard=planned)
     wait_for_day >> ingested >> planned
-    extracted >> check(DAY, ingested)
+    check(DAY, ingested, extract.expand(shard=planned))
     TriggerDagRunOperator.partial(
-        task_id="run_late_day", trigger_dag_id="media_features", reset_dag_run=False
-    ).expand(conf=late_days(DAY))
+        task_id="run_late_day",
+        trigger_dag_id="media_features",
+        skip_when_already_exists=True,
+        map_index_template="{{ task.conf['day'] }}",
+    ).expand_kwargs(late_days(DAY))
 
 
 media_features()

@@ -1,18 +1,28 @@
-"""What the DAG files share: retries, alerts and deadlines. The only module that knows Airflow.
+"""What the DAG files share: retries, alerts, deadlines, lineage and metrics.
 
-DAG files are wiring; this module holds the few decisions that all of them make alike.
+DAG files are wiring; this module holds the few decisions that all of them make alike, and is
+the only one of the package that knows Airflow. Besides Airflow it imports settings and errors
+alone: it is imported whenever the dags folder is parsed.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import logging
+from collections.abc import Mapping
 from typing import Any
 
-from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.providers.standard.sensors.filesystem import FileSensor
+from airflow.sdk import Asset, ExceptionRetryPolicy, RetryAction, RetryRule
 from airflow.sdk.definitions.callback import SyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+from airflow.sdk.exceptions import AirflowSensorTimeout
+from airflow.sdk.observability import stats
 
-from pipeline.settings import Settings
+from pipeline.errors import DayNotReadyError, PipelineError
+from pipeline.settings import Settings, load_settings
+
+log = logging.getLogger(__name__)
 
 # Only errors that can pass are worth a second try; every other one fails at once and wakes
 # somebody while there is still night left. A worker that was killed raises nothing: Airflow
@@ -24,6 +34,9 @@ RETRIES = ExceptionRetryPolicy(
         RetryRule("builtins.Exception", RetryAction.FAIL),
     ]
 )
+
+# A retraining waits for days that are being extracted, but never longer than to the next night.
+PATIENCE = dt.timedelta(hours=20)
 
 
 def default_args(settings: Settings) -> dict[str, Any]:
@@ -49,22 +62,113 @@ def deadline(settings: Settings) -> DeadlineAlert:
     )
 
 
+class LandingDaySensor(FileSensor):
+    """A `FileSensor` that says, when its time is up, which file never came."""
+
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any
+    ) -> Any:
+        """Go on after the wait.
+
+        Raises:
+            AirflowSensorTimeout: naming the path; Airflow never retries it.
+        """
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except AirflowSensorTimeout as error:
+            hours = self.timeout / 3600
+            missing = DayNotReadyError(f"not there after {hours:g} hours", where=self.filepath)
+            raise AirflowSensorTimeout(str(missing)) from error
+
+
+def features_are_quiet(context: Any) -> bool:
+    """Whether no day is being ingested or extracted, or a retraining has waited long enough.
+
+    Days that wait for their `_SUCCESS` file do not count: they may never come.
+    """
+    task = context["ti"]
+    active = task.get_dr_count(dag_id="media_features", states=["queued", "running"])
+    waiting = task.get_ti_count(
+        dag_id="media_features", task_ids=["wait_for_day"], states=["deferred"]
+    )
+    if active <= waiting:
+        return True
+    waited = dt.datetime.now(dt.UTC) - context["dag_run"].start_date
+    if waited > PATIENCE:
+        log.warning("going on without %d day(s) that are still being extracted", active - waiting)
+        return True
+    log.info("waiting for %d day(s) that are being extracted", active - waiting)
+    return False
+
+
+def tables(*names: str) -> list[Asset]:
+    """Tables of the lake as assets: what the asset graph and OpenLineage events name."""
+    root = load_settings().lake.root
+    return [_asset(f"table.{name}", f"{root}/tables/{name}") for name in names]
+
+
+def folders(*names: str) -> list[Asset]:
+    """Folders of the store as assets: "runs", "releases", "reports"."""
+    root = load_settings().lake.root
+    return [_asset(f"folder.{name}", f"{root}/{name}") for name in names]
+
+
+def landing() -> list[Asset]:
+    """The landing folder as an asset."""
+    return [_asset("landing", str(load_settings().landing.root))]
+
+
+def _asset(name: str, place: str) -> Asset:
+    return Asset(name, uri=place if "://" in place else f"file://{place}")
+
+
+def send_metrics(values: Mapping[str, float]) -> None:
+    """Send gauges by Airflow's own metrics emission (StatsD or OpenTelemetry)."""
+    for name, value in values.items():
+        stats.gauge(name, value)
+        log.info("metric %s = %g", name, value)
+
+
 def task_failed(context: Any) -> None:
     """Tell people that a task has failed for good: what, which day, where to look."""
     from pipeline.alerts import Alert, send
-    from pipeline.settings import load_settings
 
     task = context["task_instance"]
     settings = load_settings()
     error = context.get("exception")
+    if isinstance(error, PipelineError):
+        what, next_step = f"{type(error).__name__}: {error.where}: {error.what}", error.remedy
+    else:
+        what = f"{type(error).__name__}: {error}"
+        next_step = "Read the task's log, then docs/operate.md; clear the task to run it again."
     send(
         settings.alerts,
         Alert(
             title=f"{task.dag_id}.{task.task_id} failed",
-            day=str(context["dag_run"].partition_key or context["dag_run"].conf.get("day") or ""),
-            what=f"{type(error).__name__}: {error}",
-            where=f"{settings.alerts.ui_url}/dags/{task.dag_id}/runs/{task.run_id}",
-            next_step=getattr(error, "remedy", "") or "Read the task's log; docs/operate.md.",
+            day=_day(context["dag_run"]),
+            what=what,
+            where=run_url(settings, task.dag_id, task.run_id),
+            next_step=next_step,
+        ),
+    )
+
+
+def gate_refused(context: Any, decision: Mapping[str, Any]) -> None:
+    """Tell people that the gate refused a run, and by which rules."""
+    from pipeline.alerts import Alert, send
+
+    settings = load_settings()
+    run = context["dag_run"]
+    broken = [f"{v['rule']}: {v['text']}" for v in decision["verdicts"] if not v["passed"]]
+    send(
+        settings.alerts,
+        Alert(
+            title=f"the gate refused {decision['run_id']}",
+            day=_day(run),
+            what="; ".join(broken),
+            where=run_url(settings, run.dag_id, run.run_id),
+            next_step="The current release stays. Read the run's report; docs/operate.md says "
+            "what each rule means.",
         ),
     )
 
@@ -72,18 +176,26 @@ def task_failed(context: Any) -> None:
 def run_late(context: Any = None, **_: Any) -> None:
     """Tell people that a run has missed its deadline."""
     from pipeline.alerts import Alert, send
-    from pipeline.settings import load_settings
 
     settings = load_settings()
     run = (context or {}).get("dag_run") or {}
-    dag_id = run.get("dag_id", "a DAG")
+    dag_id, run_id = run.get("dag_id", "a DAG"), run.get("dag_run_id") or run.get("run_id") or ""
     send(
         settings.alerts,
         Alert(
             title=f"{dag_id} is late",
-            day=str(run.get("partition_key") or ""),
+            day=str(run.get("partition_key") or (run.get("conf") or {}).get("day") or ""),
             what=f"not through {settings.schedule.deadline_hours:g} hours after it was queued",
-            where=f"{settings.alerts.ui_url}/dags/{dag_id}",
+            where=run_url(settings, dag_id, run_id),
             next_step="Open the run: the task that is still running or waiting is the cause.",
         ),
     )
+
+
+def run_url(settings: Settings, dag_id: str, run_id: str) -> str:
+    """Where the Airflow UI shows a run."""
+    return f"{settings.alerts.ui_url}/dags/{dag_id}/runs/{run_id}"
+
+
+def _day(run: Any) -> str:
+    return str(run.partition_key or (run.conf or {}).get("day") or "")

@@ -93,6 +93,28 @@ def check(day: str) -> Result:
     return asdict(step(settings, lake, dt.date.fromisoformat(day)))
 
 
+def measure_day(ingested: Result, checked: Result, shards: Sequence[Result]) -> dict[str, float]:
+    """Metrics of a day, from what its tasks returned."""
+    from pipeline.metrics import of_day
+
+    return of_day(_open()[1], ingested, checked, shards)
+
+
+def measure_run(decision: Result) -> dict[str, float]:
+    """Metrics of a run that the gate has decided on."""
+    from pipeline.evaluate import load_metrics
+    from pipeline.metrics import of_run
+
+    return of_run(load_metrics(_open()[2], decision["run_id"]), decision)
+
+
+def is_decided(run_id: str) -> bool:
+    """Whether the gate has decided on a run already: the same data was here before."""
+    from pipeline.gate import stored_decision
+
+    return stored_decision(_open()[1], run_id) is not None
+
+
 def newest_day() -> str:
     """The newest day whose features are complete.
 
@@ -160,6 +182,13 @@ def publish(run_id: str) -> Result:
 
     settings, lake, store = _open()
     return asdict(step(settings, lake, store, run_id))
+
+
+def report(run_id: str) -> Result:
+    """Write the HTML report of a run that the gate has decided on."""
+    from pipeline.report import write_report
+
+    return asdict(write_report(*_open(), run_id))
 
 
 def summary(run_id: str) -> str:
