@@ -79,14 +79,18 @@ def first_of_each_id(kind: str, manifest: Manifest, rejects: Rejects) -> list[Ca
         earlier = first.setdefault(candidate.id, candidate)
         if earlier is not candidate:
             rejects.reject(candidate, RowReason.DUPLICATE_ID, f"first in {earlier.place}")
-        elif row.get("source") == "ugc" and not (row["uploader_id"] and row["music_id"]):
+        elif row.get("source") == "ugc" and (empty := _empty_fields(row)):
             rejects.reject(
                 candidate,
                 RowReason.INVALID_FIELD,
-                "field uploader_id or music_id: empty for an uploader's video",
+                f"field {', field '.join(empty)}: empty for an uploader's video",
             )
             del first[candidate.id]
     return list(first.values())
+
+
+def _empty_fields(row: Row) -> list[str]:
+    return [name for name in ("uploader_id", "music_id") if not row[name]]
 
 
 def not_deleted(lake: Lake, candidates: list[Candidate], rejects: Rejects) -> list[Candidate]:

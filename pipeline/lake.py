@@ -86,6 +86,9 @@ class Lake:
             return scan.collect()
         except (pl.exceptions.PolarsError, OSError) as error:
             raise _as_ours(error, self.uri(table)) from error
+        except pl.exceptions.PanicException as error:
+            # What polars does on a Parquet file that is shorter than its log entry says.
+            raise ProvenanceError(f"damaged: {error}", where=self.uri(table)) from error
 
     def replace(self, table: str, rows: pl.DataFrame, partition: Partition) -> None:
         """Replace a partition's rows by `rows`, in one commit.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,12 @@ import polars as pl
 import pytest
 
 from features import extractor_name
-from models import ModelConfig
+from models import Model, ModelConfig
 from pipeline import dataset
+from pipeline.evaluate import evaluate
+from pipeline.gate import decide
 from pipeline.lake import Lake
+from pipeline.release import publish
 from pipeline.schemas import TABLES
 from pipeline.settings import (
     GateSettings,
@@ -56,7 +60,7 @@ SETTINGS = Settings(
 
 @dataclass(frozen=True)
 class Toy:
-    """A lake in a folder of its own, with a run that is trained and not yet judged."""
+    """A lake in a folder of its own, with a run that is trained; published too, in `published`."""
 
     settings: Settings
     lake: Lake
@@ -117,12 +121,14 @@ def write_tables(lake: Lake, world: World) -> None:
             "content_hash": content_hash(f"m{i:03d}"),
             "media_path": f"media/m{i:03d}.mp3",
             "duration": 15.0,
-            "dt": DAY,
+            "dt": DAY if i % 10 == 0 else DAY - dt.timedelta(days=2),
             "ingested_at": now,
         }
         for i in range(m)
     ]
-    lake.replace("music", TABLES["music"].frame(music), {"dt": DAY})
+    tracks = TABLES["music"].frame(music)
+    for day in tracks["dt"].unique():
+        lake.replace("music", tracks.filter(dt=day), {"dt": day})
     segments = []
     pictures = [(content_hash(f"v{i:04d}"), -1, x) for i, x in enumerate(world.video_features)]
     sounds = [(content_hash(f"m{i:03d}"), -1, x) for i, x in enumerate(world.music_features)]
@@ -173,13 +179,57 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, World]
     return root, run_id, world
 
 
+def copy_of(root: Path, run_id: str, world: World, to: Path) -> Toy:
+    shutil.copytree(root, to)
+    settings = settings_in(to)
+    return Toy(settings, Lake(settings.lake), Store(settings.lake), run_id, world)
+
+
 @pytest.fixture
 def toy(trained: tuple[Path, str, World], tmp_path: Path) -> Toy:
-    root, run_id, world = trained
-    copy = tmp_path / "lake"
-    shutil.copytree(root, copy)
-    settings = settings_in(copy)
-    return Toy(settings, Lake(settings.lake), Store(settings.lake), run_id, world)
+    return copy_of(*trained, tmp_path / "lake")
+
+
+@pytest.fixture(scope="session")
+def published_once(
+    trained: tuple[Path, str, World], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    root = tmp_path_factory.mktemp("published") / "lake"
+    toy = copy_of(*trained, root)
+    publish_run(toy, toy.run_id)
+    return root
+
+
+@pytest.fixture
+def published(published_once: Path, trained: tuple[Path, str, World], tmp_path: Path) -> Toy:
+    return copy_of(published_once, *trained[1:], tmp_path / "published")
+
+
+def publish_run(toy: Toy, run_id: str) -> None:
+    evaluate(toy.settings, toy.lake, toy.store, run_id)
+    decision = decide(toy.settings, toy.lake, toy.store, run_id)
+    assert decision.may_publish, decision.failed
+    publish(toy.settings, toy.lake, toy.store, run_id)
+
+
+@pytest.fixture
+def next_run() -> Callable[..., str]:
+    """Another run over the same rows, with a student changed by the caller."""
+
+    def make(toy: Toy, change: Callable[[Model], Model | None] | None = None, days: int = 1) -> str:
+        made = dataset.build(toy.settings, toy.lake, toy.store, DAY + dt.timedelta(days=days))
+        student = Model.load(toy.store.fetch(f"runs/{toy.run_id}/student"))
+        changed = change(student) if change else None
+        with toy.store.writing(f"runs/{made.run_id}/student") as folder:
+            (changed or student).save(folder)
+        return made.run_id
+
+    return make
+
+
+@pytest.fixture
+def publishing() -> Callable[[Toy, str], None]:
+    return publish_run
 
 
 @pytest.fixture

@@ -1,0 +1,94 @@
+"""Folders appear whole or not at all, and say when they were changed."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ProvenanceError
+from pipeline.store import MANIFEST, Store, check_manifest, write_atomically
+
+
+def put(store: Store, name: str, text: str = "x") -> None:
+    with store.writing(name) as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "file").write_text(text)
+
+
+def test_folder_is_there_once_it_is_whole(store: Store) -> None:
+    with store.writing("runs/a") as folder:
+        (folder / "file").write_text("x")
+        assert not store.exists("runs/a")
+        assert store.names("runs") == []
+    assert store.names("runs") == ["a"]
+    assert (store.fetch("runs/a") / "file").read_text() == "x"
+
+
+def test_failed_writer_leaves_nothing(store: Store) -> None:
+    def fail() -> None:
+        with store.writing("runs/a") as folder:
+            (folder / "file").write_text("x")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert not store.exists("runs/a")
+    assert not list(Path(store.root).rglob("file"))
+
+
+def test_first_of_two_writers_stays(store: Store) -> None:
+    with store.writing("runs/a") as folder:
+        (folder / "file").write_text("second")
+        put(store, "runs/a", "first")
+    assert (store.fetch("runs/a") / "deep" / "file").read_text() == "first"
+
+
+def test_missing_folder_is_an_error(store: Store) -> None:
+    with pytest.raises(ProvenanceError, match="runs/a"):
+        store.fetch("runs/a")
+
+
+def test_removed_folder_is_gone(store: Store) -> None:
+    put(store, "runs/a")
+    store.remove("runs/a")
+    store.remove("runs/a")
+    assert not store.exists("runs/a")
+
+
+@pytest.mark.parametrize("change", ["change", "add", "remove", "manifest"])
+def test_manifest_finds_every_change(store: Store, change: str) -> None:
+    put(store, "runs/a")
+    folder = store.fetch("runs/a")
+    check_manifest(folder)
+    if change == "change":
+        (folder / "deep" / "file").write_text("y")
+    elif change == "add":
+        (folder / "new").touch()
+    elif change == "remove":
+        (folder / "deep" / "file").unlink()
+    else:
+        (folder / MANIFEST).write_text("{")
+    with pytest.raises(ProvenanceError, match=r"runs/a"):
+        check_manifest(folder)
+
+
+def test_sweep_takes_what_killed_writers_left_and_nothing_young(store: Store) -> None:
+    put(store, "runs/a")
+    left = Path(store.root) / "runs" / ".aside-b-xyz"
+    left.mkdir()
+    assert store.sweep(older_than=time.time() - 60) == []
+    os.utime(left, (1, 1))
+    assert store.sweep(older_than=time.time() - 60) == ["runs/.aside-b-xyz"]
+    assert store.names("runs") == ["a"]
+    assert not left.exists()
+
+
+def test_atomic_write_replaces_whole_and_leaves_no_file_aside(tmp_path: Path) -> None:
+    path = tmp_path / "pointer"
+    write_atomically(path, "one")
+    write_atomically(path, "two")
+    assert path.read_text() == "two"
+    assert list(tmp_path.iterdir()) == [path]
