@@ -22,10 +22,10 @@ from models.baselines import Scorer, model_scorer, popularity_scorer, random_sco
 from pipeline.current import read_current, run_of
 from pipeline.dataset import Dataset, load_dataset
 from pipeline.lake import Lake
+from pipeline.onnx_towers import MUSIC_TOWER, VIDEO_TOWER, embed, open_tower
 from pipeline.release_files import read_manifest
 from pipeline.settings import GateSettings, Settings
 from pipeline.store import Store
-from pipeline.towers import Towers, load_towers
 
 log = logging.getLogger(__name__)
 
@@ -154,9 +154,9 @@ def _evaluation(
     if store.exists(f"runs/{dataset.run_id}/teacher"):
         teacher = Model.load(store.fetch(f"runs/{dataset.run_id}/teacher"))
         contenders["teacher"] = model_scorer(teacher, data)
-    towers, why = champion_towers(store, dataset, champion)
-    if towers is not None:
-        contenders["champion"] = _towers_scorer(towers, dataset)
+    score, why = champion_scorer(store, dataset, champion)
+    if score is not None:
+        contenders["champion"] = score
 
     frozen = metrics.freeze_negatives(test.music, len(data.music), NEGATIVES, settings.seed)
     weights = metrics.inverse_popularity_weights(test.music, len(data.music))
@@ -165,7 +165,7 @@ def _evaluation(
     document = {
         "run_id": dataset.run_id,
         "as_of": dataset.as_of.isoformat(),
-        "champion": {"release_id": champion, "scored": towers is not None, "why": why},
+        "champion": {"release_id": champion, "scored": score is not None, "why": why},
         "evaluation_set": {
             "rows": len(test),
             "tracks": len(data.music),
@@ -190,10 +190,10 @@ def _evaluation(
     return document, ranks
 
 
-def champion_towers(
+def champion_scorer(
     store: Store, dataset: Dataset, champion: str | None
-) -> tuple[Towers | None, str]:
-    """The current release's towers, or None and why they cannot be scored on these rows."""
+) -> tuple[Scorer | None, str]:
+    """The current release as a scorer, or None and why it cannot be scored on these rows."""
     if champion is None:
         return None, "there is no current release yet"
     folder = store.fetch(f"releases/{champion}")
@@ -206,7 +206,11 @@ def champion_towers(
             return None, f"{champion} reads {kind} features of {theirs}, this run has {ours}"
     if manifest.groups != dataset.groups:
         return None, f"{champion} knows the genre groups {', '.join(manifest.groups)} instead"
-    return load_towers(folder), ""
+    data = dataset.training
+    video = open_tower(folder, VIDEO_TOWER, manifest.run_id)
+    music = open_tower(folder, MUSIC_TOWER, manifest.run_id)
+    tracks = embed(music, data.music, data.genre_group)
+    return lambda rows: embed(video, rows) @ tracks.T, ""
 
 
 def judge(score: Scorer, dataset: Dataset, frozen: metrics.FrozenNegatives) -> Judged:
@@ -350,12 +354,6 @@ def embedding_checks(embeddings: Floats) -> dict[str, Any]:
         "largest_norm": float(norms.max()),
         "spread": float(1.0 - np.square(unit.mean(axis=0)).sum()),
     }
-
-
-def _towers_scorer(towers: Towers, dataset: Dataset) -> Scorer:
-    data = dataset.training
-    tracks = towers.embed_music(data.music, data.genre_group)
-    return lambda video: towers.embed_videos(video) @ tracks.T
 
 
 def _digest(dataset: Dataset, negatives: str) -> str:

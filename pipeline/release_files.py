@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from features.config import AudioConfig, Limits, VisualConfig
 from pipeline.errors import ReleaseError
 
 Floats = npt.NDArray[np.float32]
@@ -48,9 +47,10 @@ class Manifest(BaseModel):
         groups: the genre groups that index the music tower's `genre_group`.
         visual_extractor: the only features the video tower may be given.
         audio_extractor: the only features the music tower may be given.
-        visual: how a new video's features are made.
-        audio: how a new track's features are made.
-        limits: what a new file may cost.
+        visual: how a new video's features are made, `features.VisualConfig` as JSON. A later
+            version that cannot read it still serves the release, from features.
+        audio: how a new track's features are made, `features.AudioConfig` as JSON.
+        limits: what a new file may cost, `features.Limits` as JSON.
         music: number of tracks.
         videos: number of videos.
         index: kind of the index ("flat" is exact, "hnsw" is not).
@@ -70,9 +70,9 @@ class Manifest(BaseModel):
     groups: tuple[str, ...]
     visual_extractor: str
     audio_extractor: str
-    visual: VisualConfig
-    audio: AudioConfig
-    limits: Limits
+    visual: dict[str, Any]
+    audio: dict[str, Any]
+    limits: dict[str, Any]
     music: int
     videos: int
     index: str

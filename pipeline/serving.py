@@ -20,13 +20,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 import pyarrow as pa
+from pydantic import ValidationError
 
-from features import ClipFeatures, Job, MediaError, MediaPool
+from features import ClipFeatures, Job, Limits, MediaError, MediaPool, VisualConfig
 from features.naming import extractor_name
 from pipeline import index, release_files
 from pipeline.errors import ProvenanceError, ReleaseError
+from pipeline.onnx_towers import VIDEO_TOWER, columns_of, open_tower
+from pipeline.onnx_towers import embed as run_tower
 from pipeline.release_files import Manifest, matrix, read_manifest, read_table
 
 log = logging.getLogger(__name__)
@@ -34,7 +36,6 @@ log = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
-VIDEO_TOWER = "video_tower.onnx"
 _RELEASES = "releases"
 _POINTER = "current.json"
 
@@ -89,7 +90,7 @@ class Release:
                 f"{len(self._adjusted)} of {self.manifest.dim}",
                 where=str(folder / release_files.INDEX),
             )
-        self._tower = _session(folder / VIDEO_TOWER, self.manifest.run_id)
+        self._tower = open_tower(folder, VIDEO_TOWER, self.manifest.run_id)
 
     @classmethod
     def open(cls, path: str | Path) -> Release:
@@ -175,9 +176,17 @@ class Release:
             MediaError: the file cannot be decoded, or exceeds a limit.
             ProvenanceError: this machine's extractor is not the one the release reads.
         """
-        self._check_extractor(extractor_name(self.manifest.visual))
+        try:
+            visual = VisualConfig.model_validate(self.manifest.visual)
+            limits = Limits.model_validate(self.manifest.limits)
+        except ValidationError as error:
+            raise ProvenanceError(
+                f"this version cannot extract {self.manifest.visual_extractor}: {error}",
+                where=self.release_id,
+            ) from error
+        self._check_extractor(extractor_name(visual))
         job = Job(str(video), Path(video), "video")
-        with MediaPool(1, self.manifest.limits, self.manifest.visual, None) as pool:
+        with MediaPool(1, limits, visual, None) as pool:
             _, outcome = next(iter(pool.run([job])))
         if isinstance(outcome, MediaError):
             raise outcome
@@ -197,14 +206,13 @@ class Release:
         """
         if extractor is not None:
             self._check_extractor(extractor)
-        wanted = self._tower.get_inputs()[0].shape[1]
+        wanted = columns_of(self._tower)
         if features.ndim != 1 or len(features) != wanted:
             raise ReleaseError(
                 f"features must have shape ({wanted},), got {features.shape}",
                 where=self.release_id,
             )
-        feed = {"features": features[None].astype(np.float32)}
-        embedding: Floats = self._tower.run(None, feed)[0][0]
+        embedding: Floats = run_tower(self._tower, features[None].astype(np.float32))[0]
         return embedding
 
     def search(
@@ -312,18 +320,3 @@ def _current(releases: Path) -> str:
         raise ReleaseError("no release has been published", where=str(releases)) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ReleaseError(f"damaged pointer: {error}", where=str(releases / _POINTER)) from error
-
-
-def _session(path: Path, run_id: str) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    # A query is one row: threads of its own would only compete with the caller's.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors share no class of their own
-        raise ReleaseError(f"not a tower: {error}", where=str(path)) from error
-    found = session.get_modelmeta().custom_metadata_map.get("run_id", "")
-    if found != run_id:
-        raise ReleaseError(f"is of {found or 'no run'}, the manifest of {run_id}", where=str(path))
-    return session

@@ -21,17 +21,14 @@ from torch import Tensor, nn
 
 from models import Model
 from pipeline.errors import ReleaseError
+from pipeline.onnx_towers import MUSIC_TOWER, RUN_ID, VIDEO_TOWER
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 MODEL = "model"
 ALIGNMENT = "alignment.safetensors"
-VIDEO_TOWER = "video_tower.onnx"
-MUSIC_TOWER = "music_tower.onnx"
 OPSET = 17
-RUN_ID = "run_id"
-"""Key under which every file with embeddings or weights names the run that trained it."""
 
 
 class _Rotated(nn.Module):
