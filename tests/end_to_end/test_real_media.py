@@ -1,0 +1,52 @@
+"""`debcm run` over real clips in the landing contract, where they lie beside the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+
+from pipeline.current import read_current
+from pipeline.gate import stored_decision
+from pipeline.lake import Lake
+from pipeline.settings import LakeSettings
+from pipeline.store import Store
+
+
+def debcm(lake: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"DEBCM_LAKE__ROOT": str(lake)}
+    command = [str(Path(sys.executable).with_name("debcm")), *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+def test_every_real_clip_gets_features_and_a_model_is_judged(
+    shared_landing: Path, tmp_path: Path
+) -> None:
+    done = debcm(tmp_path / "lake", "run", "--landing", str(shared_landing))
+    assert done.returncode == 0, done.stderr
+    settings = LakeSettings(root=str(tmp_path / "lake"))
+    lake, store = Lake(settings), Store(settings)
+    videos, music = lake.read("videos"), lake.read("music")
+    assert (len(videos), len(music)) == (26, 25)
+    assert lake.read("quarantine").is_empty()
+    seen = set(lake.read("visual_features")["content_hash"])
+    heard = set(lake.read("audio_features")["content_hash"])
+    assert seen == set(videos["content_hash"])
+    pgc = videos.filter(pl.col("source") == "pgc")
+    assert heard == set(music["content_hash"]) | set(pgc["content_hash"])
+    decision = stored_decision(lake, lake.read("runs")["run_id"][0])
+    assert decision is not None
+    if decision.may_publish:
+        assert read_current(store) is not None
+    else:
+        # Three held-out picks cannot carry a release: the gate says by which rule.
+        assert read_current(store) is None
+        assert decision.failed
+        assert decision.failed[0].rule in done.stdout
+
+    again = debcm(tmp_path / "lake", "run", "--landing", str(shared_landing))
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("nothing to extract") == 2
