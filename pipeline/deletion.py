@@ -101,7 +101,9 @@ def apply_deletions(settings: Settings, lake: Lake, store: Store) -> DeletionSum
     _record(lake, items)
     releases = erase_from_releases(settings, store, requested)
     follow(settings.release, store)
-    runs = tuple(run for run in store.children("runs") if _remove_run(store, run, requested))
+    runs = tuple(
+        run for run in store.children("runs") if _remove_run(store, run, requested, items.content)
+    )
     rows = _erase_from_tables(lake, items)
     summary = DeletionSummary(
         len(requested), len(items.videos), len(items.music), rows, runs, releases
@@ -231,16 +233,20 @@ def _record(lake: Lake, items: Items) -> None:
     lake.add("erasures", frame)
 
 
-def _remove_run(store: Store, run_id: str, requested: Collection[str]) -> bool:
-    """Remove a run whose dataset holds a requested item, its report included."""
+def _remove_run(
+    store: Store, run_id: str, requested: Collection[str], content: Collection[str]
+) -> bool:
+    """Remove a run whose dataset holds a requested item or its file, its report included."""
     dataset = f"runs/{run_id}/dataset"
     if not store.exists(dataset):
         return False
     folder = store.fetch(dataset)
-    videos = pl.read_parquet(folder / "videos.parquet", columns=["video_id", "uploader_id"])
-    music = pl.read_parquet(folder / "music.parquet", columns=["music_id"])
+    videos = pl.read_parquet(folder / "videos.parquet")
+    music = pl.read_parquet(folder / "music.parquet")
+    held = {*videos["content_hash"], *music["content_hash"]} & set(content)
     if not (
-        _requested("video", [videos["video_id"]], requested)
+        held
+        or _requested("video", [videos["video_id"]], requested)
         or _requested("uploader", [videos["uploader_id"]], requested)
         or _requested("music", [music["music_id"]], requested)
     ):

@@ -1,0 +1,158 @@
+"""A sink serves one release whole, whatever fails and when."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import sinks
+from pipeline.catalog import id_hash
+from pipeline.current import read_current
+from pipeline.deletion import apply_deletions
+from pipeline.evaluate import evaluate
+from pipeline.gate import decide
+from pipeline.release import publish
+from pipeline.release_history import rollback
+from pipeline.schemas import TABLES
+from pipeline.serving import Release
+from pipeline.sinks import SinkError
+
+
+class MemorySink:
+    """What the interface promises, in memory; fails on demand."""
+
+    def __init__(self) -> None:
+        self.staged: set[str] = set()
+        self.shown: str | None = None
+        self.fails: set[str] = set()
+
+    def current(self) -> str | None:
+        return self.shown
+
+    def stage(self, folder: Path) -> None:
+        self._fail("stage")
+        self.staged.add(folder.name)
+
+    def activate(self, release_id: str) -> None:
+        self._fail("activate")
+        assert release_id in self.staged
+        self.shown, self.staged = release_id, {release_id}
+
+    def _fail(self, step: str) -> None:
+        if step in self.fails:
+            raise SinkError("connection refused", where="memory")
+
+
+@pytest.fixture
+def sink(monkeypatch: pytest.MonkeyPatch) -> MemorySink:
+    sink = MemorySink()
+    for module in ("pipeline.sinks", "pipeline.release"):
+        monkeypatch.setattr(f"{module}.open_sinks", lambda _: [sink])
+    return sink
+
+
+def ready(toy, run_id: str) -> None:
+    evaluate(toy.settings, toy.lake, toy.store, run_id)
+    decide(toy.settings, toy.lake, toy.store, run_id)
+
+
+def test_a_sink_follows_publish_rollback_and_deletion(published, next_run, sink) -> None:
+    toy = published
+    publish(toy.settings, toy.lake, toy.store, toy.run_id)
+    assert sink.shown == toy.run_id, "a sink that was added later catches up"
+    run_id = next_run(toy)
+    ready(toy, run_id)
+    publish(toy.settings, toy.lake, toy.store, run_id)
+    assert sink.shown == run_id
+    rollback(toy.settings, toy.store)
+    assert sink.shown == toy.run_id
+    now = dt.datetime(2026, 3, 4, tzinfo=dt.UTC)
+    row = {"kind": "video", "id_hash": id_hash("video", "v0003")}
+    row |= {"dt": now.date(), "requested_at": now}
+    toy.lake.add("deletions", TABLES["deletions"].frame([row]))
+    apply_deletions(toy.settings, toy.lake, toy.store)
+    assert sink.shown == f"{toy.run_id}.1"
+    assert sink.staged == {f"{toy.run_id}.1"}
+
+
+def test_a_sink_that_fails_before_the_switch_leaves_all_as_it_was(
+    published, next_run, sink
+) -> None:
+    toy = published
+    publish(toy.settings, toy.lake, toy.store, toy.run_id)
+    run_id = next_run(toy)
+    ready(toy, run_id)
+    sink.fails = {"stage"}
+    with pytest.raises(SinkError, match="connection refused"):
+        publish(toy.settings, toy.lake, toy.store, run_id)
+    assert read_current(toy.store).release_id == toy.run_id
+    assert sink.shown == toy.run_id
+    sink.fails = set()
+    assert publish(toy.settings, toy.lake, toy.store, run_id).published
+    assert (sink.shown, sink.staged) == (run_id, {run_id})
+
+
+def test_a_sink_that_fails_after_the_switch_serves_the_old_one_until_repeated(
+    published, next_run, sink
+) -> None:
+    toy = published
+    publish(toy.settings, toy.lake, toy.store, toy.run_id)
+    run_id = next_run(toy)
+    ready(toy, run_id)
+    sink.fails = {"activate"}
+    with pytest.raises(SinkError):
+        publish(toy.settings, toy.lake, toy.store, run_id)
+    assert read_current(toy.store).release_id == run_id
+    assert sink.shown == toy.run_id
+    sink.fails = set()
+    assert not publish(toy.settings, toy.lake, toy.store, run_id).published
+    assert sink.shown == run_id
+
+
+def test_lancedb_serves_the_current_release(published, next_run, publishing, tmp_path) -> None:
+    lancedb = pytest.importorskip("lancedb")
+    uri = str(tmp_path / "lance")
+    toy = with_release(published, lancedb=uri)
+    publish(toy.settings, toy.lake, toy.store, toy.run_id)
+    check_lance(lancedb, uri, toy)
+    publishing(toy, next_run(toy))
+    check_lance(lancedb, uri, toy)
+    rollback(toy.settings, toy.store)
+    check_lance(lancedb, uri, toy)
+
+
+def check_lance(lancedb, uri: str, toy) -> None:
+    database = lancedb.connect(uri)
+    release_id = read_current(toy.store).release_id
+    current = database.open_table("current").to_arrow()["release_id"].to_pylist()
+    assert current == [release_id]
+    names = {"current", f"music_{release_id}", f"video_{release_id}"}
+    assert set(database.list_tables().tables) == names
+    music = database.open_table(f"music_{release_id}")
+    assert music.count_rows() == 120
+    query = database.open_table(f"video_{release_id}").search().where("video_id = 'v0003'")
+    vector = query.to_list()[0]["embedding"]
+    found = music.search(np.array(vector, dtype=np.float32)).metric("dot").limit(5).to_list()
+    hits = Release.open(toy.settings.lake.root).recommend_known("v0003", top=5)
+    assert [row["music_id"] for row in found] == [hit.music_id for hit in hits]
+
+
+def test_a_lancedb_that_cannot_be_written_is_a_passing_error(published, tmp_path) -> None:
+    pytest.importorskip("lancedb")
+    (tmp_path / "file").write_text("in the way")
+    toy = with_release(published, lancedb=str(tmp_path / "file"))
+    with pytest.raises(SinkError, match="lancedb"):
+        publish(toy.settings, toy.lake, toy.store, toy.run_id)
+
+
+def with_release(toy, **changes: object):
+    release = toy.settings.release.model_copy(update=changes)
+    return dataclasses.replace(toy, settings=toy.settings.model_copy(update={"release": release}))
+
+
+def test_no_sink_is_opened_that_is_not_configured(published) -> None:
+    assert sinks.open_sinks(published.settings.release) == []
