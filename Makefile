@@ -47,7 +47,12 @@ docs: install  ## generate the pages that come from the code
 	$(BIN)/python -m pipeline.documents
 
 lock: install  ## renew requirements.lock from pyproject.toml
-	./requirements.sh
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install '.[postgres,celery,s3,lancedb,benchmarks,dev]'
+	build/lock/bin/pip check
+	build/lock/bin/pip freeze --exclude debcm-pipeline | sed 's/+cpu$$//' > requirements.lock
+	rm -rf build
 
 benchmark-%: install  ## debiasing, training, features, extraction, scale: one table each
 	$(BIN)/python -m benchmarks.$*

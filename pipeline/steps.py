@@ -10,7 +10,7 @@ import datetime as dt
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.errors import NotEnoughDataError
 from pipeline.lake import Lake
@@ -75,7 +75,10 @@ def plan_backfill(
 
 
 def extract(
-    plan: str, shard: int, extractor: str = "current", kinds: Sequence[str] = ("visual", "audio")
+    plan: str,
+    shard: int,
+    extractor: str = "current",
+    kinds: Sequence[Literal["visual", "audio"]] = ("visual", "audio"),
 ) -> Result:
     """Extract one shard of a plan."""
     from pipeline.extract import extract_shard
