@@ -324,7 +324,8 @@ def load_settings(**overrides: Any) -> Settings:
 
 def _refuse_unknown_variables() -> None:
     # pydantic-settings looks up the variables it knows and never sees a misspelt one.
-    known = {"DEBCM_CONFIG", "DEBCM_CACHE", "DEBCM_HOME"} | {f"DEBCM_{n.upper()}" for n in Settings.model_fields}
+    known = {"DEBCM_CONFIG", "DEBCM_CACHE", "DEBCM_HOME"}
+    known |= {f"DEBCM_{name.upper()}" for name in Settings.model_fields}
     unknown = sorted(
         name
         for name in os.environ
