@@ -25,7 +25,7 @@ class Checkpoint:
     """Where training stood after an epoch.
 
     Attributes:
-        tensors: every tensor of network, optimiser, averaged and best weights, by name.
+        tensors: every tensor of network, optimiser and best weights, by name.
         history: one entry per finished epoch.
         best: the best validation metric so far, or None.
     """

@@ -10,6 +10,8 @@ _RELEASED: dict[str, Any] = {
     "variant": "released",
     "dim": 128,
     "dropout": 0.2,
+    "teacher_dropout": 0.2,
+    "teacher_batch_size": 1024,
     "epochs": 20,
     "teacher_epochs": 20,
     "learning_rate": 1e-3,
@@ -21,7 +23,6 @@ _RELEASED: dict[str, Any] = {
     "popularity": False,
     "masking": False,
     "contrast": "batch",
-    "averaging": 0.0,
     "select": "best",
 }
 _PAPER: dict[str, Any] = _RELEASED | {
@@ -45,11 +46,19 @@ class ModelConfig(BaseModel):
     )
     dim: int = Field(64, description="dimensions of the latent space", gt=0)
     hidden: int = Field(256, description="width of the hidden layer of a debcm tower", gt=0)
-    dropout: float = Field(0.1, description="share of inputs dropped while training", ge=0, lt=1)
-    epochs: int = Field(30, description="passes of the student over the picks", gt=0)
-    teacher_epochs: int = Field(30, description="passes of the teacher over the segments", gt=0)
-    batch_size: int = Field(1024, description="rows of a training step, over all processes", gt=0)
-    learning_rate: float = Field(2e-3, description="the student's highest learning rate", gt=0)
+    dropout: float = Field(
+        0.1, description="share of the student's inputs dropped while training", ge=0, lt=1
+    )
+    teacher_dropout: float = Field(
+        0.3, description="the same of the teacher, which has fewer rows to learn from", ge=0, lt=1
+    )
+    epochs: int = Field(12, description="passes of the student over the picks", gt=0)
+    teacher_epochs: int = Field(25, description="passes of the teacher over the segments", gt=0)
+    batch_size: int = Field(1024, description="picks of a training step, over all processes", gt=0)
+    teacher_batch_size: int = Field(
+        512, description="segments of a training step, over all processes", gt=1
+    )
+    learning_rate: float = Field(1e-3, description="the student's highest learning rate", gt=0)
     teacher_learning_rate: float = Field(
         2e-3, description="the teacher's highest learning rate", gt=0
     )
@@ -64,7 +73,7 @@ class ModelConfig(BaseModel):
         "distribution of scores over the catalogue",
     )
     distill_weight: float = Field(1.0, description="weight of the distillation loss", ge=0)
-    picks_weight: float = Field(1.0, description="weight of the loss on uploaders' picks", ge=0)
+    picks_weight: float = Field(2.0, description="weight of the loss on uploaders' picks", ge=0)
     adjustment: Literal["none", "batch", "marginal"] = Field(
         "marginal",
         description="backdoor adjustment for genre preference: none, the batch-level Monte Carlo "
@@ -92,11 +101,11 @@ class ModelConfig(BaseModel):
     candidates: int = Field(
         8192, description="tracks of a larger catalogue that are scored in one step", gt=1
     )
-    averaging: float = Field(
-        0.0,
-        description="decay per step of the running mean of weights; 0 keeps the last",
-        ge=0,
-        lt=1,
+    distill_tracks: int = Field(
+        1024,
+        description="candidates of a step, drawn at random, on which score distributions are "
+        "compared",
+        gt=1,
     )
     select: Literal["best", "last"] = Field(
         "last", description="keep the epoch with the best validation metric, or the last"

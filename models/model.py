@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.config import ModelConfig
-from models.networks import Network, build_network
+from models.networks import Network, build_network, device_of
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -102,7 +102,7 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.network.parameters()).device
+        return device_of(self.network)
 
     @torch.inference_mode()
     def embed_videos(self, video: Floats) -> Floats:

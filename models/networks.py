@@ -73,14 +73,17 @@ class DebcmNetwork(nn.Module):
     Attributes:
         confounder: [G, G]; entry (a, g) is how much liking genre group a, relative to the
             population, adds to the choice of a track in group g, in nats.
+        lean: [G]; what the whole population adds to the tracks of each group, in nats.
         popularity: scalar, exponent of a track's popularity.
+        expertise: scalar, the share of the match that uploaders act on; experts have 1.
+        centre: float32[G], mean log preference of the population.
         adjustment: float32[G], the backdoor term of each group (`fit_adjustment`).
         naive: float32[G], what an unadjusted model would add to each group's tracks.
     """
 
+    centre: Tensor
     adjustment: Tensor
     naive: Tensor
-    population: Tensor
 
     def __init__(
         self, video_columns: int, music_columns: int, n_groups: int, config: ModelConfig
@@ -89,9 +92,11 @@ class DebcmNetwork(nn.Module):
         self.video = Tower(video_columns, config)
         self.music = Tower(music_columns, config)
         self.log_scale = nn.Parameter(torch.tensor(1.0 / config.temperature).log())
-        self.confounder = nn.Parameter(0.5 * torch.eye(n_groups))
-        self.popularity = nn.Parameter(torch.tensor(0.5))
-        self.register_buffer("population", torch.full((n_groups,), 1.0 / n_groups))
+        self.confounder = nn.Parameter(torch.zeros(n_groups, n_groups))
+        self.lean = nn.Parameter(torch.zeros(n_groups))
+        self.popularity = nn.Parameter(torch.tensor(0.0))
+        self.expertise = nn.Parameter(torch.tensor(1.0))
+        self.register_buffer("centre", torch.zeros(n_groups))
         self.register_buffer("adjustment", torch.zeros(n_groups))
         self.register_buffer("naive", torch.zeros(n_groups))
 
@@ -101,13 +106,28 @@ class DebcmNetwork(nn.Module):
         return self.log_scale.clamp(0.0, 4.6).exp()
 
     def relative_preference(self, preference: Tensor) -> Tensor:
-        """Return [B, G]: log of each preference over the population's; 0 is average."""
-        floor = SMALLEST_PREFERENCE
-        return preference.clamp(min=floor).log() - self.population.clamp(min=floor).log()
+        """Return [B, G]: log preference less the population's mean log preference."""
+        return preference.clamp(min=SMALLEST_PREFERENCE).log() - self.centre
 
     def confounding(self, preference: Tensor) -> Tensor:
         """Return [B, G]: nats that an uploader's preference adds to tracks of each group."""
-        return self.relative_preference(preference) @ self.confounder
+        return self.relative_preference(preference) @ self.confounder + self.lean
+
+    def explanations(self) -> list[nn.Parameter]:
+        """Return the few parameters that explain picks besides the towers."""
+        return [self.confounder, self.lean, self.popularity, self.expertise]
+
+    @torch.no_grad()
+    def centre_on(self, preference: Tensor) -> None:
+        """Measure preferences from here on against those of a population, [U, G]."""
+        self.centre.copy_(preference.clamp(min=SMALLEST_PREFERENCE).log().mean(dim=0))
+
+    @torch.no_grad()
+    def start_from(self, teacher: "DebcmNetwork") -> None:
+        """Take over the teacher's towers and temperature: the student starts as its equal."""
+        self.video.load_state_dict(teacher.video.state_dict())
+        self.music.load_state_dict(teacher.music.state_dict())
+        self.log_scale.copy_(teacher.log_scale)
 
     @torch.no_grad()
     def fit_adjustment(self, preference: Tensor, share: Tensor) -> None:
@@ -262,6 +282,11 @@ class VariationalNetwork(nn.Module):
 
 
 Network = DebcmNetwork | VariationalNetwork
+
+
+def device_of(network: Network) -> torch.device:
+    """Return where a network's weights are."""
+    return network.video.standardise.mean.device
 
 
 def build_network(

@@ -16,7 +16,7 @@ from models import losses
 from models.config import ModelConfig
 from models.data import Picks, TrainingData
 from models.history import history_table
-from models.networks import DebcmNetwork, VariationalNetwork
+from models.networks import DebcmNetwork, VariationalNetwork, device_of
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -66,12 +66,12 @@ class SegmentContrast(nn.Module):
         self.network = network
         self.data = data
         self.weights = {"match": 1.0}
-        for unused in (network.confounder, network.popularity):
+        for unused in network.explanations():
             unused.requires_grad_(False)
 
     def forward(self, rows: Ints) -> dict[str, Tensor]:
         """Return {"match"}: InfoNCE of both directions over segments `rows` int64[B]."""
-        device = self.network.log_scale.device
+        device = device_of(self.network)
         video = self.network.video(take(self.data.segment_video, rows, device))
         music = self.network.music(take(self.data.segment_music, rows, device))
         all_video, start = everywhere(video)
@@ -101,14 +101,17 @@ class PickChoice(nn.Module):
         self.network = network
         self.data = data
         self.config = config
-        self.device = network.log_scale.device
+        self.device = device_of(network)
         self.group = torch.from_numpy(data.genre_group).to(self.device)
         popularity = popularity_of(data.train, len(data.music))
         self.log_popularity = torch.from_numpy(np.log(popularity)).to(self.device)
         self.propensity = inverse_propensity(data.train, len(data.music)) if config.ips else None
         self.row, self.table = history_table(data.train, config.history)
-        network.confounder.requires_grad_(config.adjustment != "none")
-        network.popularity.requires_grad_(config.popularity)
+        picks = config.picks_weight > 0
+        network.confounder.requires_grad_(picks and config.adjustment != "none")
+        network.lean.requires_grad_(picks and config.adjustment != "none")
+        network.popularity.requires_grad_(picks and config.popularity)
+        network.expertise.requires_grad_(picks)
         self.weights = {"picks": config.picks_weight, "distil": config.distill_weight}
         self._teacher_video: Tensor | None = None
         self._teacher_music: Tensor | None = None
@@ -151,85 +154,94 @@ class PickChoice(nn.Module):
         tracks = self._candidates(picked)
         video = self.network.video(take(self.data.video, train.video[rows], self.device))
         music = self.network.music(take(self.data.music, tracks, self.device))
-        match = self.network.scale * video @ music.T
         found: dict[str, Tensor] = {}
         if self._teacher_video is not None and self._teacher_music is not None:
             place = torch.from_numpy(self._video_place[train.video[rows]])
             taught = self._teacher_video[place.to(self.device)]
             columns = self._teacher_music[torch.from_numpy(tracks).to(self.device)]
-            if self.config.distill == "scores":
-                found["distil"] = losses.score_distillation(match, taught @ columns.T)
-            else:
-                found["distil"] = self._latent_distillation(video, music, taught, columns)
+            found["distil"] = self._distillation(video, music, taught, columns)
         if self.config.picks_weight > 0:
-            found["picks"] = self._picks_loss(rows, picked, tracks, match)
+            own = torch.from_numpy(np.searchsorted(tracks, picked)).to(self.device)
+            on_tracks = torch.from_numpy(tracks).to(self.device)
+            if self.config.contrast == "history":
+                logits, chosen = self._against_history(rows, video, music, own, on_tracks)
+            elif self.config.contrast == "batch":
+                logits, chosen = self._against_batch(rows, video, music, own, on_tracks)
+            else:
+                logits, chosen = self._explained(rows, video @ music.T, on_tracks), own
+            found["picks"] = losses.choice_loss(logits, chosen, self._row_weights(rows))
         return found
 
-    def _latent_distillation(
+    def _distillation(
         self, video: Tensor, music: Tensor, taught: Tensor, columns: Tensor
     ) -> Tensor:
-        """Return the KL between unit-variance Gaussians around both models' latents."""
-        taught = nn.functional.normalize(taught, dim=1)
-        unit = torch.zeros(())
-        return losses.gaussian_kl(video, unit.expand_as(video), taught, unit.expand_as(taught)) + (
-            losses.gaussian_kl(music, unit.expand_as(music), columns, unit.expand_as(columns))
-        )
+        """Return what parts student and teacher: of scores, or of unit-variance latents."""
+        if self.config.distill == "scores":
+            if len(music) > self.config.distill_tracks:
+                drawn = torch.randperm(len(music))[: self.config.distill_tracks].to(self.device)
+                music, columns = music[drawn], columns[drawn]
+            return losses.score_distillation(
+                self.network.scale * video @ music.T, taught @ columns.T
+            )
+        same = torch.zeros((), device=self.device)
+        towards = nn.functional.normalize(taught, dim=1)
+        of_video = losses.gaussian_kl(video, same.expand_as(video), towards, same)
+        return of_video + losses.gaussian_kl(music, same.expand_as(music), columns, same)
 
-    def _picks_loss(self, rows: Ints, picked: Ints, tracks: Ints, match: Tensor) -> Tensor:
-        """Return the choice loss of the picks over what they are contrasted with."""
-        weights = None
-        if self.propensity is not None:
-            raw = torch.from_numpy(self.propensity[rows]).to(self.device)
-            weights = raw / raw.sum()
-        on_tracks = torch.from_numpy(tracks).to(self.device)
-        logits = self._explained(rows, on_tracks, match)
-        own = torch.from_numpy(np.searchsorted(tracks, picked)).to(self.device)
-        if self.config.contrast == "catalogue":
-            return losses.choice_loss(logits, own, weights)
-        if self.config.contrast == "batch":
-            return self._against_batch(logits, own, on_tracks, weights)
-        return self._against_history(rows, logits, own, tracks, weights)
+    def _row_weights(self, rows: Ints) -> Tensor | None:
+        """Return [B] self-normalised inverse propensities, or None for equal weights."""
+        if self.propensity is None:
+            return None
+        raw = torch.from_numpy(self.propensity[rows]).to(self.device)
+        return raw / raw.sum()
 
-    def _explained(self, rows: Ints, tracks: Tensor, match: Tensor) -> Tensor:
-        """Return [B, C]: match plus the confounders that are switched on."""
-        logits = match
+    def _explained(self, rows: Ints, cosine: Tensor, tracks: Tensor) -> Tensor:
+        """Return [B, C] logits: match plus the confounders that are switched on.
+
+        Args:
+            rows: int64[B], rows of the training picks.
+            cosine: [B, C], of video and track latents.
+            tracks: int64[C], the same for all rows, or int64[B, C].
+        """
+        logits = self.network.expertise * self.network.scale * cosine
         if self.config.adjustment != "none":
             preference = torch.from_numpy(self.data.train.preference[rows]).to(self.device)
             if self.config.adjustment == "batch":
-                preference = preference.mean(dim=0, keepdim=True)
-            logits = logits + self.network.confounding(preference)[:, self.group[tracks]]
+                preference = preference.mean(dim=0, keepdim=True).expand_as(preference)
+            lean = self.network.confounding(preference)
+            group = self.group[tracks].expand_as(logits)
+            logits = logits + lean.gather(1, group)
         if self.config.popularity:
             logits = logits + self.network.popularity * self.log_popularity[tracks]
         return logits
 
     def _against_batch(
-        self, logits: Tensor, own: Tensor, tracks: Tensor, weights: Tensor | None
-    ) -> Tensor:
+        self, rows: Ints, video: Tensor, music: Tensor, own: Tensor, tracks: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Contrast with the step's own picks, which are drawn by popularity (logQ)."""
-        columns = logits[:, own]
+        logits = self._explained(rows, video @ music[own].T, tracks[own])
         if self.config.popularity:
-            columns = columns - self.log_popularity[tracks[own]]
+            logits = logits - self.log_popularity[tracks[own]]
         if self.config.masking:
             same = own[:, None] == own[None, :]
             same.fill_diagonal_(False)
-            columns = columns.masked_fill(same, -torch.inf)
-        return losses.choice_loss(columns, torch.arange(len(own), device=own.device), weights)
+            logits = logits.masked_fill(same, -torch.inf)
+        return logits, torch.arange(len(own), device=self.device)
 
     def _against_history(
-        self, rows: Ints, logits: Tensor, own: Tensor, tracks: Ints, weights: Tensor | None
-    ) -> Tensor:
+        self, rows: Ints, video: Tensor, music: Tensor, own: Tensor, tracks: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Contrast with the other tracks of the uploader's history; the pick is column 0."""
-        known = self.table[self.row[rows]]
-        place = np.searchsorted(tracks, known).clip(max=len(tracks) - 1)
-        absent = torch.from_numpy((known < 0) | (tracks[place] != known)).to(self.device)
-        others = torch.from_numpy(place).to(self.device)
+        known = torch.from_numpy(self.table[self.row[rows]]).to(self.device)
+        place = torch.searchsorted(tracks, known).clamp(max=len(tracks) - 1)
+        absent = (known < 0) | (tracks[place] != known)
         if self.config.masking:
-            absent = absent | (others == own[:, None])
-        columns = torch.cat([own[:, None], others], dim=1)
-        alternatives = logits.gather(1, columns)
+            absent = absent | (place == own[:, None])
+        columns = torch.cat([own[:, None], place], dim=1)
         absent = torch.cat([torch.zeros_like(absent[:, :1]), absent], dim=1)
-        alternatives = alternatives.masked_fill(absent, -torch.inf)
-        return losses.choice_loss(alternatives, torch.zeros_like(own), weights)
+        cosine = (video @ music.T).gather(1, columns)
+        logits = self._explained(rows, cosine, tracks[columns])
+        return logits.masked_fill(absent, -torch.inf), torch.zeros_like(own)
 
 
 class VariationalMatch(nn.Module):
@@ -264,7 +276,7 @@ class VariationalMatch(nn.Module):
 
     def _pairs(self, rows: Ints) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Return (video, music, preference [G], track int64[B]) of the rows of this stage."""
-        device = self.network.population.device
+        device = device_of(self.network)
         if self.stage == "teacher":
             video = take(self.data.segment_video, rows, device)
             return video, take(self.data.segment_music, rows, device), None, None

@@ -23,15 +23,20 @@ from models import metrics
 from models.config import ModelConfig
 from models.data import Picks, TrainingData
 from models.model import EpochLog, Model
-from models.networks import DebcmNetwork, Network, Standardise, VariationalNetwork, build_network
+from models.networks import (
+    DebcmNetwork,
+    Network,
+    VariationalNetwork,
+    device_of,
+)
 from models.objectives import (
     Objective,
     PickChoice,
     SegmentContrast,
     VariationalMatch,
-    popularity_of,
     take,
 )
+from models.preparation import STAGES, finish, network_for, population_of, seed_of
 
 Ints = npt.NDArray[np.int64]
 OnEpoch = Callable[[EpochLog], None]
@@ -40,9 +45,10 @@ SELECTION_CUTOFF = 25
 """Length of the list whose weighted recall selects an epoch, as in the paper."""
 
 _VALIDATION_ROWS = 4096
-_STATISTICS_ROWS = 16384
 _WARM_UP = 0.1
 _LARGEST_GRADIENT = 5.0
+_FASTER = 20.0
+"""Learning rate of the few explaining parameters, which move by whole units, over the rest's."""
 
 logger = logging.getLogger(__name__)
 
@@ -104,14 +110,18 @@ def train_teacher(
             f"a teacher needs two PGC segments or more, got {len(data.segment_video)}: "
             "set teacher off or deliver music videos"
         )
-    network = _network(data, config, np.arange(len(data.segment_video)), stage="teacher")
+    network = network_for(data, config, "teacher")
     objective: Objective
     if isinstance(network, DebcmNetwork):
         objective = SegmentContrast(network, data, config)
     else:
         objective = VariationalMatch(network, None, data, config, "teacher")
     plan = _Plan(
-        "teacher", len(data.segment_video), config.teacher_epochs, config.teacher_learning_rate
+        "teacher",
+        len(data.segment_video),
+        config.teacher_batch_size,
+        config.teacher_epochs,
+        config.teacher_learning_rate,
     )
     belongs_to = _belongs_to(checkpoint, data, config, "teacher", {})
     return _train(plan, objective, network, data, config, checkpoint, belongs_to, on_epoch)
@@ -136,33 +146,38 @@ def train_student(
     Raises:
         ValueError: the teacher is of another variant.
     """
-    network = _network(data, config, np.unique(data.train.video), stage="student")
+    network = network_for(data, config, "student")
     if teacher is not None and type(teacher.network) is not type(network):
         raise ValueError(
             f"a {config.variant} student cannot learn from a {teacher.config.variant} teacher"
         )
     taught = teacher.network if teacher is not None else None
+    if isinstance(network, DebcmNetwork):
+        network.centre_on(population_of(data).to(device_of(network)))
+        if isinstance(taught, DebcmNetwork):
+            network.start_from(taught)
     objective: Objective
     if isinstance(network, DebcmNetwork):
         objective = PickChoice(network, cast(DebcmNetwork | None, taught), data, config)
     else:
         frozen = cast(VariationalNetwork | None, taught)
         objective = VariationalMatch(network, frozen, data, config, "student")
-    plan = _Plan("student", len(data.train), config.epochs, config.learning_rate)
+    plan = _Plan("student", len(data.train), config.batch_size, config.epochs, config.learning_rate)
     guide = taught.state_dict() if taught is not None else {}
     belongs_to = _belongs_to(checkpoint, data, config, "student", guide)
     model = _train(plan, objective, network, data, config, checkpoint, belongs_to, on_epoch)
     if isinstance(network, DebcmNetwork):
-        _finish(network, data, config)
+        finish(network, data, config)
     return model
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """One stage: its name, rows of an epoch, epochs and highest learning rate."""
+    """One stage: its name, rows of an epoch and of a step, epochs, highest learning rate."""
 
     stage: str
     rows: int
+    batch_size: int
     epochs: int
     learning_rate: float
 
@@ -183,50 +198,6 @@ def _belongs_to(
     )
 
 
-def _network(data: TrainingData, config: ModelConfig, video_rows: Ints, stage: str) -> Network:
-    """Return an untrained network that knows the statistics of the rows it will see."""
-    sizes = (data.video.shape[1], data.music.shape[1], data.n_groups)
-    device = torch.device(config.device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_seed(config.seed, len(stage)))
-        network = build_network(*sizes, config).to(device)
-    teaching = stage == "teacher"
-    video = data.segment_video if teaching else data.video
-    music = data.segment_music if teaching else data.music
-    _standardise(network.video.standardise, video, video_rows)
-    _standardise(network.music.standardise, music, np.arange(len(music)))
-    network.population.copy_(torch.from_numpy(data.population_preference))
-    return network
-
-
-def _standardise(part: Standardise, array: npt.NDArray[np.float32], rows: Ints) -> None:
-    """Fit mean and scale on at most 16,384 of the rows, evenly spread."""
-    step = -(-len(rows) // _STATISTICS_ROWS)
-    part.fit(take(array, rows[::step], part.mean.device))
-
-
-def _finish(network: DebcmNetwork, data: TrainingData, config: ModelConfig) -> None:
-    """Set the genre terms that serving adds: the adjustment, and what it took away."""
-    device = network.population.device
-    share = np.bincount(data.genre_group, minlength=data.n_groups) / len(data.genre_group)
-    group_share = torch.from_numpy(share.astype(np.float32)).to(device)
-    train = data.train
-    latest = np.lexsort((train.time, train.uploader))
-    last = np.append(train.uploader[latest][1:] != train.uploader[latest][:-1], True)
-    population = torch.from_numpy(train.preference[latest[last]]).to(device)
-    if config.adjustment == "marginal":
-        network.fit_adjustment(population, group_share)
-    with torch.no_grad():
-        if config.adjustment != "none":
-            network.naive += network.confounding(population).mean(dim=0)
-        if config.popularity:
-            log_popularity = np.log(popularity_of(train, len(data.music)))
-            total = np.bincount(data.genre_group, log_popularity, minlength=data.n_groups)
-            mean = total / np.maximum(np.bincount(data.genre_group, minlength=data.n_groups), 1)
-            relative = torch.from_numpy((mean - log_popularity.mean()).astype(np.float32))
-            network.naive += network.popularity * relative.to(device)
-
-
 def _rate(step: int, total: int) -> float:
     """Return the share of the highest learning rate: linear warm-up, then a cosine to zero."""
     warm = max(1, round(_WARM_UP * total))
@@ -236,41 +207,33 @@ def _rate(step: int, total: int) -> float:
 
 
 class _State:
-    """What a training changes: weights, optimiser, running mean, best epoch, history."""
+    """What a training changes: weights, optimiser, best epoch, history."""
 
     def __init__(self, network: Network, plan: _Plan, config: ModelConfig) -> None:
         self.network = network
-        self.averaging = config.averaging
-        trained = [each for each in network.parameters() if each.requires_grad]
+        few = network.explanations() if isinstance(network, DebcmNetwork) else []
+        ids = {id(each) for each in few}
+        many = [each for each in network.parameters() if id(each) not in ids]
         self.optimizer = torch.optim.AdamW(
-            trained, lr=plan.learning_rate, weight_decay=config.weight_decay, fused=True
+            [
+                {"params": [each for each in many if each.requires_grad], "faster": 1.0},
+                {"params": [each for each in few if each.requires_grad], "faster": _FASTER},
+            ],
+            lr=plan.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=True,
         )
-        self.mean = {name: value.clone() for name, value in self._floats()}
         self.best: dict[str, Tensor] = {}
         self.best_metric: float | None = None
         self.history: list[EpochLog] = []
 
-    def _floats(self) -> list[tuple[str, Tensor]]:
-        values = self.network.state_dict().items()
-        return [(name, value) for name, value in values if value.is_floating_point()]
-
-    @torch.no_grad()
-    def average(self) -> None:
-        """Move the running mean of the weights one step."""
-        if self.averaging:
-            for name, value in self._floats():
-                self.mean[name].lerp_(value, 1.0 - self.averaging)
-
     def result(self) -> dict[str, Tensor]:
-        """Return the weights to use by now: the running mean, or the last."""
-        values = self.network.state_dict()
-        chosen = values | self.mean if self.averaging else values
-        return {name: value.clone() for name, value in chosen.items()}
+        """Return a copy of the weights as they are now."""
+        return {name: value.clone() for name, value in self.network.state_dict().items()}
 
     def pack(self) -> checkpoints.Checkpoint:
         """Return everything as a checkpoint."""
         tensors = {f"network.{name}": v for name, v in self.network.state_dict().items()}
-        tensors |= {f"mean.{name}": value for name, value in self.mean.items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         tensors |= checkpoints.pack_optimizer(self.optimizer)
         kept = {name: value.detach().cpu().clone() for name, value in tensors.items()}
@@ -284,8 +247,7 @@ class _State:
             return {name.removeprefix(prefix): found.tensors[name] for name in names}
 
         self.network.load_state_dict(part("network."))
-        device = self.network.population.device
-        self.mean = {name: value.to(device) for name, value in part("mean.").items()}
+        device = device_of(self.network)
         self.best = {name: value.to(device) for name, value in part("best.").items()}
         checkpoints.unpack_optimizer(self.optimizer, found.tensors)
         self.best_metric = found.best
@@ -327,11 +289,6 @@ def _train(
     return Model(network.eval(), config, *sizes, history=list(state.history))
 
 
-def _seed(*parts: int) -> int:
-    """Return one seed for several numbers; near numbers give unrelated seeds."""
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])
-
-
 def _rank() -> int:
     """Return this process's number; 0 when alone."""
     return distributed.get_rank() if distributed.is_initialized() else 0
@@ -349,8 +306,10 @@ def _steps(plan: _Plan, config: ModelConfig, epoch: int) -> list[Ints]:
 
     A last, smaller batch is left to other epochs, unless it is the only one.
     """
-    order = np.random.default_rng([config.seed, epoch, len(plan.stage)]).permutation(plan.rows)
-    size = min(config.batch_size, plan.rows)
+    order = np.random.default_rng([config.seed, epoch, STAGES.index(plan.stage)]).permutation(
+        plan.rows
+    )
+    size = min(plan.batch_size, plan.rows)
     world = distributed.get_world_size() if distributed.is_initialized() else 1
     size -= size % world
     starts = range(0, plan.rows - size + 1, size)
@@ -369,15 +328,15 @@ def _epoch(
     steps = _steps(plan, config, epoch)
     totals: dict[str, Tensor] = {}
     state.network.train()
-    device = state.network.population.device
+    device = device_of(state.network)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(_seed(config.seed, len(plan.stage), epoch, _rank()))
+        torch.manual_seed(seed_of(config.seed, STAGES.index(plan.stage), epoch, _rank()))
         for number, rows in enumerate(steps):
             rate = plan.learning_rate
             if config.variant == "debcm":
                 rate *= _rate(epoch * len(steps) + number, plan.epochs * len(steps))
             for group in state.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["faster"]
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
                 found: dict[str, Tensor] = step_module(rows)
                 parts = [objective.weights[name] * value for name, value in found.items()]
@@ -387,7 +346,6 @@ def _epoch(
             trained = [each for each in state.network.parameters() if each.requires_grad]
             nn.utils.clip_grad_norm_(trained, _LARGEST_GRADIENT)
             state.optimizer.step()
-            state.average()
             for name, value in found.items():
                 totals[name] = totals.get(name, torch.zeros_like(value)) + value.detach()
     means = {name: float(total) / len(steps) for name, total in totals.items()}
@@ -420,7 +378,7 @@ def selection_metric(network: Network, data: TrainingData, picks: Picks, rows: I
         rows: int64[n], rows of `picks`.
     """
     network.eval()
-    device = network.population.device
+    device = device_of(network)
     group = torch.from_numpy(data.genre_group).to(device)
     music = network.embed_music(take(data.music, np.arange(len(data.music)), device), group)
     video = network.embed_video(take(data.video, picks.video[rows], device))

@@ -41,7 +41,7 @@ class WorldConfig(BaseModel):
     n_pgc: int = Field(1_800, description="PGC music videos", ge=0)
     segments_per_pgc: int = Field(6, description="segments of a music video", gt=0)
     n_groups: int = Field(6, description="genre groups", gt=1)
-    latent_dim: int = Field(16, description="dimension of the latent content", gt=1)
+    latent_dim: int = Field(12, description="dimension of the latent content", gt=1)
     separation: float = Field(
         0.8, description="length of a genre's direction against within-genre variation", ge=0
     )
@@ -69,7 +69,7 @@ class WorldConfig(BaseModel):
         le=1,
     )
     noise: float = Field(
-        0.3, description="standard deviation of feature noise against the signal's", ge=0
+        0.2, description="standard deviation of feature noise against the signal's", ge=0
     )
     video_dim: int = Field(128, description="columns of a video's features", gt=0)
     music_dim: int = Field(64, description="columns of a track's features", gt=0)

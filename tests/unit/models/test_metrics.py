@@ -1,0 +1,155 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from models import metrics
+
+
+def plain_rank(row: np.ndarray, relevant: int) -> int:
+    """Count the other tracks that are not strictly worse."""
+    return sum(
+        1 for track, score in enumerate(row) if track != relevant and not score < row[relevant]
+    )
+
+
+scores_strategy = arrays(np.float32, (5, 8), elements=st.integers(-3, 3).map(float))
+
+
+@given(scores_strategy, arrays(np.int64, 5, elements=st.integers(0, 7)))
+def test_ranks_equal_a_plain_count(scores: np.ndarray, relevant: np.ndarray) -> None:
+    expected = [plain_rank(row, track) for row, track in zip(scores, relevant, strict=True)]
+    assert metrics.ranks(scores, relevant).tolist() == expected
+
+
+def test_recall_and_ndcg_by_hand() -> None:
+    scores = np.array([[0.9, 0.1, 0.5], [0.2, 0.8, 0.3]], dtype=np.float32)
+    relevant = np.array([2, 0])
+    assert metrics.ranks(scores, relevant).tolist() == [1, 2]
+    assert metrics.recall_at_k(scores, relevant, 2).tolist() == [1.0, 0.0]
+    assert metrics.ndcg_at_k(scores, relevant, 3) == pytest.approx([1 / np.log2(3), 0.5])
+
+
+def test_a_collapsed_model_finds_nothing() -> None:
+    scores = np.zeros((4, 30), dtype=np.float32)
+    assert metrics.recall_at_k(scores, np.array([0, 1, 2, 29]), 25).sum() == 0
+    assert metrics.ndcg_at_k(scores, np.array([0, 1, 2, 29]), 25).sum() == 0
+
+
+def test_nan_scores_win_nothing() -> None:
+    scores = np.full((1, 5), np.nan, dtype=np.float32)
+    assert metrics.recall_at_k(scores, np.array([0]), 4).sum() == 0
+
+
+@given(arrays(np.int64, st.integers(1, 40), elements=st.integers(0, 6)))
+def test_popularity_weights_sum_to_one_and_tracks_weigh_the_same(relevant: np.ndarray) -> None:
+    weights = metrics.inverse_popularity_weights(relevant, 7)
+    assert weights.sum() == pytest.approx(1.0)
+    by_track = np.bincount(relevant, weights, minlength=7)
+    picked = by_track[by_track > 0]
+    assert picked == pytest.approx(np.full(len(picked), 1 / len(picked)))
+
+
+def test_top_is_ordered_and_breaks_ties_by_column() -> None:
+    scores = np.array([[0.1, 0.7, 0.7, 0.3]], dtype=np.float32)
+    assert metrics.top(scores, 3).tolist() == [[1, 2, 3]]
+    assert metrics.top(scores, 9).shape == (1, 4)
+
+
+def test_set_recall_by_hand() -> None:
+    recommended = np.array([[0, 1, 2], [3, 4, 5]])
+    truth = np.array([[1, 9], [6, 7]])
+    assert metrics.set_recall(recommended, truth).tolist() == [0.5, 0.0]
+
+
+def test_graded_ndcg_by_hand_and_at_its_best() -> None:
+    gain = np.array([[1.0, 0.0, 0.5]])
+    discount = 1 / np.log2(3)
+    got = metrics.graded_ndcg(np.array([[2, 0]]), gain)
+    assert got == pytest.approx([(0.5 + discount) / (1.0 + 0.5 * discount)])
+    assert metrics.graded_ndcg(np.array([[0, 2]]), gain) == pytest.approx([1.0])
+
+
+def test_frozen_negatives_are_the_same_every_time_and_never_the_pick() -> None:
+    relevant = np.array([3, 0, 199])
+    first = metrics.freeze_negatives(relevant, 200, 100, seed=5)
+    again = metrics.freeze_negatives(relevant, 200, 100, seed=5)
+    other = metrics.freeze_negatives(relevant, 200, 100, seed=6)
+    assert first.digest == again.digest != other.digest
+    assert (first.candidates == again.candidates).all()
+    assert (first.candidates[:, 0] == relevant).all()
+    for row in first.candidates:
+        assert len(set(row)) == 101
+        assert 0 <= row.min() <= row.max() < 200
+
+
+def test_frozen_negatives_of_a_small_catalogue_are_all_other_tracks() -> None:
+    frozen = metrics.freeze_negatives(np.array([1]), 4, 100, seed=0)
+    assert sorted(frozen.candidates[0]) == [0, 1, 2, 3]
+
+
+def test_sampled_scores_keep_the_pick_first() -> None:
+    scores = np.arange(12, dtype=np.float32).reshape(1, 12)
+    frozen = metrics.freeze_negatives(np.array([7]), 12, 5, seed=0)
+    assert metrics.sampled_scores(scores, frozen)[0, 0] == 7.0
+
+
+def test_genre_calibration_by_hand() -> None:
+    group = np.array([0, 0, 1, 1])
+    even = np.array([[0, 2]] * 5000)
+    majority = np.array([[0, 0, 0, 2]] * 2500)
+    assert metrics.genre_calibration(even, even, group, 2) == pytest.approx(0.0, abs=1e-6)
+    expected = 0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25)
+    assert metrics.genre_calibration(majority, even, group, 2) == pytest.approx(expected, rel=1e-3)
+
+
+def test_genre_calibration_is_finite_when_a_group_is_never_recommended() -> None:
+    group = np.array([0, 1])
+    value = metrics.genre_calibration(np.array([[0]]), np.array([[1]]), group, 2)
+    assert 0 < value < np.inf
+
+
+def test_coverage_by_hand() -> None:
+    assert metrics.coverage(np.array([[0, 1], [1, 2]]), 6) == 0.5
+
+
+def test_bootstrap_finds_a_real_difference_and_no_false_one() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=400)
+    weights = rng.random(400)
+    difference, low, high = metrics.paired_bootstrap(noise + 0.5, noise, weights, 200, seed=1)
+    assert difference == pytest.approx(0.5)
+    assert low == pytest.approx(0.5)
+    assert high == pytest.approx(0.5)
+    _, low, high = metrics.paired_bootstrap(noise, rng.normal(size=400), weights, 200, seed=1)
+    assert low < 0 < high
+
+
+def test_bootstrap_weights_rows() -> None:
+    a, b = np.array([1.0, 0.0]), np.array([0.0, 0.0])
+    difference, _, _ = metrics.paired_bootstrap(a, b, np.array([3.0, 1.0]), 10, seed=0)
+    assert difference == pytest.approx(0.75)
+
+
+def test_bootstrap_refuses_unequal_lengths() -> None:
+    with pytest.raises(ValueError, match="equally long"):
+        metrics.paired_bootstrap(np.zeros(2), np.zeros(3), np.ones(2), 10, seed=0)
+
+
+def test_slices_by_hand() -> None:
+    values, weights = np.array([1.0, 0.0, 1.0]), np.array([1.0, 1.0, 2.0])
+    slices = {
+        "late": np.array([False, True, True]),
+        "none": np.array([False, False, False]),
+    }
+    assert metrics.by_slice(values, weights, slices) == {"late": pytest.approx(2 / 3)}
+
+
+@settings(max_examples=30)
+@given(st.permutations(range(6)))
+def test_permuting_the_catalogue_changes_no_rank(order: list[int]) -> None:
+    scores = np.random.default_rng(1).random((3, 6), dtype=np.float32)
+    relevant = np.array([0, 3, 5])
+    moved = np.argsort(order)[relevant]
+    assert (metrics.ranks(scores[:, order], moved) == metrics.ranks(scores, relevant)).all()
