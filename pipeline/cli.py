@@ -99,6 +99,28 @@ def publish(run_id: RunId) -> None:
 
 
 @app.command()
+def report(run_id: RunId) -> None:
+    """Write the HTML report of a run that the gate has decided on."""
+    _show(steps.report(run_id))
+
+
+@app.command()
+def status() -> None:
+    """How things stand: days, tables, release, gate, quarantine, running DAG runs."""
+    typer.echo(steps.status())
+
+
+@app.command()
+def upkeep() -> None:
+    """What `lake_upkeep` does weekly: deletions, retention, compaction; prints the sizes."""
+    for step in (steps.apply_deletions, steps.retention, steps.compaction):
+        _show(step())
+    for table, size in steps.sizes().items():
+        typer.echo(f"  {table}")
+        _show(size)
+
+
+@app.command()
 def retrain(as_of: AsOf = None) -> None:
     """From features to a release: confounders to publish, in order."""
     run_id = _retrain(_iso(as_of))
@@ -194,6 +216,7 @@ def _retrain(as_of: str) -> str:
     _show(decision)
     if decision["decision"] != "refuse":
         _show(steps.publish(run_id))
+    _show(steps.report(run_id))
     return run_id
 
 

@@ -201,6 +201,14 @@ def summary(run_id: str) -> str:
     return step(*_open(), run_id)
 
 
+def status() -> str:
+    """How things stand, on one terminal screen."""
+    from pipeline.status import read_status, running_dag_runs, status_text
+
+    _, lake, store = _open()
+    return status_text(read_status(lake, store), running_dag_runs(), dt.datetime.now(dt.UTC))
+
+
 def apply_deletions() -> Result:
     """Let deletion requests reach every table, run and release."""
     from pipeline.deletion import apply_deletions as step

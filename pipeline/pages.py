@@ -1,0 +1,121 @@
+"""The pages inside the Airflow UI: every run and release, and the report of each run.
+
+Mounted by plugins/debcm.py below /debcm of Airflow's API server, behind Airflow's own login and
+its permission to see plugins.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from typing import Annotated, Any
+
+from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
+from airflow.api_fastapi.core_api.security import requires_access_view
+from fastapi import Depends, FastAPI, HTTPException, Path
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pipeline.current import read_current, run_of
+from pipeline.lake import Lake
+from pipeline.report import PAGE
+from pipeline.settings import load_settings
+from pipeline.store import Store
+
+NEWEST = 200
+RUN_ID = re.compile(r"\d{4}-\d\d-\d\d-[0-9a-f]{10}")
+# Whatever a page may hold, it loads nothing, runs nothing and posts nothing.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    "frame-ancestors 'self'; form-action 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+@cache
+def application() -> FastAPI:
+    """The pages; every one asks Airflow whether the caller may see plugins."""
+    app = FastAPI(
+        title="DebCM",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(requires_access_view(AccessView.PLUGINS))],
+    )
+
+    @app.get("/", response_class=HTMLResponse)
+    def runs_and_releases() -> HTMLResponse:
+        settings = load_settings()
+        lake, store = Lake(settings.lake), Store(settings.lake)
+        return HTMLResponse(render(list_runs(lake, store), list_releases(store)), headers=HEADERS)
+
+    @app.get("/reports/{run_id}", response_class=HTMLResponse)
+    def report(run_id: Annotated[str, Path(max_length=64)]) -> HTMLResponse:
+        store = Store(load_settings().lake)
+        if not RUN_ID.fullmatch(run_id) or not store.exists(f"reports/{run_id}"):
+            raise HTTPException(404, "there is no report of such a run")
+        page = store.fetch(f"reports/{run_id}") / PAGE
+        return HTMLResponse(page.read_text(encoding="utf-8"), headers=HEADERS)
+
+    return app
+
+
+def list_runs(lake: Lake, store: Store) -> list[dict[str, Any]]:
+    """The newest runs that the gate has decided on, newest first."""
+    current = read_current(store)
+    reports = set(store.children("reports"))
+    rows = lake.read("runs").sort("finished_at", descending=True).head(NEWEST)
+    runs = []
+    for row in rows.iter_rows(named=True):
+        metrics, reasons = json.loads(row["metrics"]), json.loads(row["reasons"])
+        k = metrics["evaluation_set"]["k"]
+        found = metrics["contenders"].get("challenger")
+        promotion = current.promotion_of(row["run_id"]) if current else None
+        runs.append(
+            {
+                "run_id": row["run_id"],
+                "finished_at": row["finished_at"].strftime("%Y-%m-%d %H:%M"),
+                "decision": row["decision"],
+                "broken": [v["rule"] for v in reasons["verdicts"] if not v["passed"]],
+                "measure": f"recall@{k}",
+                "recall": found[f"recall@{k}"] if found else None,
+                "rows": metrics["evaluation_set"]["rows"],
+                "release": promotion.release_id if promotion else None,
+                "current": bool(current and current.run_id == row["run_id"]),
+                "report": row["run_id"] in reports,
+            }
+        )
+    return runs
+
+
+def list_releases(store: Store) -> list[dict[str, Any]]:
+    """The promotions, newest first, with what is left of each release."""
+    current = read_current(store)
+    if current is None:
+        return []
+    kept, reports = set(store.names("releases")), set(store.children("reports"))
+    return [
+        {
+            "release_id": promotion.release_id,
+            "run_id": run_of(promotion.release_id),
+            "at": promotion.at[:16].replace("T", " "),
+            "why": promotion.why,
+            "kept": promotion.release_id in kept,
+            "report": run_of(promotion.release_id) in reports,
+        }
+        for promotion in current.promotions[:NEWEST]
+    ]
+
+
+def render(runs: list[dict[str, Any]], releases: list[dict[str, Any]]) -> str:
+    """The page that lists both."""
+    environment = Environment(
+        loader=PackageLoader("pipeline"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("runs.html").render(runs=runs, releases=releases)
