@@ -1,7 +1,8 @@
-"""Statistics of music: spectrum, timbre, rhythm, harmony, loudness.
+"""Statistics of music: timbre, brightness, rhythm, tempo, harmony.
 
-All of them are computed from one short-time Fourier transform of sound that was brought
-to one loudness, by librosa's functions (McFee et al., SciPy 2015).
+All of them come from one short-time Fourier transform of sound that was brought to one
+loudness, by librosa's functions (McFee et al., SciPy 2015). Statistics see an even floor
+of noise FLOOR_DB below the loudest point of the spectrum: codecs differ most down there.
 """
 
 from __future__ import annotations
@@ -13,15 +14,24 @@ from itertools import pairwise
 import librosa
 import numpy as np
 import numpy.typing as npt
+import scipy.fft
 
 from features.config import AudioConfig
 
 Array = npt.NDArray[np.float32]
 Vector = npt.NDArray[np.float64]
 
-# Loudness to which all sound is brought (RMS, full scale 1), and the floor of dB values.
+# Loudness to which all sound is brought (RMS, full scale 1).
 TARGET_RMS = 0.1
-FLOOR_DB = 80.0
+# Range of the spectrogram that is kept, and of what the statistics see.
+MEL_DB = 80.0
+FLOOR_DB = 70.0
+
+_MFCC = 20
+_CORRELATED = 8
+_GROUPS = 12
+_MODULATION_HZ = (0.3, 0.7, 1.3, 2.3, 4.0, 7.0, 12.0, 20.0)
+_MODULATION_SECONDS = 6.0
 
 
 @dataclass(frozen=True)
@@ -30,21 +40,28 @@ class Spectra:
 
     Attributes:
         samples: float32 [n], at the target loudness.
-        level: RMS of the original, in dB of full scale.
-        power: float32 [1 + n_fft / 2, T].
-        mel: float32 [n_mels, T], dB below its maximum (-80 to 0).
-        onset: float32 [T], onset strength.
+        log_mel: float32 [n_mels, T], dB below its maximum (-80 to 0), to be kept.
+        power: float32 [1 + n_fft / 2, T], with the floor of noise.
+        mel: float32 [n_mels, T], log-mel of ``power``, dB below its maximum.
+        mfcc: float32 [20, T].
         sample_rate: Hz.
+        n_fft: samples in a transform.
         hop: samples between frames.
     """
 
     samples: Array
-    level: float
+    log_mel: Array
     power: Array
     mel: Array
-    onset: Array
+    mfcc: Array
     sample_rate: int
+    n_fft: int
     hop: int
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / self.hop
 
 
 def analyse(samples: Array, config: AudioConfig) -> Spectra:
@@ -52,81 +69,170 @@ def analyse(samples: Array, config: AudioConfig) -> Spectra:
     if len(samples) < config.n_fft:
         samples = np.pad(samples, (0, config.n_fft - len(samples)))
     rms = float(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))
-    level = 20 * np.log10(max(rms, 1e-6))
     scaled = samples * np.float32(TARGET_RMS / rms) if rms > 1e-6 else samples
     power = np.abs(librosa.stft(scaled, n_fft=config.n_fft, hop_length=config.hop)) ** 2
-    bands = librosa.feature.melspectrogram(
-        S=power, sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels
+    bank = librosa.filters.mel(sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels)
+    log_mel = librosa.power_to_db(bank @ power, ref=np.max, top_db=MEL_DB)
+    power = np.maximum(power, power.max() * np.float32(10 ** (-FLOOR_DB / 10)))
+    mel = librosa.power_to_db(bank @ power, ref=np.max, top_db=MEL_DB)
+    mfcc = librosa.feature.mfcc(S=mel, n_mfcc=_MFCC)
+    return Spectra(
+        scaled, log_mel, power, mel, mfcc, config.sample_rate, config.n_fft, config.hop
     )
-    mel = librosa.power_to_db(bands, ref=np.max, top_db=FLOOR_DB)
-    onset = librosa.onset.onset_strength(S=mel, sr=config.sample_rate, hop_length=config.hop)
-    return Spectra(scaled, float(level), power, mel, onset, config.sample_rate, config.hop)
 
 
 def measure(spectra: Spectra, blocks: Sequence[str]) -> Vector:
     """Return the statistics of the blocks side by side, float64."""
-    return np.concatenate([BLOCKS[block](spectra) for block in blocks])
+    parts = [BLOCKS[block](spectra) for block in blocks]
+    return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def _moments(rows: npt.NDArray[np.floating]) -> Vector:
-    """Return mean and deviation of each row of [d, T], float64 [2 d]."""
-    values = rows.astype(np.float64)
-    return np.concatenate([values.mean(axis=1), values.std(axis=1)])
-
-
-def spectrum(spectra: Spectra) -> Vector:
-    """Return mean and deviation of each mel band, in dB."""
-    return _moments(spectra.mel)
+def log_mel(spectra: Spectra) -> Vector:
+    """Return mean and deviation of each mel band in dB, [2 n_mels]: the plain baseline."""
+    kept = spectra.log_mel.astype(np.float64)
+    return np.concatenate([kept.mean(axis=1), kept.std(axis=1)])
 
 
 def timbre(spectra: Spectra) -> Vector:
-    """Return statistics of MFCC, their change, spectral contrast and flatness."""
-    mfcc = librosa.feature.mfcc(S=spectra.mel, n_mfcc=20)
+    """Return 100 values of the colour of the sound.
+
+    MFCC 1 to 19: mean, log deviation, log mean step from frame to frame; correlations
+    between the first 8 of them (-1 to 1); spectral contrast in 7 octaves, mean and deviation
+    (dB); share of frames above the floor.
+    """
+    mfcc = spectra.mfcc[1:].astype(np.float64)
+    step = np.abs(np.diff(mfcc, axis=1)).mean(axis=1) if mfcc.shape[1] > 1 else np.zeros(len(mfcc))
+    first = mfcc[:_CORRELATED] - mfcc[:_CORRELATED].mean(axis=1, keepdims=True)
+    first /= np.linalg.norm(first, axis=1, keepdims=True) + 1e-6
+    correlation = (first @ first.T)[np.triu_indices(_CORRELATED, 1)]
     contrast = librosa.feature.spectral_contrast(S=np.sqrt(spectra.power), sr=spectra.sample_rate)
-    flatness = np.log(librosa.feature.spectral_flatness(S=spectra.power) + 1e-10)
-    change = np.abs(np.diff(mfcc, axis=1)) if mfcc.shape[1] > 1 else np.zeros_like(mfcc)
-    parts = [_moments(mfcc), change.mean(axis=1), _moments(contrast), _moments(flatness)]
-    return np.concatenate(parts)
+    sounding = (spectra.mel.max(axis=0) > -60).mean()
+    return np.concatenate(
+        [
+            mfcc.mean(axis=1),
+            np.log(mfcc.std(axis=1) + 0.1),
+            np.log(step + 0.1),
+            correlation,
+            contrast.mean(axis=1),
+            contrast.std(axis=1),
+            [sounding],
+        ]
+    )
+
+
+def brightness(spectra: Spectra) -> Vector:
+    """Return 18 values: 10th, 50th and 90th percentiles over time of six curves.
+
+    Log flatness (0 is noise), log centroid, zero crossings per sample, log bandwidth, log
+    roll-off (each of Hz), loudness against its median (dB).
+    """
+    magnitude = np.sqrt(spectra.power)
+    rate = spectra.sample_rate
+    centroid = librosa.feature.spectral_centroid(S=magnitude, sr=rate)
+    curves = [
+        np.log(librosa.feature.spectral_flatness(S=spectra.power)),
+        np.log(centroid + 1),
+        librosa.feature.zero_crossing_rate(
+            spectra.samples, frame_length=spectra.n_fft, hop_length=spectra.hop
+        ),
+        np.log(librosa.feature.spectral_bandwidth(S=magnitude, sr=rate, centroid=centroid) + 1),
+        np.log(librosa.feature.spectral_rolloff(S=magnitude, sr=rate) + 1),
+        _loudness(spectra)[None],
+    ]
+    return np.concatenate([np.percentile(curve, [10, 50, 90]) for curve in curves])
+
+
+def _loudness(spectra: Spectra) -> Vector:
+    energy = spectra.power.sum(axis=0).astype(np.float64)
+    decibel = 10 * np.log10(energy + 1e-9)
+    return np.asarray(decibel - np.median(decibel), np.float64)
 
 
 def rhythm(spectra: Spectra) -> Vector:
-    """Return statistics of the onset envelope and of its tempogram."""
-    rate = spectra.sample_rate / spectra.hop
-    onset = spectra.onset.astype(np.float64)
+    """Return 34 values of how loudness pulses.
+
+    Onset strength: mean, deviation, 95th percentile, share of frames over twice the mean;
+    then the modulation spectrum of 12 groups of mel bands at 0.3 to 20 Hz, as the first
+    6 x 5 coefficients of its cosine transform (Pampalk, fluctuation patterns, 2002).
+    """
+    onset = _onset(spectra)
+    peaks = [onset.mean(), onset.std(), np.percentile(onset, 95), (onset > 2 * onset.mean()).mean()]
+    curves = np.stack([group.mean(axis=0) for group in np.array_split(spectra.mel, _GROUPS)])
+    width = round(_MODULATION_SECONDS * spectra.frame_rate)
+    if curves.shape[1] < width:
+        curves = np.pad(curves, ((0, 0), (0, width - curves.shape[1])), mode="edge")
+    curves = curves - curves.mean(axis=1, keepdims=True)
+    window = np.hanning(width)
+    starts = range(0, curves.shape[1] - width + 1, width // 2)
+    spectrum = np.mean(
+        [np.abs(np.fft.rfft(curves[:, at : at + width] * window, axis=1)) for at in starts], axis=0
+    )
+    hertz = np.fft.rfftfreq(width, 1 / spectra.frame_rate)
+    bands = [
+        spectrum[:, (hertz >= low) & (hertz < high)].mean(axis=1)
+        for low, high in pairwise(_MODULATION_HZ)
+    ]
+    pattern = scipy.fft.dctn(np.log(np.stack(bands, axis=1) / width + 1e-3), norm="ortho")
+    return np.concatenate([peaks, pattern[:6, :5].ravel()])
+
+
+def _onset(spectra: Spectra) -> Vector:
+    strength = librosa.onset.onset_strength(
+        S=spectra.mel, sr=spectra.sample_rate, hop_length=spectra.hop
+    )
+    return np.asarray(strength, np.float64)
+
+
+def tempo(spectra: Spectra) -> Vector:
+    """Return 14 values: mean tempogram (0 to 1) in 12 bins of 30 to 300 BPM, and its peak.
+
+    The peak is given as log2 of BPM / 120 and its height.
+    """
     gram = librosa.feature.tempogram(
-        onset_envelope=spectra.onset, sr=spectra.sample_rate, hop_length=spectra.hop
+        onset_envelope=_onset(spectra), sr=spectra.sample_rate, hop_length=spectra.hop
     ).mean(axis=1)
-    lags = np.arange(1, len(gram))
-    tempo = 60 * rate / lags
-    edges = np.geomspace(30, 300, 25)
-    bins = np.array([gram[1:][(tempo >= a) & (tempo < b)].mean() for a, b in pairwise(edges)])
-    spread = onset.std() / (onset.mean() + 1e-3)
-    return np.concatenate([[onset.mean(), spread, np.percentile(onset, 95)], bins])
+    bpm = 60 * spectra.frame_rate / np.arange(1, len(gram))
+    edges = np.geomspace(30, 300, 13)
+    bins = [gram[1:][(bpm >= low) & (bpm < high)].mean() for low, high in pairwise(edges)]
+    inside = np.flatnonzero((bpm >= 50) & (bpm <= 220))
+    best = inside[int(np.argmax(gram[1:][inside]))]
+    return np.array([*bins, np.log2(bpm[best] / 120), gram[1 + best]])
 
 
 def harmony(spectra: Spectra) -> Vector:
-    """Return statistics of the chroma that do not depend on the key."""
-    chroma = librosa.feature.chroma_stft(S=spectra.power, sr=spectra.sample_rate, tuning=0.0)
-    mean = chroma.astype(np.float64).mean(axis=1)
-    shape = np.abs(np.fft.rfft(mean / (mean.sum() + 1e-9)))[1:]
-    entropy = -np.sum(mean / (mean.sum() + 1e-9) * np.log(mean / (mean.sum() + 1e-9) + 1e-9))
+    """Return 26 values of pitch.
+
+    Mean chroma (unit length, C to B); the six moduli of its Fourier transform, which do not
+    depend on the key; its entropy (nats); change from frame to frame; deviation; similarity
+    of the chroma to itself after 0.02, 0.1, 0.4, 1 and 2 s.
+    """
+    chroma = librosa.feature.chroma_stft(
+        S=spectra.power, sr=spectra.sample_rate, tuning=0.0
+    ).astype(np.float64)
+    mean = chroma.mean(axis=1)
+    share = mean / (mean.sum() + 1e-9)
+    unit = chroma / (np.linalg.norm(chroma, axis=0) + 1e-9)
+    lags = [max(1, round(seconds * spectra.frame_rate)) for seconds in (0.02, 0.1, 0.4, 1.0, 2.0)]
+    similar = [
+        (unit[:, :-lag] * unit[:, lag:]).sum(axis=0).mean() if unit.shape[1] > lag else 0.0
+        for lag in lags
+    ]
     change = np.abs(np.diff(chroma, axis=1)).mean() if chroma.shape[1] > 1 else 0.0
-    return np.concatenate([shape, [entropy, change, chroma.std()]])
-
-
-def loudness(spectra: Spectra) -> Vector:
-    """Return how loudness varies: deviation, quantiles against the mean, in dB."""
-    length = 2 * (len(spectra.power) - 1)
-    energy = librosa.feature.rms(S=np.sqrt(spectra.power), frame_length=length)
-    decibel = 20 * np.log10(np.maximum(energy[0].astype(np.float64), 1e-5))
-    decibel -= decibel.mean()
-    return np.array([decibel.std(), *np.percentile(decibel, [5, 25, 75, 95])])
+    return np.concatenate(
+        [
+            mean / (np.linalg.norm(mean) + 1e-9),
+            np.abs(np.fft.rfft(share))[1:],
+            [-(share * np.log(share + 1e-9)).sum(), change, chroma.std()],
+            similar,
+        ]
+    )
 
 
 BLOCKS: dict[str, Callable[[Spectra], Vector]] = {
-    "spectrum": spectrum,
+    "log_mel": log_mel,
     "timbre": timbre,
+    "brightness": brightness,
     "rhythm": rhythm,
+    "tempo": tempo,
     "harmony": harmony,
-    "loudness": loudness,
 }

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 DynamicsBlock = Literal["motion", "rhythm", "cuts", "colour", "light", "sharpness"]
-SoundBlock = Literal["spectrum", "timbre", "rhythm", "harmony", "loudness"]
+SoundBlock = Literal["log_mel", "timbre", "brightness", "rhythm", "tempo", "harmony"]
 
 
 class Limits(BaseModel):
@@ -142,7 +142,7 @@ class AudioConfig(BaseModel):
         default=180.0, description="Sound analysed per track, from its start, in seconds.", gt=0
     )
     blocks: tuple[SoundBlock, ...] = Field(
-        default=("spectrum", "timbre", "rhythm", "harmony", "loudness"),
+        default=("timbre", "brightness", "rhythm", "harmony"),
         description="Groups of statistics that form the embedding.",
     )
     encoder: SoundEncoder | None = Field(

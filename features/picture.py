@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from fractions import Fraction
+from typing import Any
 
 import av
 import av.filter
@@ -38,7 +39,7 @@ class Scaler:
             self._key = key
         self._graph.push(frame)
         scaled = self._graph.pull().to_ndarray()
-        return upright(np.asarray(scaled, np.uint8), display_matrix(frame))
+        return upright(scaled, display_matrix(frame))
 
     def _build(self, frame: av.VideoFrame) -> av.filter.Graph:
         graph = av.filter.Graph()
@@ -72,7 +73,7 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     return (a, b, c, d) if abs(a * d - b * c) == 1 else (1, 0, 0, 1)
 
 
-def upright(picture: Picture, matrix: tuple[int, int, int, int]) -> Picture:
+def upright(picture: npt.NDArray[Any], matrix: tuple[int, int, int, int]) -> Picture:
     """Apply a display matrix of quarter turns and mirrors to [H, W, 3]."""
     a, b, c, d = matrix
     if a == 0:
