@@ -62,7 +62,10 @@ def server(request, tmp_path_factory) -> Iterator[tuple[str, str]]:
     user = as_user()
     if kind == "pgvector":
         # An environment may lie in a folder that the user nobody cannot enter.
-        folder = Path(shutil.copytree(folder.parent, home / "server", symlinks=True)) / "bin"
+        package = folder.parents[1]
+        for name in (package.name, f"{package.name}.libs"):
+            shutil.copytree(package.parent / name, home / name, symlinks=True)
+        folder = home / package.name / folder.relative_to(package)
     subprocess.run(
         [folder / "initdb", "-D", data, "-U", "debcm", "--auth=trust", "-E", "UTF8"],
         check=True,
