@@ -74,5 +74,6 @@ def cosine_distance(a: Floats, b: Floats) -> npt.NDArray[np.float64]:
     norms = np.linalg.norm(a.astype(np.float64), axis=1) * np.linalg.norm(
         b.astype(np.float64), axis=1
     )
-    distance: npt.NDArray[np.float64] = 1.0 - product / np.maximum(norms, 1e-12)
+    # Rounding may put a cosine just outside of -1..1.
+    distance: npt.NDArray[np.float64] = np.clip(1.0 - product / np.maximum(norms, 1e-12), 0.0, 2.0)
     return distance
