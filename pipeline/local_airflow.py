@@ -161,16 +161,24 @@ class LocalAirflow:
         path = Path(self.env["AIRFLOW_HOME"]) / "simple_auth_manager_passwords.json.generated"
         return str(json.loads(path.read_text())["admin"])
 
+    def token(self) -> str:
+        """A token of user `admin` for REST calls, fetched once.
+
+        Raises:
+            AirflowCallError: the API server does not answer, or refuses.
+        """
+        if not self._token:
+            login = {"username": "admin", "password": self.password()}
+            self._token = str(self._request("POST", "/auth/token", login, {})["access_token"])
+        return self._token
+
     def call(self, method: str, path: str, body: object = None) -> Any:
         """One REST call below /api/v2.
 
         Raises:
             AirflowCallError: no answer, or an error answer; with its text.
         """
-        if not self._token:
-            login = {"username": "admin", "password": self.password()}
-            self._token = self._request("POST", "/auth/token", login, {})["access_token"]
-        bearer = {"Authorization": f"Bearer {self._token}"}
+        bearer = {"Authorization": f"Bearer {self.token()}"}
         return self._request(method, f"/api/v2{path}", body, bearer)
 
     def trigger(

@@ -1,0 +1,257 @@
+"""One real Airflow over three small days: a backfill, a late upload, and a day that never comes.
+
+Everything is started once; the tests read what happened.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from pipeline.lake import Lake
+from pipeline.local_airflow import environment, free_port, run_airflow
+from pipeline.schemas import TABLES
+from pipeline.settings import LakeSettings
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+NEVER = dt.date(2026, 3, 4)
+LATE = dt.date(2026, 3, 1)
+# Times of the machine, not facts of the data.
+CLOCKS = {"ingested_at", "finished_at", "cpu_seconds", "wall_seconds"}
+FEATURES = (
+    "videos",
+    "music",
+    "segments",
+    "quarantine",
+    "landing_days",
+    "feature_days",
+    "visual_features",
+    "visual_frames",
+    "audio_features",
+    "mel_frames",
+)
+RANGE = ["--from-date", "2026-03-01", "--to-date", "2026-03-04T12:00:00"]
+
+
+@dataclass
+class Nights:
+    """What the tests look at.
+
+    Attributes:
+        watched: the Airflow, still running.
+        airflow_lake: its lake, as it was after the backfill.
+        nights_lake: the lake that three nights one after the other made.
+        events: OpenLineage's file.
+        runs_after_backfill: retraining runs that there were after the backfill.
+        trained_after_backfill: states of their teacher tasks.
+    """
+
+    watched: Any
+    airflow_lake: dict[str, pl.DataFrame]
+    nights_lake: dict[str, pl.DataFrame]
+    events: Path
+    runs_after_backfill: list[dict[str, Any]]
+    trained_after_backfill: list[str]
+
+
+def contents(root: Path) -> dict[str, pl.DataFrame]:
+    lake = Lake(LakeSettings(root=str(root)))
+    return {
+        name: lake.read(name)
+        .sort(*TABLES[name].key, *TABLES[name].partition_by)
+        .drop(CLOCKS, strict=False)
+        for name in FEATURES
+    }
+
+
+@pytest.fixture(scope="module")
+def nights(
+    platform: Any,
+    receivers: Any,
+    watched: Any,
+    by_hand: Callable[[list[str], dict[str, str]], str],
+    small_variables: Callable[[Path, Path], dict[str, str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Nights]:
+    home = tmp_path_factory.mktemp("nights")
+    one_by_one = small_variables(platform.root, home / "nights")
+    for day in ("2026-03-01", "2026-03-02", "2026-03-03"):
+        by_hand(["ingest", "--day", day], one_by_one)
+        by_hand(["extract", "--day", day], one_by_one)
+    events = home / "events.json"
+    variables = small_variables(platform.root, home / "lake") | {
+        "DEBCM_ALERTS__WEBHOOK": f"http://127.0.0.1:{receivers.webhook_port}/",
+        "DEBCM_LANDING__WAIT_HOURS": "0.03",
+        "DEBCM_SCHEDULE__DEADLINE_HOURS": "0.01",
+        "AIRFLOW__METRICS__STATSD_ON": "True",
+        "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+        "AIRFLOW__METRICS__STATSD_PORT": str(receivers.statsd_port),
+        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(
+            {"type": "file", "log_file_path": str(events), "append": True}
+        ),
+        "AIRFLOW__OPENLINEAGE__NAMESPACE": "test",
+    }
+    env = environment(home=home / "airflow", port=free_port()) | variables
+    with watched.start(env) as seen:
+        seen.unpause("media_features", "debcm_retrain")
+        done = run_airflow(["backfill", "create", "--dag-id", "media_features", *RANGE], env)
+        assert done.returncode == 0, done.stdout + done.stderr
+        seen.until(lambda: seen.over("debcm_retrain", 3), "three retraining runs")
+        backfilled = contents(home / "lake")
+        retrained = seen.runs("debcm_retrain")
+        trained = seen.states("debcm_retrain", "teacher")
+        platform.deliver(LATE, extra=1)
+        seen.airflow.trigger("media_features", partition_key="2026-03-03")
+        seen.until(lambda: seen.over("debcm_retrain", 5), "the late day's retraining")
+        yield Nights(
+            seen,
+            backfilled,
+            contents(home / "nights"),
+            events,
+            retrained,
+            trained,
+        )
+
+
+def test_a_backfill_gives_the_rows_of_the_nights(nights: Nights) -> None:
+    assert nights.nights_lake["videos"].height == 3 * 7
+    assert nights.nights_lake["quarantine"].height == 3
+    for name in FEATURES:
+        assert nights.airflow_lake[name].equals(nights.nights_lake[name], null_equal=True), name
+
+
+def test_a_backfill_of_three_days_trains_once(nights: Nights) -> None:
+    assert [run["state"] for run in nights.runs_after_backfill] == ["success"] * 3
+    assert sorted(nights.trained_after_backfill) == ["skipped", "skipped", "success"]
+
+
+def test_a_late_upload_is_found_run_again_and_trained_once(nights: Nights) -> None:
+    runs = nights.watched.runs("media_features")
+    (late,) = [run for run in runs if run["conf"].get("day") == LATE.isoformat()]
+    assert late["state"] == "success"
+    assert late["dag_run_id"] == "late__2026-03-01__night_of_2026-03-03"
+    trained = nights.watched.states("debcm_retrain", "teacher")
+    assert sorted(trained) == ["skipped"] * 3 + ["success"] * 2
+
+
+def test_a_day_that_never_comes_fails_with_its_path_and_blocks_nobody(
+    nights: Nights, receivers: Any, platform: Any
+) -> None:
+    alert = receivers.wait_for("media_features.wait_for_day failed", NEVER.isoformat(), 180)
+    assert f"{platform.root}/dt={NEVER}/_SUCCESS" in alert["what"]
+    assert "/dags/media_features/runs/" in alert["where"]
+    (waiting,) = [
+        run
+        for run in nights.watched.runs("media_features")
+        if run["partition_key"] == NEVER.isoformat()
+    ]
+    (sensor,) = nights.watched.tasks(waiting)["wait_for_day"]
+    assert (sensor["state"], sensor["try_number"]) == ("failed", 1)
+
+
+def test_a_late_run_is_told(nights: Nights, receivers: Any) -> None:
+    alert = receivers.wait_for("media_features is late", NEVER.isoformat(), 60)
+    assert "0.01 hours" in alert["what"]
+
+
+def test_a_refusal_is_told_with_its_rules_and_reported(nights: Nights, receivers: Any) -> None:
+    alert = receivers.wait_for("the gate refused", "2026-03-0", 5)
+    assert "beats_" in alert["what"]
+    assert alert["next_step"].startswith("The current release stays")
+    states = nights.watched.states("debcm_retrain", "publish")
+    assert "success" not in states
+    assert (
+        sorted(nights.watched.states("debcm_retrain", "report"))
+        == ["skipped"] * 3 + ["success"] * 2
+    )
+
+
+def test_metrics_reach_a_statsd_server(nights: Nights, receivers: Any) -> None:
+    gauges = receivers.gauges
+    assert set(gauges["airflow.debcm.rows"]) == {10.0, 11.0}
+    assert set(gauges["airflow.debcm.rejects"]) == {1.0}
+    assert set(gauges["airflow.debcm.rejects.unsupported_container"]) == {1.0}
+    assert set(gauges["airflow.debcm.extracted"]) >= {9.0, 1.0}
+    assert all(value > 0 for value in gauges["airflow.debcm.clips_per_second"])
+    age = dt.datetime.now(dt.UTC) - dt.datetime(2026, 3, 3, 15, tzinfo=dt.UTC)
+    assert gauges["airflow.debcm.lag_hours"][-1] == pytest.approx(
+        age.total_seconds() / 3600, abs=0.5
+    )
+    assert gauges["airflow.debcm.gate.published"] == [0.0, 0.0]
+    assert 0 <= gauges["airflow.debcm.recall.challenger"][-1] <= 1
+
+
+def test_lineage_names_real_tables(nights: Nights) -> None:
+    lake = nights.events.parent / "lake"
+    found: dict[str, tuple[set[str], set[str]]] = {}
+    for line in nights.events.read_text().splitlines():
+        event = json.loads(line)
+        if event.get("eventType") != "COMPLETE":
+            continue
+        inputs, outputs = found.setdefault(event["job"]["name"], (set(), set()))
+        inputs |= {dataset["name"] for dataset in event["inputs"]}
+        outputs |= {dataset["name"] for dataset in event["outputs"]}
+    tables = f"{lake}/tables/"
+    assert {f"{tables}videos", f"{tables}music"} <= found["media_features.ingest"][1]
+    assert f"{tables}shards" in found["media_features.extract"][0]
+    assert {f"{tables}visual_features", f"{tables}audio_features"} <= found[
+        "media_features.extract"
+    ][1]
+    assert found["debcm_retrain.confounders"][1] == {f"{tables}uploader_genres"}
+    named = {name for inputs, outputs in found.values() for name in inputs | outputs}
+    missing = [name for name in named if not Path(name).exists()]
+    # Nothing was published and nothing was deleted: these two are named, and not there yet.
+    assert set(missing) <= {f"{lake}/releases", f"{tables}deletions"}
+
+
+def test_the_ui_lists_runs_and_shows_the_report_to_those_who_are_logged_in(
+    nights: Nights,
+) -> None:
+    airflow = nights.watched.airflow
+
+    def page(path: str, token: str = "") -> tuple[int, str, str]:
+        request = urllib.request.Request(f"{airflow.url}/debcm/{path}")
+        if token:
+            request.add_header("Authorization", f"Bearer {token}")
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                policy = answer.headers["Content-Security-Policy"]
+                return answer.status, answer.read().decode(), policy
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode(), ""
+
+    airflow.call("GET", "/dags")
+    token = airflow.token()
+    assert page("")[0] == 401
+    status, listed, policy = page("", token)
+    assert status == 200
+    assert "default-src 'none'" in policy
+    run_ids = [name.partition('"')[0] for name in listed.split('href="reports/')[1:]]
+    assert len(run_ids) == 2
+    assert page(f"reports/{run_ids[0]}")[0] == 401
+    status, report, _ = page(f"reports/{run_ids[0]}", token)
+    assert status == 200
+    assert f"Run {run_ids[0]}" in report
+    assert page("reports/2026-03-03-0000000000", token)[0] == 404
+    assert page("reports/..%2f..%2fruns", token)[0] == 404
+
+
+def test_shards_are_labelled_for_people(nights: Nights) -> None:
+    labels = [
+        instance["rendered_map_index"]
+        for run in nights.watched.runs("media_features")
+        for instance in nights.watched.tasks(run).get("extract", [])
+        if instance["state"] == "success"
+    ]
+    assert "shard 0: 9 clips, 0 min" in labels
