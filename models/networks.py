@@ -73,7 +73,8 @@ class DebcmNetwork(nn.Module):
     Attributes:
         confounder: [G, G]; entry (a, g) is how much liking genre group a, relative to the
             population, adds to the choice of a track in group g, in nats.
-        lean: [G]; what the whole population adds to the tracks of each group, in nats.
+        lean: [G]; nats that the whole population adds to the tracks of each group. Like
+            popularity it tells what uploaders meet, not what matches: it is never served.
         popularity: scalar, exponent of a track's popularity.
         expertise: scalar, the share of the match that uploaders act on; experts have 1.
         centre: float32[G], mean log preference of the population.
@@ -111,7 +112,7 @@ class DebcmNetwork(nn.Module):
 
     def confounding(self, preference: Tensor) -> Tensor:
         """Return [B, G]: nats that an uploader's preference adds to tracks of each group."""
-        return self.relative_preference(preference) @ self.confounder + self.lean
+        return self.relative_preference(preference) @ self.confounder
 
     def explanations(self) -> list[nn.Parameter]:
         """Return the few parameters that explain picks besides the towers."""
@@ -171,6 +172,7 @@ class VariationalEncoder(nn.Module):
         self.logvar = nn.Linear(columns, config.dim)
         self.fixed_noise = config.variant == "released"
         if not self.fixed_noise:
+            nn.init.zeros_(self.logvar.weight)
             nn.init.constant_(self.logvar.bias, -5.0)
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -210,7 +210,7 @@ class PickChoice(nn.Module):
                 preference = preference.mean(dim=0, keepdim=True).expand_as(preference)
             lean = self.network.confounding(preference)
             group = self.group[tracks].expand_as(logits)
-            logits = logits + lean.gather(1, group)
+            logits = logits + (lean + self.network.lean).gather(1, group)
         if self.config.popularity:
             logits = logits + self.network.popularity * self.log_popularity[tracks]
         return logits

@@ -76,7 +76,7 @@ def finish(network: DebcmNetwork, data: TrainingData, config: ModelConfig) -> No
         network.fit_adjustment(population, group_share)
     with torch.no_grad():
         if config.adjustment != "none":
-            network.naive += network.confounding(population).mean(dim=0)
+            network.naive += network.confounding(population).mean(dim=0) + network.lean
         if config.popularity:
             log_popularity = np.log(popularity_of(data.train, len(data.music)))
             total = np.bincount(data.genre_group, log_popularity, minlength=data.n_groups)
