@@ -21,7 +21,7 @@ import polars as pl
 from pipeline import release_files as files
 from pipeline.catalog import id_hash
 from pipeline.current import Current, read_current, rename_current, revision_of, run_of
-from pipeline.erased import content_key, mentions
+from pipeline.erased import content_key, mentions, visible
 from pipeline.lake import Lake
 from pipeline.release import Contents, write_contents
 from pipeline.release_files import read_manifest
@@ -79,6 +79,7 @@ class Items:
         music: music_id, content_hash, request_hash; a row a track.
         uploaders: ids of the uploaders who asked for their own deletion.
         affected: ids of these, and of uploaders whose statistics counted an erased item.
+        rejected: ids that never entered the catalogue and stand in quarantine alone.
         content: hashes of files that nothing else in the catalogue refers to.
     """
 
@@ -86,7 +87,14 @@ class Items:
     music: pl.DataFrame
     uploaders: frozenset[str]
     affected: frozenset[str]
+    rejected: frozenset[str]
     content: frozenset[str]
+
+    @property
+    def names(self) -> list[str]:
+        """Every id that must not be found again."""
+        videos, music = self.videos["video_id"], self.music["music_id"]
+        return sorted({*videos, *music, *self.uploaders, *self.rejected})
 
 
 def apply_deletions(settings: Settings, lake: Lake, store: Store) -> DeletionSummary:
@@ -104,6 +112,7 @@ def apply_deletions(settings: Settings, lake: Lake, store: Store) -> DeletionSum
     runs = tuple(
         run for run in store.children("runs") if _remove_run(store, run, requested, items.content)
     )
+    _remove_reports(store, items)
     rows = _erase_from_tables(lake, items)
     summary = DeletionSummary(
         len(requested), len(items.videos), len(items.music), rows, runs, releases
@@ -136,17 +145,27 @@ def find_items(lake: Lake, requested: Collection[str]) -> Items:
         request_hash=pl.coalesce(_mapped("video_id", by_id), _mapped("uploader_id", uploaders))
     )
     music = music.with_columns(request_hash=_mapped("music_id", tracks))
+    waiting = lake.collect(lake.scan("quarantine").select("kind", "id", "content_hash"), "videos")
+    # Further rows of one id in one manifest are numbered: "v1 (2)".
+    waiting = waiting.with_columns(name=pl.col("id").str.replace(r" \(\d+\)$", ""))
+    rejected = {
+        name
+        for kind in ("video", "music")
+        for name in _requested(kind, [waiting.filter(kind=kind)["name"]], requested)
+    }
     asked_for = pl.col("request_hash").is_not_null()
     gone, gone_music = videos.filter(asked_for), music.filter(asked_for)
     kept = {*videos.filter(~asked_for)["content_hash"], *music.filter(~asked_for)["content_hash"]}
     picked_gone = videos.filter(pl.col("music_id").is_in(list(tracks)).fill_null(False))
     affected = {*uploaders, *gone["uploader_id"], *picked_gone["uploader_id"]} - {None}
-    content = {*gone["content_hash"], *gone_music["content_hash"]} - kept
+    gone_waiting = waiting.filter(pl.col("name").is_in(list(rejected)))["content_hash"].drop_nulls()
+    content = {*gone["content_hash"], *gone_music["content_hash"], *gone_waiting} - kept
     return Items(
         gone.drop("music_id"),
         gone_music,
         frozenset(uploaders),
         frozenset(affected),
+        frozenset(rejected),
         frozenset(content),
     )
 
@@ -210,13 +229,9 @@ def _mapped(column: str, values: dict[str, str]) -> pl.Expr:
 def _record(lake: Lake, items: Items) -> None:
     """Write down, as hashes, what is about to be erased: `verify-erased` looks for it."""
     now = dt.datetime.now(dt.UTC)
-    found = [
-        *[
-            ("video", row)
-            for row in items.videos.select("video_id", "content_hash", "request_hash").iter_rows()
-        ],
-        *[("music", row) for row in items.music.iter_rows()],
-    ]
+    videos = items.videos.select("video_id", "content_hash", "request_hash")
+    found = [("video", row) for row in videos.iter_rows()]
+    found += [("music", row) for row in items.music.iter_rows()]
     rows = {
         (request, id_hash(kind, name)): content_key(content) if content in items.content else None
         for kind, (name, content, request) in found
@@ -236,7 +251,7 @@ def _record(lake: Lake, items: Items) -> None:
 def _remove_run(
     store: Store, run_id: str, requested: Collection[str], content: Collection[str]
 ) -> bool:
-    """Remove a run whose dataset holds a requested item or its file, its report included."""
+    """Remove a run, and its report, whose dataset holds a requested item or its file."""
     dataset = f"runs/{run_id}/dataset"
     if not store.exists(dataset):
         return False
@@ -252,12 +267,33 @@ def _remove_run(
     ):
         return False
     # The dataset says what the other folders hold, so it goes last.
+    store.remove(f"reports/{run_id}")
     for child in store.children(f"runs/{run_id}"):
         if child != "dataset":
             store.remove(f"runs/{run_id}/{child}")
     store.remove(dataset)
     store.remove(f"runs/{run_id}")
     return True
+
+
+def _remove_reports(store: Store, items: Items) -> None:
+    """Remove reports that name an erased item, or whose run is gone: nobody knows what they show.
+
+    A report also gives examples of the quarantine, which no dataset holds.
+    """
+    runs = set(store.children("runs"))
+    for run_id in store.children("reports"):
+        folder = store.fetch(f"reports/{run_id}")
+        texts = [page.read_text(encoding="utf-8") for page in sorted(folder.glob("*.html"))]
+        if run_id not in runs or any(_named_in(items.names, visible(text)) for text in texts):
+            store.remove(f"reports/{run_id}")
+
+
+def _named_in(names: list[str], text: str) -> bool:
+    """Whether a text names one of many ids."""
+    patterns = pl.Series(names, dtype=pl.String).implode()
+    found = pl.Series([text]).str.extract_many(patterns, overlapping=True)[0]
+    return any(mentions(name, text) for name in set(found))
 
 
 def _erase_from_tables(lake: Lake, items: Items) -> int:
@@ -276,16 +312,14 @@ def _erase_from_tables(lake: Lake, items: Items) -> int:
 
 def _quarantined(lake: Lake, items: Items) -> pl.DataFrame:
     """Keys of the quarantine's rows that name an erased item or uploader, or its file."""
-    quarantine = lake.read("quarantine")
-    names = [*items.videos["video_id"], *items.music["music_id"], *items.uploaders]
-    text = pl.concat_str("id", pl.lit("\n"), "detail")
     by_content = pl.col("content_hash").is_in(list(items.content)).fill_null(False)
-    found = quarantine.with_columns(text=text, by_content=by_content).filter(
-        pl.col("by_content")
-        | pl.col("text").str.contains_any(pl.Series(names, dtype=pl.String).implode())
+    quarantine = lake.read("quarantine").with_columns(
+        text=pl.concat_str("id", pl.lit("\n"), "detail"), by_content=by_content
     )
+    patterns = pl.Series(items.names, dtype=pl.String).implode()
+    found = quarantine.filter(pl.col("by_content") | pl.col("text").str.contains_any(patterns))
     named = [
-        row["by_content"] or any(mentions(name, row["text"]) for name in names)
+        row["by_content"] or _named_in(items.names, row["text"])
         for row in found.iter_rows(named=True)
     ]
     return found.filter(pl.Series(named, dtype=pl.Boolean)).select("kind", "id", "dt", "step")

@@ -94,6 +94,11 @@ def mentions(name: str, text: str) -> bool:
     return False
 
 
+def visible(text: str) -> str:
+    """A page's text with its entities resolved, and without the pictures embedded in it."""
+    return html.unescape(_EMBEDDED.sub("", text))
+
+
 def _joins(character: str) -> bool:
     return character.isalnum() or character in {"_", "-"}
 
@@ -140,7 +145,7 @@ def _search(file: str, stream: pa.NativeFile, traces: Traces) -> Iterator[tuple[
         # One document, or a Delta log's one a line.
         strings: Iterable[str] = _strings(_documents(text))
     else:
-        strings = [html.unescape(_EMBEDDED.sub("", text))]
+        strings = [visible(text)]
     found = set().union(*(traces.in_text(string) for string in strings))
     if found:
         yield "text", found

@@ -249,8 +249,43 @@ def test_quarantine_forgets_it_and_keeps_what_only_looks_alike(published) -> Non
     assert sorted(toy.lake.read("quarantine")["id"]) == ["m1", "v00031"]
 
 
-def test_the_next_dataset_is_without_it_and_so_is_the_next_release(published, publishing) -> None:
+def test_what_only_stands_in_quarantine_is_forgotten_too(published) -> None:
+    toy = published
+    content = "ab" * 32
+    quarantine(
+        toy.lake,
+        ("video", "bad1", "row 7: no video stream", content),
+        ("video", "bad1 (2)", "row 8: first in row 7", None),
+        ("music", "bad1", "row 3", None),
+        ("video", "bad2", "row 9", None),
+    )
+    ask(toy.lake, "video", "bad1")
+    with toy.store.writing(f"reports/{toy.run_id}") as folder:
+        (folder / "report.html").write_text("<p>2026-03-03 video bad1: no video stream")
+    apply_deletions(toy.settings, toy.lake, toy.store)
+    # A track of the same name goes from quarantine with it: its row names the video's id.
+    assert toy.lake.read("quarantine")["id"].to_list() == ["bad2"]
+    assert toy.store.children("reports") == []
+    assert toy.store.children("runs") == [toy.run_id]
 
+
+def test_reports_of_its_run_and_reports_that_name_it_go(published, next_run) -> None:
+    toy = published
+    other = next_run(toy)
+    names = [toy.run_id, other, "2026-01-01-gone"]
+    for name in names:
+        with toy.store.writing(f"reports/{name}") as folder:
+            (folder / "report.html").write_text("<p>v0099</p>")
+    ask(toy.lake, "video", "nobody")
+    apply_deletions(toy.settings, toy.lake, toy.store)
+    assert toy.store.children("reports") == sorted(names[:2])
+    ask(toy.lake, "video", "v0003")
+    summary = apply_deletions(toy.settings, toy.lake, toy.store)
+    assert set(summary.runs) == {toy.run_id, other}
+    assert toy.store.children("reports") == []
+
+
+def test_the_next_dataset_is_without_it(published) -> None:
     toy = published
     ask(toy.lake, "uploader", "u05")
     apply_deletions(toy.settings, toy.lake, toy.store)
