@@ -73,7 +73,7 @@ class ModelConfig(BaseModel):
         "distribution of scores over the catalogue",
     )
     distill_weight: float = Field(1.0, description="weight of the distillation loss", ge=0)
-    picks_weight: float = Field(2.0, description="weight of the loss on uploaders' picks", ge=0)
+    picks_weight: float = Field(4.0, description="weight of the loss on uploaders' picks", ge=0)
     adjustment: Literal["none", "batch", "marginal"] = Field(
         "marginal",
         description="backdoor adjustment for genre preference: none, the batch-level Monte Carlo "
@@ -85,12 +85,20 @@ class ModelConfig(BaseModel):
     masking: bool = Field(
         True, description="never train a row's own track, met in another row, as its negative"
     )
-    contrast: Literal["history", "catalogue", "batch"] = Field(
-        "history",
-        description="what a pick is contrasted with: tracks of its uploader's own history, which "
-        "the uploader surely knows (the consideration set), the catalogue, or the batch's tracks",
+    contrast: Literal["knowledge", "history", "catalogue", "batch"] = Field(
+        "knowledge",
+        description="what a pick is contrasted with: `history`, the tracks of its uploader's own "
+        "history, which the uploader surely knows (the consideration set); `knowledge`, these and, "
+        "discounted by a learned chance of being known, the rest of the catalogue; `catalogue`, "
+        "all tracks alike; `batch`, the tracks of the step",
     )
     history: int = Field(64, description="latest tracks of an uploader to contrast with", gt=0)
+    unknown_tracks: int = Field(
+        256,
+        description="tracks outside the uploader's history drawn for `knowledge` in a step, which "
+        "stand for the rest of the catalogue",
+        gt=0,
+    )
     kl_weight: float = Field(
         1.0, description="weight of the KL of the latents to N(0, I) in paper and released", ge=0
     )

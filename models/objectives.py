@@ -4,6 +4,7 @@ An objective is a module whose forward takes rows of the training pairs and retu
 losses; `weights` says how they add up. B rows of a step, M tracks, D dimensions, G groups.
 """
 
+import math
 from typing import cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.distributed.nn.functional import all_gather
 from models import losses
 from models.config import ModelConfig
 from models.data import Picks, TrainingData
-from models.history import history_table
+from models.history import history_table, picked_once
 from models.networks import DebcmNetwork, VariationalNetwork, device_of
 
 Floats = npt.NDArray[np.float32]
@@ -107,11 +108,13 @@ class PickChoice(nn.Module):
         self.log_popularity = torch.from_numpy(np.log(popularity)).to(self.device)
         self.propensity = inverse_propensity(data.train, len(data.music)) if config.ips else None
         self.row, self.table = history_table(data.train, config.history)
+        self.once = torch.from_numpy(picked_once(data.train, len(data.music))).to(self.device)
         picks = config.picks_weight > 0
         network.confounder.requires_grad_(picks and config.adjustment != "none")
         network.lean.requires_grad_(picks and config.adjustment != "none")
         network.popularity.requires_grad_(picks and config.popularity)
         network.expertise.requires_grad_(picks)
+        network.unfamiliarity.requires_grad_(picks and config.contrast == "knowledge")
         self.weights = {"picks": config.picks_weight, "distil": config.distill_weight}
         self._teacher_video: Tensor | None = None
         self._teacher_music: Tensor | None = None
@@ -163,7 +166,7 @@ class PickChoice(nn.Module):
         if self.config.picks_weight > 0:
             own = torch.from_numpy(np.searchsorted(tracks, picked)).to(self.device)
             on_tracks = torch.from_numpy(tracks).to(self.device)
-            if self.config.contrast == "history":
+            if self.config.contrast in ("knowledge", "history"):
                 logits, chosen = self._against_history(rows, video, music, own, on_tracks)
             elif self.config.contrast == "batch":
                 logits, chosen = self._against_batch(rows, video, music, own, on_tracks)
@@ -239,9 +242,28 @@ class PickChoice(nn.Module):
             absent = absent | (place == own[:, None])
         columns = torch.cat([own[:, None], place], dim=1)
         absent = torch.cat([torch.zeros_like(absent[:, :1]), absent], dim=1)
-        cosine = (video @ music.T).gather(1, columns)
-        logits = self._explained(rows, cosine, tracks[columns])
-        return logits.masked_fill(absent, -torch.inf), torch.zeros_like(own)
+        every = video @ music.T
+        logits = self._explained(rows, every.gather(1, columns), tracks[columns])
+        logits = logits.masked_fill(absent, -torch.inf)
+        if self.config.contrast == "knowledge":
+            inside = torch.zeros_like(every, dtype=torch.bool)
+            inside.scatter_(1, torch.where(absent, own[:, None], columns), True)
+            first_time = self.once[torch.from_numpy(rows).to(self.device)]
+            logits[:, 0] = logits[:, 0] - self.network.unfamiliarity * first_time
+            logits = torch.cat([logits, self._unknown(rows, every, inside, tracks)], dim=1)
+        return logits, torch.zeros_like(own)
+
+    def _unknown(self, rows: Ints, cosine: Tensor, inside: Tensor, tracks: Tensor) -> Tensor:
+        """Return [B, R] logits of a uniform sample that stands for the tracks not inside.
+
+        Each sampled track counts for C / R of them and is considered exp(-unfamiliarity)
+        times as likely as one of the history.
+        """
+        size = min(self.config.unknown_tracks, len(tracks))
+        drawn = torch.randperm(len(tracks))[:size].to(self.device)
+        logits = self._explained(rows, cosine[:, drawn], tracks[drawn])
+        logits = logits - self.network.unfamiliarity + math.log(len(tracks) / size)
+        return logits.masked_fill(inside[:, drawn], -torch.inf)
 
 
 class VariationalMatch(nn.Module):

@@ -1,0 +1,184 @@
+"""The objectives against slow plain twins, row by row."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models import ModelConfig, Picks, TrainingData, train_teacher
+from models.networks import DebcmNetwork
+from models.objectives import PickChoice, inverse_propensity, popularity_of
+from models.preparation import network_for, population_of
+
+ROWS = np.arange(0, 60, 3)
+
+
+def objective(training: TrainingData, **changes: Any) -> PickChoice:
+    config = ModelConfig(dim=8, hidden=16, dropout=0.0, **changes)
+    network = network_for(training, config, "student")
+    assert isinstance(network, DebcmNetwork)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        network.confounder.copy_(torch.randn(6, 6, generator=generator))
+        network.lean.copy_(torch.randn(6, generator=generator))
+        network.popularity.fill_(0.7)
+        network.expertise.fill_(0.8)
+    network.centre_on(population_of(training))
+    return PickChoice(network.eval(), None, training, config)
+
+
+def plain_logits(made: PickChoice, row: int) -> list[float]:
+    """Return the explained logit of every track for one pick, one number at a time."""
+    data, network = made.data, made.network
+    with torch.no_grad():
+        video = network.video(torch.from_numpy(data.video[data.train.video[row]][None]))[0]
+        music = network.music(torch.from_numpy(data.music))
+    z = np.log(data.train.preference[row]) - network.centre.numpy()
+    count = np.bincount(data.train.music, minlength=len(data.music))
+    logits = []
+    for track, group in enumerate(data.genre_group):
+        match = float(network.scale.detach()) * float(video @ music[track])
+        value = 0.8 * match
+        if made.config.adjustment == "marginal":
+            value += float(z @ network.confounder.detach().numpy()[:, group])
+            value += float(network.lean.detach()[group])
+        if made.config.popularity:
+            share = (count[track] + 1) / (len(data.train) + len(data.music))
+            value += 0.7 * math.log(share)
+        logits.append(value)
+    return logits
+
+
+def negative_log_likelihood(logits: list[float], own: int, others: list[int]) -> float:
+    total = math.exp(logits[own]) + sum(math.exp(logits[other]) for other in others)
+    return math.log(total) - logits[own]
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"adjustment": "none"}, {"popularity": False}], ids=["all", "no-z", "no-pop"]
+)
+def test_the_history_contrast_equals_a_plain_loop(
+    training: TrainingData, changes: dict[str, Any]
+) -> None:
+    made = objective(training, contrast="history", **changes)
+    train, total = training.train, 0.0
+    for row in ROWS:
+        own = int(train.music[row])
+        mine = train.uploader == train.uploader[row]
+        others = sorted(set(train.music[mine].tolist()) - {own})
+        total += negative_log_likelihood(plain_logits(made, row), own, others)
+    assert float(made(ROWS)["picks"].detach()) == pytest.approx(total / len(ROWS), rel=1e-4)
+
+
+def test_without_masking_the_own_track_is_its_own_negative(training: TrainingData) -> None:
+    made = objective(training, contrast="history", masking=False)
+    train, total = training.train, 0.0
+    for row in ROWS:
+        own = int(train.music[row])
+        mine = train.uploader == train.uploader[row]
+        others = sorted(set(train.music[mine].tolist()))
+        total += negative_log_likelihood(plain_logits(made, row), own, others)
+    assert float(made(ROWS)["picks"].detach()) == pytest.approx(total / len(ROWS), rel=1e-4)
+
+
+def test_the_knowledge_contrast_equals_a_plain_loop(training: TrainingData) -> None:
+    """With every track drawn the sample is the catalogue, and the loss exact."""
+    made = objective(training, contrast="knowledge", unknown_tracks=len(training.music))
+    unfamiliarity = 3.0
+    train, total = training.train, 0.0
+    for row in ROWS:
+        own = int(train.music[row])
+        mine = train.uploader == train.uploader[row]
+        elsewhere = set(train.music[mine & (np.arange(len(train)) != row)].tolist())
+        logits = [
+            value - (0.0 if track in elsewhere else unfamiliarity)
+            for track, value in enumerate(plain_logits(made, row))
+        ]
+        others = [track for track in range(len(training.music)) if track != own]
+        total += negative_log_likelihood(logits, own, others)
+    got = float(made(ROWS)["picks"].detach())
+    assert got == pytest.approx(total / len(ROWS), rel=1e-4)
+
+
+def test_a_sample_of_unknown_tracks_stands_for_all(training: TrainingData) -> None:
+    exact = objective(training, unknown_tracks=len(training.music))
+    sampled = objective(training, unknown_tracks=45)
+    torch.manual_seed(0)
+    draws = [float(sampled(ROWS)["picks"].detach()) for _ in range(40)]
+    assert np.mean(draws) == pytest.approx(float(exact(ROWS)["picks"].detach()), abs=0.05)
+    assert np.std(draws) > 0
+
+
+def test_the_catalogue_contrast_equals_a_plain_loop(training: TrainingData) -> None:
+    made = objective(training, contrast="catalogue")
+    total = 0.0
+    for row in ROWS:
+        own = int(training.train.music[row])
+        others = [track for track in range(len(training.music)) if track != own]
+        total += negative_log_likelihood(plain_logits(made, row), own, others)
+    assert float(made(ROWS)["picks"].detach()) == pytest.approx(total / len(ROWS), rel=1e-4)
+
+
+@pytest.mark.parametrize("masking", [True, False])
+def test_the_batch_contrast_equals_a_plain_loop(training: TrainingData, masking: bool) -> None:
+    made = objective(training, contrast="batch", masking=masking)
+    train = training.train
+    log_share = np.log(popularity_of(train, len(training.music)))
+    total = 0.0
+    for place, row in enumerate(ROWS):
+        logits = [
+            value - float(q) for value, q in zip(plain_logits(made, row), log_share, strict=True)
+        ]
+        own = int(train.music[row])
+        others = [
+            int(train.music[other])
+            for column, other in enumerate(ROWS)
+            if column != place and not (masking and train.music[other] == own)
+        ]
+        total += negative_log_likelihood(logits, own, others)
+    assert float(made(ROWS)["picks"].detach()) == pytest.approx(total / len(ROWS), rel=1e-4)
+
+
+def test_ips_weights_rows_by_inverse_popularity(training: TrainingData) -> None:
+    made = objective(training, contrast="catalogue", ips=True)
+    count = np.bincount(training.train.music, minlength=len(training.music)) + 1
+    raw = 1 / count[training.train.music]
+    clipped = np.minimum(raw / raw.mean(), 10.0)
+    weights = clipped[ROWS] / clipped[ROWS].sum()
+    total = 0.0
+    for weight, row in zip(weights, ROWS, strict=True):
+        own = int(training.train.music[row])
+        others = [track for track in range(len(training.music)) if track != own]
+        total += weight * negative_log_likelihood(plain_logits(made, row), own, others)
+    assert float(made(ROWS)["picks"].detach()) == pytest.approx(total, rel=1e-4)
+
+
+def test_propensity_weights_are_clipped_and_average_one() -> None:
+    music = np.array([0] * 999 + [1])
+    n = len(music)
+    picks = Picks(
+        np.zeros(n, dtype=np.int64),
+        music,
+        np.zeros(n, dtype=np.int64),
+        np.zeros(n),
+        np.ones((n, 1), dtype=np.float32),
+    )
+    weights = inverse_propensity(picks, 2)
+    assert weights.mean() == pytest.approx(1.0, rel=1e-5)
+    assert weights[-1] / weights[0] == pytest.approx(
+        10.0 / (1 / 1000 / ((999 / 1000 + 0.5) / 1000)), rel=1e-3
+    )
+
+
+def test_permuting_a_step_changes_no_loss(training: TrainingData) -> None:
+    teacher = train_teacher(training, ModelConfig(dim=8, hidden=16, teacher_epochs=1))
+    assert isinstance(teacher.network, DebcmNetwork)
+    config = ModelConfig(dim=8, hidden=16, dropout=0.0)
+    network = network_for(training, config, "student")
+    assert isinstance(network, DebcmNetwork)
+    made = PickChoice(network.eval(), teacher.network, training, config)
+    one, other = made(ROWS), made(ROWS[::-1].copy())
+    for name in ("picks", "distil"):
+        torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-6)
