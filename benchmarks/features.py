@@ -35,6 +35,10 @@ SHARED = Path(__file__).parents[2] / "shared" / "media" / "landing"
 PART_SECONDS = 20.0
 # Another codec, another level (a factor), for the retrieval of the same recording.
 COPIES = (("mp3", 0.25), ("ogg", 0.5), ("m4a", 0.7))
+OTHER_CODECS = (
+    ("libx264", {"preset": "veryfast", "crf": "32"}),
+    ("libvpx", {"cpu-used": "8", "deadline": "realtime", "b": "400k"}),
+)
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ def sound_table(tracks: Sequence[Track], folder: Path) -> None:
         print(f"{name:>22} | {len(index):4d} | {cells}")
 
 
-def recoded(path: Path, target: Path, options: dict[str, str], codec: str) -> None:
+def recoded(path: Path, target: Path, codec: str, options: dict[str, str]) -> None:
     """Write a clip again by another codec at another size."""
     with av.open(str(path)) as source, av.open(str(target), "w") as output:
         stream = source.streams.video[0]
@@ -193,11 +197,7 @@ def picture_table(clips: Sequence[Path], folder: Path) -> None:
         owner += [number, number]
         whole.append(extractor.extract(path)[0].embedding)
         target = folder / "copy.mkv"
-        codec, options = [
-            ("libx264", {"preset": "veryfast", "crf": "32"}),
-            ("mpeg4", {"qscale": "8"}),
-        ][number % 2]
-        recoded(path, target, options, codec)
+        recoded(path, target, *OTHER_CODECS[number % 2])
         copies.append(extractor.extract(target)[0].embedding)
     halved = np.stack(parts).astype(np.float64)
     catalogue = np.stack(whole).astype(np.float64)

@@ -76,9 +76,7 @@ def analyse(samples: Array, config: AudioConfig) -> Spectra:
     power = np.maximum(power, power.max() * np.float32(10 ** (-FLOOR_DB / 10)))
     mel = librosa.power_to_db(bank @ power, ref=np.max, top_db=MEL_DB)
     mfcc = librosa.feature.mfcc(S=mel, n_mfcc=_MFCC)
-    return Spectra(
-        scaled, log_mel, power, mel, mfcc, config.sample_rate, config.n_fft, config.hop
-    )
+    return Spectra(scaled, log_mel, power, mel, mfcc, config.sample_rate, config.n_fft, config.hop)
 
 
 def measure(spectra: Spectra, blocks: Sequence[str]) -> Vector:

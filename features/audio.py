@@ -89,7 +89,9 @@ class AudioExtractor:
             patches = log_mel_patches(samples, self.config.sample_rate, self.config.encoder)
             vectors = self._network.check(self._network(patches), len(patches))
             embedding = np.concatenate([embedding, vectors.mean(axis=0)])
-        return AudioFeatures(embedding.astype(np.float32), spectra.log_mel.astype(np.float16), decoder)
+        return AudioFeatures(
+            embedding.astype(np.float32), spectra.log_mel.astype(np.float16), decoder
+        )
 
 
 def log_mel_patches(

@@ -86,9 +86,10 @@ class FrameEncoder:
         self._network = Network(self._encoder.name, path, self._encoder.dim)
         self.dim = self._encoder.dim
         self.size = self._encoder.size
-        scale = 255.0 * np.array(self._encoder.std, np.float32)
-        self._scale = (1.0 / scale).astype(np.float32)
-        self._shift = (np.array(self._encoder.mean, np.float32) * 255.0 / scale).astype(np.float32)
+        mean = np.array(self._encoder.mean, np.float32).reshape(3, 1, 1)
+        std = np.array(self._encoder.std, np.float32).reshape(3, 1, 1)
+        self._scale = 1 / (255 * std)
+        self._shift = mean / std
 
     def __call__(self, pictures: npt.NDArray[np.uint8]) -> Array:
         """Map uint8 [N, size, size, 3] (RGB) to float32 [N, dim].
@@ -100,9 +101,12 @@ class FrameEncoder:
         return np.concatenate([self._one(picture) for picture in pictures])
 
     def _one(self, picture: npt.NDArray[np.uint8]) -> Array:
-        batch = (picture.astype(np.float32) * self._scale - self._shift)[None]
-        if self._encoder.layout == "nchw":
-            batch = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
+        planes = np.ascontiguousarray(picture.transpose(2, 0, 1)).astype(np.float32)
+        planes *= self._scale
+        planes -= self._shift
+        batch = planes[None]
+        if self._encoder.layout == "nhwc":
+            batch = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
         output = self._network(batch)
         if self._encoder.pooling == "mean":
             spatial = (2, 3) if self._encoder.layout == "nchw" else (1, 2)

@@ -32,6 +32,8 @@ Kind = Literal["probe", "probe_video", "probe_music", "video", "music", "segment
 Result = MediaInfo | ClipFeatures | MediaError
 
 _START_SECONDS = 120.0
+# -P keeps the working directory, which may be a landing folder, off the import path.
+_WORKER = ("-P", "-m", "features.worker")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class _Process:
         if "DEBCM_CACHE" in os.environ:
             environment["DEBCM_CACHE"] = os.environ["DEBCM_CACHE"]
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "features.worker"],
+            [sys.executable, *_WORKER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -243,7 +245,11 @@ class MediaPool:
                     process.ready = True
                 elif process.job is not None:
                     job, process.job = process.job, None
-                    yield job, wire.unpack_result(header, arrays)
+                    result = wire.unpack_result(header, arrays)
+                    if isinstance(result, MediaError) and result.reason is Reason.OUT_OF_MEMORY:
+                        # What filled its memory may still be there.
+                        self._end(process)
+                    yield job, result
         except wire.WireError as error:
             unfinished = process.job
             self._end(process)

@@ -114,11 +114,8 @@ def main() -> None:
     out.write(wire.pack({"type": "ready"}))
     out.flush()
     while (job := wire.read_message(sys.stdin.buffer)) is not None:
-        result = worker.answer(job)
-        out.write(wire.pack_result(result))
+        out.write(wire.pack_result(worker.answer(job)))
         out.flush()
-        if isinstance(result, MediaError) and result.reason is Reason.OUT_OF_MEMORY:
-            return
 
 
 if __name__ == "__main__":

@@ -232,6 +232,107 @@ def render(kind: Kind, folder: Path) -> Path:
     return path
 
 
+def tone(seconds: float, rate: int, channels: int = 2) -> npt.NDArray[np.float32]:
+    """Return a chord with a beat, float32 [channels, n]; each channel sounds a little apart."""
+    time = np.arange(round(seconds * rate)) / rate
+    beat = np.exp(-8 * (time * 2 % 1))
+    voices = [np.sin(2 * np.pi * f * time) for f in (220.0, 277.2, 329.6)]
+    mixed = 0.2 * beat * np.sum(voices, axis=0)
+    return np.stack([mixed * (1 - 0.1 * c) for c in range(channels)]).astype(np.float32)
+
+
+def add_sound(
+    output: av.container.OutputContainer,
+    stream: av.AudioStream,
+    samples: npt.NDArray[np.float32],
+) -> None:
+    """Encode float32 [channels, n] at the stream's own sample rate."""
+    context = stream.codec_context
+    layout, rate = context.layout.name, context.sample_rate
+    resampler = av.AudioResampler(format=context.format.name, layout=layout, rate=rate)
+    for at in range(0, samples.shape[1], 4096):
+        piece = np.ascontiguousarray(samples[:, at : at + 4096])
+        frame = av.AudioFrame.from_ndarray(piece, "fltp", layout)
+        frame.sample_rate, frame.pts = rate, at
+        for converted in resampler.resample(frame):
+            output.mux(stream.encode(converted))
+    output.mux(stream.encode(None))
+
+
+def write_sound(
+    path: Path,
+    codec: str,
+    samples: npt.NDArray[np.float32],
+    rate: int,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Write a file of sound alone."""
+    layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(samples)]
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(codec, rate=rate, layout=layout, options=options or {})
+        add_sound(output, stream, samples)
+    return path
+
+
+def write_film(
+    path: Path,
+    seconds: float = 4.0,
+    picture_codec: str = "libx264",
+    sound_codec: str | None = "aac",
+    tracks: int = 1,
+) -> Path:
+    """Write moving pictures with sound."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(picture_codec, rate=RATE, options=X264)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        sounds = [
+            output.add_stream(sound_codec, rate=48_000, layout="stereo")
+            for _ in range(tracks if sound_codec else 0)
+        ]
+        for number in range(round(seconds * RATE)):
+            frame = av.VideoFrame.from_ndarray(picture(number), "rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, RATE)
+            output.mux(stream.encode(frame.reformat(format="yuv420p")))
+        output.mux(stream.encode(None))
+        for sound in sounds:
+            add_sound(output, sound, tone(seconds, 48_000))
+    return path
+
+
+def write_album(path: Path) -> Path:
+    """Write music with cover art, which is a stream of one picture."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libmp3lame", rate=44_100, layout="stereo")
+        cover = output.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        frame = av.VideoFrame.from_ndarray(picture(0), "rgb24").reformat(format="yuvj420p")
+        output.mux(cover.encode(frame))
+        output.mux(cover.encode(None))
+        add_sound(output, stream, tone(4.0, 44_100))
+    return path
+
+
+FILES: dict[str, Callable[[Path], Path]] = {
+    "film.mp4": write_film,
+    "film.webm": lambda path: write_film(path, 4.0, "libvpx", "libopus"),
+    "silent.mp4": lambda path: write_film(path, 4.0, "libx264", None),
+    "two_streams.mkv": write_film,
+    "many_streams.mkv": lambda path: write_film(path, 1.0, "libx264", "aac", 20),
+    "album.mp3": write_album,
+    "mono.wav": lambda path: write_sound(path, "pcm_s16le", tone(4.0, 44_100, 1), 44_100),
+    "float.wav": lambda path: write_sound(path, "pcm_f32le", tone(4.0, 44_100), 44_100),
+    "bytes.wav": lambda path: write_sound(path, "pcm_u8", tone(4.0, 44_100), 44_100),
+    "deep.wav": lambda path: write_sound(path, "pcm_s32le", tone(4.0, 44_100), 44_100),
+    "surround.flac": lambda path: write_sound(path, "flac", tone(4.0, 48_000, 6), 48_000),
+    "speech.amr": lambda path: write_sound(path, "libopencore_amrnb", tone(4.0, 8000, 1), 8000),
+    "stereo.mp3": lambda path: write_sound(path, "libmp3lame", tone(4.0, 44_100), 44_100),
+    "stereo.ogg": lambda path: write_sound(path, "libopus", tone(4.0, 48_000), 48_000),
+    "stereo.m4a": lambda path: write_sound(path, "aac", tone(4.0, 44_100), 44_100),
+    "stereo.aiff": lambda path: write_sound(path, "pcm_s16be", tone(4.0, 44_100), 44_100),
+}
+
+
 def main() -> None:
     """Render every kind into the folder named on the command line."""
     folder = Path(sys.argv[1])
@@ -239,6 +340,8 @@ def main() -> None:
     av.logging.set_level(None)
     for kind in KINDS:
         render(kind, folder)
+    for name, write in FILES.items():
+        write(folder / name)
 
 
 if __name__ == "__main__":

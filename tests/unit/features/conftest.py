@@ -28,6 +28,10 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def get(name: str) -> Path:
         path = folder / name
-        return path if path.exists() else media_kinds.render(kinds[name], folder)
+        if path.exists():
+            return path
+        if name in kinds:
+            return media_kinds.render(kinds[name], folder)
+        return media_kinds.FILES[name](path)
 
     return get

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from features import nal
+
+AVCC = bytes([1, 100, 0, 31, 0xFF])
+HVCC = bytes([1, *[0] * 20, 0xFF])
+
+
+def sized(*units: bytes) -> bytes:
+    return b"".join(len(unit).to_bytes(4, "big") + unit for unit in units)
+
+
+def coded(*units: bytes) -> bytes:
+    return b"".join(b"\0\0\0\1" + unit for unit in units)
+
+
+def test_both_framings_give_the_same_units() -> None:
+    units = (bytes([0x67, 1, 2, 3]), bytes([0x65, 9, 8, 7]))
+    expected = [(0x67, 1), (0x65, 9)]
+    assert list(nal.headers(sized(*units), AVCC, hevc=False)) == expected
+    assert list(nal.headers(coded(*units), None, hevc=False)) == expected
+
+
+def test_only_an_idr_picture_is_one() -> None:
+    # Type 5 is an IDR slice, 1 another slice, 6 a recovery point's message.
+    assert nal.is_idr(sized(bytes([0x06, 5, 1]), bytes([0x65, 1, 2])), AVCC)
+    assert not nal.is_idr(sized(bytes([0x06, 6, 1]), bytes([0x41, 1, 2])), AVCC)
+
+
+def test_the_layer_is_that_of_the_first_picture_unit() -> None:
+    # Second byte: three low bits are the temporal layer plus one. Type 35 is a delimiter.
+    delimiter, slice_of_layer_2 = bytes([35 << 1, 1, 0]), bytes([0 << 1, 3, 0])
+    assert nal.temporal_layer(sized(delimiter, slice_of_layer_2), HVCC) == 2
+    assert nal.temporal_layer(coded(delimiter, slice_of_layer_2), None) == 2
+
+
+def test_lengths_that_lie_end_the_search() -> None:
+    assert list(nal.headers(b"\xff\xff\xff\xff\x65\x01", AVCC, hevc=False)) == [(0x65, 1)]
+    assert list(nal.headers(b"\0\0\0", AVCC, hevc=False)) == []

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from media_kinds import KINDS, picture
+
+from features.picture import Scaler, display_matrix, upright
+
+
+def flat_frame(colorspace: int, color_range: int) -> av.VideoFrame:
+    """One colour: Y 120, U 90, V 200."""
+    frame = av.VideoFrame(64, 64, "yuv420p")
+    for plane, value in zip(frame.planes, (120, 90, 200), strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    frame.colorspace, frame.color_range = colorspace, color_range
+    frame.time_base = Fraction(1, 25)
+    return frame
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(
+    ("colorspace", "red", "blue"),
+    [(1, 0.2126, 0.0722), (5, 0.299, 0.114), (2, 0.299, 0.114), (9, 0.2627, 0.0593)],
+)
+def test_colours_follow_the_matrix_and_range_of_the_frame(
+    colorspace: int, red: float, blue: float, full: bool
+) -> None:
+    # By hand from ITU-R BT.709, BT.601 and BT.2020: the inverse of their luma equations.
+    luma = 120 / 255 if full else (120 - 16) / 219
+    u, v = ((value - 128) / (255 if full else 224) for value in (90, 200))
+    r, b = luma + 2 * (1 - red) * v, luma + 2 * (1 - blue) * u
+    g = (luma - red * r - blue * b) / (1 - red - blue)
+    shown = Scaler(16)(flat_frame(colorspace, 2 if full else 1))
+    np.testing.assert_allclose(shown[8, 8], 255 * np.array([r, g, b]), atol=1)
+
+
+def test_scaling_averages_every_source_pixel() -> None:
+    source = np.random.default_rng(0).integers(0, 256, (896, 896, 3), np.uint8)
+    frame = av.VideoFrame.from_ndarray(source, "rgb24")
+    blocks = source.reshape(224, 4, 224, 4, 3).astype(float).mean(axis=(1, 3))
+    assert np.abs(Scaler(224)(frame) - blocks).mean() < 1.0
+
+
+def test_a_scaler_follows_a_change_of_size_and_format() -> None:
+    scale = Scaler(32)
+    for size, layout in ((64, "yuv420p"), (128, "yuv420p"), (128, "yuv444p"), (64, "gray")):
+        image = np.full((size, size, 3), 200, np.uint8)
+        frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format=layout)
+        np.testing.assert_allclose(scale(frame), 200, atol=3)
+
+
+@pytest.mark.parametrize("name", [kind.name for kind in KINDS if kind.prepare])
+def test_pictures_come_upright(name: str, rendered: Callable[[str], Path]) -> None:
+    with av.open(str(rendered(name))) as container:
+        frame = next(container.decode(video=0))
+    shown = Scaler(112)(frame).astype(float)
+    plain = av.VideoFrame.from_ndarray(picture(0), "rgb24")
+    truth = Scaler(112)(plain).astype(float)
+    assert display_matrix(frame) != (1, 0, 0, 1)
+    assert np.abs(shown - truth).mean() < 6
+
+
+@pytest.mark.parametrize(
+    ("matrix", "twin"),
+    [
+        ((1, 0, 0, 1), lambda p: p),
+        ((-1, 0, 0, -1), lambda p: np.rot90(p, 2)),
+        ((0, 1, -1, 0), lambda p: np.rot90(p, -1)),
+        ((0, -1, 1, 0), lambda p: np.rot90(p, 1)),
+        ((-1, 0, 0, 1), np.fliplr),
+        ((1, 0, 0, -1), np.flipud),
+        ((0, 1, 1, 0), lambda p: p.transpose(1, 0, 2)),
+    ],
+)
+def test_matrices_turn_and_mirror(
+    matrix: tuple[int, int, int, int], twin: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    small = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    np.testing.assert_array_equal(upright(small, matrix), twin(small))
