@@ -106,14 +106,13 @@ class Release:
         path = Path(path)
         if (path / release_files.MANIFEST).is_file():
             return cls(path)
-        releases = path if (path / _POINTER).is_file() else path / _RELEASES
-        name = _current(releases)
+        name = current_release(path)
         while True:
             try:
-                return cls(releases / name)
+                return cls(_releases(path) / name)
             except (OSError, ReleaseError):
                 # A release may be removed between reading the pointer and its files.
-                newer = _current(releases)
+                newer = current_release(path)
                 if newer == name:
                     raise
                 name = newer
@@ -313,10 +312,23 @@ def _codes(column: pa.ChunkedArray) -> _Codes:
     return _Codes(tuple(names.tolist()), codes.astype(np.int64))
 
 
-def _current(releases: Path) -> str:
+def current_release(path: str | Path) -> str:
+    """The id of the current release, from one small file: cheap enough to ask every few seconds.
+
+    Args:
+        path: the lake's root or its `releases` folder.
+
+    Raises:
+        ReleaseError: no release has been published, or the pointer file is damaged.
+    """
+    pointer = _releases(Path(path)) / _POINTER
     try:
-        return str(json.loads((releases / _POINTER).read_text(encoding="utf-8"))["release_id"])
+        return str(json.loads(pointer.read_text(encoding="utf-8"))["release_id"])
     except FileNotFoundError as error:
-        raise ReleaseError("no release has been published", where=str(releases)) from error
+        raise ReleaseError("no release has been published", where=str(pointer)) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReleaseError(f"damaged pointer: {error}", where=str(releases / _POINTER)) from error
+        raise ReleaseError(f"damaged pointer: {error}", where=str(pointer)) from error
+
+
+def _releases(path: Path) -> Path:
+    return path if (path / _POINTER).is_file() else path / _RELEASES

@@ -16,7 +16,7 @@ from features import MediaError, Reason
 from pipeline import release_files as files
 from pipeline.dataset import load_dataset
 from pipeline.errors import ProvenanceError, ReleaseError
-from pipeline.serving import Release
+from pipeline.serving import Release, current_release
 from pipeline.verify import verify_folder
 
 
@@ -33,6 +33,23 @@ def test_every_path_to_a_release_opens_it(published) -> None:
     root = Path(published.settings.lake.root)
     for path in (str(root), root / "releases", root / "releases" / published.run_id):
         assert Release.open(path).release_id == published.run_id
+
+
+def test_a_server_follows_the_pointer(published, next_run, publishing) -> None:
+    root = published.settings.lake.root
+    release = Release.open(root)
+    assert current_release(root) == release.release_id == published.run_id
+    run_id = next_run(published)
+    publishing(published, run_id)
+    assert current_release(Path(root) / "releases") == run_id != release.release_id
+    assert release.recommend_known("v0000"), "what was opened goes on answering"
+
+
+def test_a_damaged_pointer_is_named(published) -> None:
+    pointer = Path(published.settings.lake.root) / "releases" / "current.json"
+    pointer.write_text('{"release')
+    with pytest.raises(ReleaseError, match=r"damaged pointer.*"):
+        Release.open(published.settings.lake.root)
 
 
 def test_without_a_release_the_error_says_so(tmp_path: Path) -> None:
