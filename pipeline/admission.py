@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 import polars as pl
 
 from features import Job, MediaError, MediaInfo, MediaPool
 from pipeline.catalog import id_hash
+from pipeline.earlier import Owners
 from pipeline.errors import RowReason, TooManyRejectsError
 from pipeline.lake import Lake
 from pipeline.landing import BadRow, LandingDay, Manifest, Row
@@ -174,51 +176,23 @@ def probed(
     ]
 
 
-def not_taken(
-    lake: Lake, day: dt.date, candidates: list[Candidate], rejects: Rejects
-) -> list[Candidate]:
+def not_taken(owners: Owners, candidates: list[Candidate], rejects: Rejects) -> list[Candidate]:
     """The candidates whose id no earlier day has given to a file."""
-    table = "music" if candidates and candidates[0].kind == "music" else "videos"
-    key = "music_id" if table == "music" else "video_id"
-    ids = pl.Series([c.id for c in candidates], dtype=pl.String)
-    earlier = lake.collect(
-        lake.scan(table)
-        .filter(pl.col("dt") < day, pl.col(key).is_in(ids.implode()))
-        .select(key, "content_hash", "dt")
-        .sort("dt", descending=True),
-        table,
-    )
-    taken = {row[0]: (row[1], row[2]) for row in earlier.iter_rows()}
     kept = []
     for candidate in candidates:
         assert candidate.info is not None
-        if candidate.id not in taken:
+        if candidate.id not in owners:
             kept.append(candidate)
             continue
-        content_hash, first_day = taken[candidate.id]
+        content_hash, first_day = owners[candidate.id]
         same = content_hash == candidate.info.content_hash
         reason = RowReason.REPEATED if same else RowReason.ID_CONFLICT
         rejects.reject(candidate, reason, f"the id belongs to day {first_day}")
     return kept
 
 
-def with_music(
-    lake: Lake,
-    day: dt.date,
-    candidates: list[Candidate],
-    todays: set[str],
-    rejects: Rejects,
-) -> list[Candidate]:
-    """The videos whose track is in the catalogue by the end of their day."""
-    wanted = {str(c.row["music_id"]) for c in candidates if c.row["music_id"]} - todays
-    ids = pl.Series(sorted(wanted), dtype=pl.String)
-    earlier = lake.collect(
-        lake.scan("music")
-        .filter(pl.col("dt") < day, pl.col("music_id").is_in(ids.implode()))
-        .select("music_id"),
-        "music",
-    )
-    known = todays | set(earlier["music_id"])
+def with_music(known: Set[str], candidates: list[Candidate], rejects: Rejects) -> list[Candidate]:
+    """The videos whose track was delivered by the end of their day."""
     kept = []
     for candidate in candidates:
         music_id = candidate.row["music_id"]

@@ -21,9 +21,10 @@ from pipeline.admission import (
     with_music,
 )
 from pipeline.catalog import id_hash
-from pipeline.errors import RowReason
+from pipeline.earlier import Earlier, look_up
+from pipeline.errors import Permanent, RowReason
 from pipeline.lake import Lake
-from pipeline.landing import LandingDay, Row, landing_days
+from pipeline.landing import LandingDay, Manifest, Row, landing_days
 from pipeline.schemas import TABLES
 from pipeline.settings import ExtractSettings, Settings
 
@@ -52,11 +53,30 @@ class IngestSummary:
     rejected: dict[str, int]
 
 
+@dataclass(frozen=True)
+class Delivery:
+    """A landing day as it was delivered, before any media file is opened.
+
+    Attributes:
+        landing: its folder.
+        manifests: of "music" and "video".
+        earlier: what earlier days decide about its rows.
+        fingerprint: hash over the files, the settings that matter, and `earlier`.
+    """
+
+    landing: LandingDay
+    manifests: dict[str, Manifest]
+    earlier: Earlier
+    fingerprint: str
+
+
 def ingest(settings: Settings, lake: Lake, day: dt.date) -> IngestSummary:
     """Read one landing day into the catalogue; what cannot enter it goes to quarantine.
 
     Running it again over an unchanged day does nothing; over a changed day, it replaces the
-    day's rows.
+    day's rows. Earlier complete days that nobody has read yet are read first: rows of this day
+    may name their tracks, and a backfill that runs its days side by side must end as the nights
+    would have.
 
     Raises:
         DayNotReadyError: `_SUCCESS` is missing.
@@ -64,42 +84,73 @@ def ingest(settings: Settings, lake: Lake, day: dt.date) -> IngestSummary:
         TooManyRejectsError: more than `[landing] reject_share` was rejected; the quarantine is
             written, the catalogue is left as it was.
     """
+    LandingDay(settings.landing.root, day).require_success()
+    first = day - dt.timedelta(days=settings.landing.lookback_days)
+    read = set(lake.read("landing_days")["dt"])
+    for earlier in complete_days(settings, first, day - dt.timedelta(days=1)):
+        if earlier not in read:
+            try:
+                _ingest_day(settings, lake, earlier)
+            except Permanent as error:
+                # Its own run fails and wakes somebody; this day must not fail with it.
+                log.warning("day %s, read on the way to %s, failed: %s", earlier, day, error)
+    return _ingest_day(settings, lake, day)
+
+
+def unfinished_days(settings: Settings, lake: Lake, first: dt.date, last: dt.date) -> list[dt.date]:
+    """Complete landing days from `first` to `last` that need a run, in order.
+
+    That is: an ingest would read them anew, or they were not accounted for since their ingest.
+    """
+    read = dict(lake.read("landing_days").select("dt", "fingerprint").iter_rows())
+    ingested = dict(lake.read("landing_days").select("dt", "finished_at").iter_rows())
+    checked = dict(lake.read("feature_days").select("dt", "finished_at").iter_rows())
+    return [
+        day
+        for day in complete_days(settings, first, last)
+        if day not in checked
+        or ingested.get(day, checked[day]) > checked[day]
+        or _delivery(settings, lake, day).fingerprint != read.get(day)
+    ]
+
+
+def complete_days(settings: Settings, first: dt.date, last: dt.date) -> list[dt.date]:
+    """Landing days from `first` to `last` that hold `_SUCCESS`, in order."""
+    root = settings.landing.root
+    days = [day for day in landing_days(root) if first <= day <= last]
+    return [day for day in days if LandingDay(root, day).is_complete]
+
+
+def _delivery(settings: Settings, lake: Lake, day: dt.date) -> Delivery:
     landing = LandingDay(settings.landing.root, day)
-    landing.require_success()
-    fingerprint = landing.fingerprint(_salt(settings))
+    manifests = {kind: landing.manifest(name) for kind, name in _MANIFESTS.items()}
+    earlier = look_up(lake, day, manifests["video"], manifests["music"])
+    fingerprint = landing.fingerprint(_salt(settings) + earlier.digest)
+    return Delivery(landing, manifests, earlier, fingerprint)
+
+
+def _ingest_day(settings: Settings, lake: Lake, day: dt.date) -> IngestSummary:
+    delivery = _delivery(settings, lake, day)
     previous = lake.read("landing_days", pl.col("dt") == day)
-    if previous["fingerprint"].to_list() == [fingerprint]:
+    if previous["fingerprint"].to_list() == [delivery.fingerprint]:
         log.info("day %s: unchanged since its ingest", day)
         return _unchanged(lake, day, previous)
-
     rejects = Rejects(day)
-    manifests = {kind: landing.manifest(name) for kind, name in _MANIFESTS.items()}
-    _record_deletions(lake, landing, day, rejects)
-    accepted: dict[str, list[Candidate]] = {}
-    for kind in ("music", "video"):
-        candidates = first_of_each_id(kind, manifests[kind], rejects)
-        candidates = not_deleted(lake, candidates, rejects)
-        candidates = plausible(settings, day, candidates, rejects)
-        candidates = probed(settings, landing, candidates, rejects)
-        candidates = not_taken(lake, day, candidates, rejects)
-        if kind == "video":
-            known = {c.id for c in accepted["music"]}
-            candidates = with_music(lake, day, candidates, known, rejects)
-        accepted[kind] = candidates
-
-    rows = sum(len(m.rows) + len(m.bad) for m in manifests.values())
+    _record_deletions(lake, delivery.landing, day, rejects)
+    accepted = _admitted(settings, lake, day, delivery, rejects)
+    rows = sum(len(m.rows) + len(m.bad) for m in delivery.manifests.values())
     quarantine = TABLES["quarantine"].frame(rejects.rows)
     lake.replace("quarantine", quarantine, {"dt": day, "step": "ingest"})
     refuse_too_many_rejects(
         quarantine.filter(~pl.col("reason").is_in([str(r) for r in HARMLESS])),
         rows,
         settings.landing.reject_share,
-        str(landing.folder),
+        str(delivery.landing.folder),
     )
     _write_catalogue(settings, lake, day, accepted)
     done = {
         "dt": day,
-        "fingerprint": fingerprint,
+        "fingerprint": delivery.fingerprint,
         "rows": rows,
         "accepted": sum(map(len, accepted.values())),
         "rejected": len(quarantine),
@@ -118,16 +169,21 @@ def ingest(settings: Settings, lake: Lake, day: dt.date) -> IngestSummary:
     return summary
 
 
-def changed_days(settings: Settings, lake: Lake, first: dt.date, last: dt.date) -> list[dt.date]:
-    """Complete landing days from `first` to `last` that an ingest would read anew, in order."""
-    done = dict(lake.read("landing_days").select("dt", "fingerprint").iter_rows())
-    return [
-        day
-        for day in landing_days(settings.landing.root)
-        if first <= day <= last
-        and (landing := LandingDay(settings.landing.root, day)).is_complete
-        and landing.fingerprint(_salt(settings)) != done.get(day)
-    ]
+def _admitted(
+    settings: Settings, lake: Lake, day: dt.date, delivery: Delivery, rejects: Rejects
+) -> dict[str, list[Candidate]]:
+    """The candidates of each kind that every rule lets in."""
+    accepted: dict[str, list[Candidate]] = {}
+    owners = {"music": delivery.earlier.music, "video": delivery.earlier.videos}
+    for kind in ("music", "video"):
+        candidates = first_of_each_id(kind, delivery.manifests[kind], rejects)
+        candidates = not_deleted(lake, candidates, rejects)
+        candidates = plausible(settings, day, candidates, rejects)
+        candidates = probed(settings, delivery.landing, candidates, rejects)
+        accepted[kind] = not_taken(owners[kind], candidates, rejects)
+    known = delivery.earlier.music.keys() | {track.id for track in accepted["music"]}
+    accepted["video"] = with_music(known, accepted["video"], rejects)
+    return accepted
 
 
 _MANIFESTS = {"music": "music", "video": "videos"}

@@ -138,15 +138,11 @@ def landing_days(root: Path) -> list[dt.date]:
 def _read(path: Path, table: Table) -> Manifest:
     rows: list[tuple[int, Row]] = []
     bad: list[BadRow] = []
-    seen_columns: set[str] | None = None
-    for number, raw in _raw_rows(path):
+    for number, raw in _raw_rows(path, table):
         place = f"{path.name} row {number}"
         if isinstance(raw, str):
             bad.append(BadRow(f"{path.name}:{number}", RowReason.UNREADABLE_ROW, f"{place}: {raw}"))
             continue
-        if seen_columns is None or path.suffix == ".jsonl":
-            seen_columns = set(raw)
-            _check_columns(path, table, seen_columns, number)
         row, faults = _validated(raw, table)
         if faults:
             key = row.get(table.key[-1])
@@ -157,33 +153,32 @@ def _read(path: Path, table: Table) -> Manifest:
     return Manifest(rows, bad, path.name)
 
 
-def _check_columns(path: Path, table: Table, columns: set[str], number: int) -> None:
-    needed = {field.name for field in table.fields if not field.nullable}
-    # JSON leaves null members out, so only an unknown one is a fault of the whole file there.
-    missing = set() if path.suffix == ".jsonl" else needed - columns
+def _check_columns(where: str, table: Table, columns: set[str], needed: set[str]) -> None:
+    missing = needed - columns
     unknown = columns - set(table.columns)
     if missing or unknown:
-        where = f"{path} row {number}" if path.suffix == ".jsonl" else str(path)
         raise ManifestError(
             f"missing columns {sorted(missing)}, unknown columns {sorted(unknown)}", where=where
         )
 
 
-def _raw_rows(path: Path) -> Iterator[tuple[int, Row | str]]:
+def _raw_rows(path: Path, table: Table) -> Iterator[tuple[int, Row | str]]:
     """Rows with their number from 1; a string instead of a row says why it is unreadable."""
+    needed = {field.name for field in table.fields if not field.nullable}
     try:
         if path.suffix == ".parquet":
-            yield from _parquet_rows(path)
+            yield from _parquet_rows(path, table, needed)
         elif path.suffix == ".csv":
-            yield from _csv_rows(path)
+            yield from _csv_rows(path, table, needed)
         else:
-            yield from _jsonl_rows(path)
+            yield from _jsonl_rows(path, table)
     except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
         raise ManifestError(f"cannot be read: {error}", where=str(path)) from error
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[int, Row | str]]:
+def _parquet_rows(path: Path, table: Table, needed: set[str]) -> Iterator[tuple[int, Row | str]]:
     with pq.ParquetFile(path) as file:
+        _check_columns(str(path), table, set(file.schema_arrow.names), needed)
         number = 0
         for batch in file.iter_batches():
             for row in batch.to_pylist():
@@ -191,12 +186,13 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Row | str]]:
                 yield number, row
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, Row | str]]:
+def _csv_rows(path: Path, table: Table, needed: set[str]) -> Iterator[tuple[int, Row | str]]:
     with path.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.reader(stream, strict=True)
         header = next(reader, None)
         if header is None:
             raise ManifestError("the file is empty: not even a header", where=str(path))
+        _check_columns(str(path), table, set(header), needed)
         for number, cells in enumerate(reader, start=1):
             if len(cells) != len(header):
                 yield number, f"{len(cells)} cells under {len(header)} columns"
@@ -205,7 +201,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Row | str]]:
                 yield number, {k: v or None for k, v in zip(header, cells, strict=True)}
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, Row | str]]:
+def _jsonl_rows(path: Path, table: Table) -> Iterator[tuple[int, Row | str]]:
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
@@ -215,7 +211,12 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, Row | str]]:
             except (ValueError, RecursionError) as error:
                 yield number, f"not valid JSON: {error}"
                 continue
-            yield number, row if isinstance(row, dict) else "not a JSON object"
+            if isinstance(row, dict):
+                # JSON leaves null members out, so only an unknown one is a fault of the file.
+                _check_columns(f"{path} row {number}", table, set(row), needed=set())
+                yield number, row
+            else:
+                yield number, "not a JSON object"
 
 
 def _validated(raw: Row, table: Table) -> tuple[Row, list[str]]:

@@ -32,12 +32,12 @@ def _open() -> tuple[Settings, Lake, Store]:
 
 def late_days(day: str) -> list[str]:
     """Landing days of the days before `day` that changed, or came, after their ingest."""
-    from pipeline.ingest import changed_days
+    from pipeline.ingest import unfinished_days
 
     settings, lake, _ = _open()
     first = dt.date.fromisoformat(day) - dt.timedelta(days=settings.landing.lookback_days)
     last = dt.date.fromisoformat(day) - dt.timedelta(days=1)
-    return [changed.isoformat() for changed in changed_days(settings, lake, first, last)]
+    return [changed.isoformat() for changed in unfinished_days(settings, lake, first, last)]
 
 
 def ingest(day: str) -> Result:

@@ -12,8 +12,9 @@ import polars as pl
 import pytest
 
 from pipeline.errors import DayNotReadyError, ManifestError, TooManyRejectsError
-from pipeline.ingest import changed_days, ingest
+from pipeline.ingest import ingest, unfinished_days
 from pipeline.lake import Lake
+from pipeline.schemas import TABLES
 from pipeline.settings import LandingSettings, Settings
 
 DAY = dt.date(2026, 3, 1)
@@ -131,12 +132,65 @@ def test_repeating_an_ingest_changes_nothing(settings: Settings, lake: Lake, pla
 
 def test_changed_day_is_found_and_replaced(settings: Settings, lake: Lake, platform: Any) -> None:
     platform.deliver(DAY, [platform.video("v1")], [platform.track("m1")])
+    assert unfinished_days(settings, lake, DAY, NEXT_DAY) == [DAY]
     ingest(settings, lake, DAY)
-    assert changed_days(settings, lake, DAY, NEXT_DAY) == []
+    account(lake, DAY)
+    assert unfinished_days(settings, lake, DAY, NEXT_DAY) == []
     platform.deliver(DAY, [platform.video("v2")], [platform.track("m1")])
-    assert changed_days(settings, lake, DAY, NEXT_DAY) == [DAY]
+    assert unfinished_days(settings, lake, DAY, NEXT_DAY) == [DAY]
     ingest(settings, lake, DAY)
     assert lake.read("videos")["video_id"].to_list() == ["v2"]
+    # Read, but not accounted for since.
+    assert unfinished_days(settings, lake, DAY, NEXT_DAY) == [DAY]
+
+
+def test_earlier_day_that_nobody_read_is_read_first(
+    settings: Settings, lake: Lake, platform: Any
+) -> None:
+    platform.deliver(DAY, [], [platform.track("m1")])
+    platform.deliver(NEXT_DAY, [platform.video("v1")], [])
+    assert ingest(settings, lake, NEXT_DAY).accepted == 1
+    assert ingest(settings, lake, DAY).unchanged
+
+
+def test_failing_earlier_day_does_not_fail_this_one(
+    settings: Settings, lake: Lake, platform: Any
+) -> None:
+    broken = platform.deliver(DAY, [], [])
+    (broken / "music.csv").write_text("nonsense\n")
+    platform.deliver(NEXT_DAY, [platform.video("v1")], [platform.track("m1")])
+    assert ingest(settings, lake, NEXT_DAY).accepted == 2
+    assert lake.read("landing_days")["dt"].to_list() == [NEXT_DAY]
+
+
+def test_track_that_comes_late_to_an_earlier_day_reopens_the_day_that_named_it(
+    settings: Settings, lake: Lake, platform: Any
+) -> None:
+    platform.deliver(DAY, [], [])
+    platform.deliver(NEXT_DAY, [platform.video("v1")], [])
+    ingest(settings, lake, NEXT_DAY)
+    for day in (DAY, NEXT_DAY):
+        account(lake, day)
+    assert reasons(lake) == {"v1": "unknown_music"}
+    platform.deliver(DAY, [], [platform.track("m1")])
+    ingest(settings, lake, DAY)
+    assert NEXT_DAY in unfinished_days(settings, lake, DAY, NEXT_DAY)
+    ingest(settings, lake, NEXT_DAY)
+    assert reasons(lake) == {}
+    assert lake.read("videos")["video_id"].to_list() == ["v1"]
+
+
+def account(lake: Lake, day: dt.date) -> None:
+    """What `check` writes when every clip has features."""
+    row = {
+        "dt": day,
+        "visual_extractor": "e@1",
+        "audio_extractor": "e@1",
+        "clips": 1,
+        "rejected": 0,
+        "finished_at": dt.datetime.now(dt.UTC),
+    }
+    lake.replace("feature_days", TABLES["feature_days"].frame([row]), {"dt": day})
 
 
 def test_incomplete_day_names_the_missing_file(
