@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _LOG_RETENTION = "delta.logRetentionDuration"
+_ORPHAN_HOURS = 24
 Partition = Mapping[str, str | dt.date]
 
 
@@ -214,13 +215,17 @@ class Lake:
     def forget_versions(self, table: str, keep_days: float) -> int:
         """Remove files and log entries of versions older than `keep_days`; return the files.
 
-        A reader of such a version fails from then on; readers of the newest one never do.
+        Files that no version names, which killed writers left, go with them. A reader of such a
+        version fails from then on; readers of the newest one never do.
         """
         delta = self._open(table)
         if delta is None:
             return 0
-        files = delta.vacuum(
-            retention_hours=int(keep_days * 24), enforce_retention_duration=False, dry_run=False
+        hours = int(keep_days * 24)
+        files = delta.vacuum(hours, enforce_retention_duration=False, dry_run=False)
+        # What a writer is about to commit is in no version either, but it is young.
+        files += delta.vacuum(
+            max(hours, _ORPHAN_HOURS), enforce_retention_duration=False, dry_run=False, full=True
         )
         keep = {_LOG_RETENTION: f"interval {int(keep_days * 86_400)} seconds"}
         if delta.metadata().configuration.get(_LOG_RETENTION) != keep[_LOG_RETENTION]:

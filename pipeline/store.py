@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "folder.json"
 ASIDE = ".aside-"
+# How the tables' storage layer names a local file that it has not finished writing.
+_STAGED = re.compile(r"#\d+$|^_commit_.*\.tmp$")
 
 
 class Store:
@@ -70,6 +73,8 @@ class Store:
             yield Path(aside)
             write_manifest(Path(aside))
             Path(aside).chmod(0o755)
+            if final.is_dir() and not self.exists(name):
+                self.remove(name)
             try:
                 Path(aside).rename(final)
             except OSError:
@@ -135,10 +140,24 @@ class Store:
                     yield info.path.removeprefix(f"{self._base}/"), stream
 
     def remove(self, name: str) -> None:
-        """Remove a folder; its manifest goes first, so that a killed removal leaves no half."""
+        """Remove a folder, whole in one step as readers see it.
+
+        On a local lake it is renamed first, and `sweep` finds what a killed removal leaves; in
+        object storage its manifest goes first.
+        """
+        if not self.remote:
+            folder = Path(self.root) / name
+            if not folder.is_dir():
+                return
+            aside = tempfile.mkdtemp(prefix=f"{ASIDE}{folder.name}-", dir=folder.parent)
+            try:
+                folder.rename(aside)
+            except FileNotFoundError:
+                log.debug("%s is gone already", name)
+            shutil.rmtree(aside)
+            return
+        shutil.rmtree(self._cached(name), ignore_errors=True)
         path = f"{self._base}/{name}"
-        if self.remote:
-            shutil.rmtree(self._cached(name), ignore_errors=True)
         if self._filesystem.get_file_info(path).type == pafs.FileType.NotFound:
             return
         manifest = f"{path}/{MANIFEST}"
@@ -194,20 +213,24 @@ class Store:
         return True
 
     def sweep(self, older_than: float) -> list[str]:
-        """Remove folders left aside by killed writers, older than a time; return their names.
+        """Remove what killed writers left aside before a time; return the names.
 
         Args:
-            older_than: seconds since the epoch; younger ones may still be written.
+            older_than: seconds since the epoch; younger files and folders may still be written.
         """
         if self.remote:
             return []
         left = [
             path
-            for path in Path(self.root).rglob(f"{ASIDE}*")
-            if path.is_dir() and path.stat().st_mtime < older_than
+            for path in Path(self.root).rglob("*")
+            if (path.name.startswith(ASIDE) or _STAGED.search(path.name))
+            and path.lstat().st_mtime < older_than
         ]
         for path in left:
-            shutil.rmtree(path)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
         return [str(path.relative_to(self.root)) for path in left]
 
     def _upload(self, folder: Path, name: str) -> None:

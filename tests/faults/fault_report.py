@@ -1,0 +1,50 @@
+"""docs/reliability.md: what the last `make faults` injected, how often, and what was lost.
+
+Each test of the suite records its row in tests/faults/results.json; a row that is not run again
+stays, with the day of its run.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+
+RESULTS = Path(__file__).with_name("results.json")
+PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+INTRODUCTION = """\
+# Reliability
+
+<!-- Written by `make faults` from tests/faults/results.json; edit the tests, not this page. -->
+
+What can go wrong was made to go wrong: every row is a test in `tests/faults/` that injects the
+fault for real. The numbers are those of the last run on one machine with two cores.
+
+| fault | injected | times | what was lost | run |
+|---|---|---|---|---|
+"""
+
+rows: dict[str, dict[str, str]] = {}
+
+
+def record(fault: str, injected: str, times: int, lost: str) -> None:
+    """Take down what was injected, how often and what was lost."""
+    today = dt.datetime.now(dt.UTC).date().isoformat()
+    rows[fault] = {"injected": injected, "times": f"{times:,}", "lost": lost, "run": today}
+
+
+def page(results: dict[str, dict[str, str]]) -> str:
+    """The page that a results file makes."""
+    lines = [
+        f"| {fault} | {row['injected']} | {row['times']} | {row['lost']} | {row['run']} |\n"
+        for fault, row in sorted(results.items())
+    ]
+    return INTRODUCTION + "".join(lines)
+
+
+def write() -> None:
+    """Write results and page."""
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results = known | rows
+    RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    PAGE.write_text(page(results), encoding="utf-8")
