@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import smtplib
@@ -26,6 +27,16 @@ class Alert:
     where: str
     next_step: str
 
+    @property
+    def subject(self) -> str:
+        """Title and day on one line, as a mail's header must be."""
+        return " ".join(f"{self.title} {self.day}".split())
+
+    @property
+    def text(self) -> str:
+        """The rest of it, for people."""
+        return f"{self.what}\n\nLook: {self.where}\nNext: {self.next_step}\n"
+
 
 def send(settings: AlertSettings, alert: Alert) -> None:
     """Send an alert by every channel that is configured; a dead channel is logged, not raised.
@@ -36,12 +47,12 @@ def send(settings: AlertSettings, alert: Alert) -> None:
     if settings.webhook:
         try:
             _post(settings.webhook, alert)
-        except OSError:
+        except (OSError, http.client.HTTPException):
             log.exception("alert not delivered to the webhook")
     if settings.email_to:
         try:
             _mail(settings, alert)
-        except (OSError, smtplib.SMTPException):
+        except (OSError, smtplib.SMTPException, ValueError):
             log.exception("alert not delivered by mail")
 
 
@@ -49,7 +60,7 @@ def _post(url: str, alert: Alert) -> None:
     if not url.startswith(("http://", "https://")):
         raise OSError(f"[alerts] webhook is not an http(s) URL: {url}")
     # `text` is what chat services show; the fields are for machines.
-    body = {"text": f"{alert.title}: {alert.what} ({alert.where})", **asdict(alert)}
+    body = {"text": f"{alert.subject}\n{alert.text}", **asdict(alert)}
     request = urllib.request.Request(  # noqa: S310 (scheme checked above)
         url, json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
@@ -59,11 +70,9 @@ def _post(url: str, alert: Alert) -> None:
 
 def _mail(settings: AlertSettings, alert: Alert) -> None:
     message = EmailMessage()
-    message["Subject"] = f"[debcm] {alert.title} {alert.day}".replace("\n", " ")
+    message["Subject"] = f"[debcm] {alert.subject}"
     message["From"] = settings.email_from
     message["To"] = ", ".join(settings.email_to)
-    message.set_content(
-        f"{alert.what}\n\nDay: {alert.day}\nLook: {alert.where}\nNext: {alert.next_step}\n"
-    )
+    message.set_content(alert.text)
     with smtplib.SMTP(settings.smtp_host, settings.smtp_port, timeout=TIMEOUT_SECONDS) as server:
         server.send_message(message)
