@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import polars as pl
 
@@ -226,7 +225,7 @@ def leftovers(root: Path) -> list[str]:
     owned = set()
     for name in TABLES:
         if (delta := lake.delta(name)) is not None:
-            owned |= {Path(unquote(uri.removeprefix("file://"))) for uri in delta.file_uris()}
+            owned |= {Path(uri.removeprefix("file://")) for uri in delta.file_uris()}
     left = []
     for path in root.rglob("*"):
         where = path.relative_to(root).as_posix()
