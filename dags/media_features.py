@@ -121,8 +121,8 @@ def media_features() -> None:
         if run.run_type == "backfill" or not run.partition_key:
             return []
         return [
-            {"conf": {"day": late}, "trigger_run_id": f"late__{late}__night_of_{day}"}
-            for late in steps.late_days(day)
+            {"conf": {"day": late}, "trigger_run_id": f"late__{late}__{day}__{delivery[:8]}"}
+            for late, delivery in steps.late_days(day).items()
         ]
 
     ingested = ingest(DAY)

@@ -97,21 +97,27 @@ def ingest(settings: Settings, lake: Lake, day: dt.date) -> IngestSummary:
     return _ingest_day(settings, lake, day)
 
 
-def unfinished_days(settings: Settings, lake: Lake, first: dt.date, last: dt.date) -> list[dt.date]:
-    """Complete landing days from `first` to `last` that need a run, in order.
+def unfinished_days(
+    settings: Settings, lake: Lake, first: dt.date, last: dt.date
+) -> dict[dt.date, str]:
+    """Complete landing days from `first` to `last` that need a run, in order: day -> fingerprint.
 
     That is: an ingest would read them anew, or they were not accounted for since their ingest.
     """
     read = dict(lake.read("landing_days").select("dt", "fingerprint").iter_rows())
     ingested = dict(lake.read("landing_days").select("dt", "finished_at").iter_rows())
     checked = dict(lake.read("feature_days").select("dt", "finished_at").iter_rows())
-    return [
-        day
+    found = {
+        day: _delivery(settings, lake, day).fingerprint
         for day in complete_days(settings, first, last)
+    }
+    return {
+        day: fingerprint
+        for day, fingerprint in found.items()
         if day not in checked
         or ingested.get(day, checked[day]) > checked[day]
-        or _delivery(settings, lake, day).fingerprint != read.get(day)
-    ]
+        or fingerprint != read.get(day)
+    }
 
 
 def complete_days(settings: Settings, first: dt.date, last: dt.date) -> list[dt.date]:

@@ -30,14 +30,15 @@ def _open() -> tuple[Settings, Lake, Store]:
     return settings, Lake(settings.lake), Store(settings.lake)
 
 
-def late_days(day: str) -> list[str]:
-    """Landing days of the days before `day` that changed, or came, after their ingest."""
+def late_days(day: str) -> dict[str, str]:
+    """Days before `day` that changed, or came, after their run: day -> what was delivered."""
     from pipeline.ingest import unfinished_days
 
     settings, lake, _ = _open()
     first = dt.date.fromisoformat(day) - dt.timedelta(days=settings.landing.lookback_days)
     last = dt.date.fromisoformat(day) - dt.timedelta(days=1)
-    return [changed.isoformat() for changed in unfinished_days(settings, lake, first, last)]
+    unfinished = unfinished_days(settings, lake, first, last)
+    return {late.isoformat(): fingerprint for late, fingerprint in unfinished.items()}
 
 
 def ingest(day: str) -> Result:

@@ -16,6 +16,8 @@ import sys
 import time
 from typing import Any
 
+import polars as pl
+
 from pipeline import steps
 from pipeline.current import read_current
 from pipeline.lake import Lake
@@ -37,10 +39,11 @@ class DemoError(RuntimeError):
 
 
 class Nights:
-    """Runs of the demo's DAGs, watched while they go."""
+    """Runs of the demo's DAGs that start from now on, watched while they go."""
 
     def __init__(self, airflow: LocalAirflow) -> None:
         self._airflow = airflow
+        self._before = {run["dag_run_id"] for dag in DAGS for run in self._all_runs(dag)}
         self._said: dict[tuple[str, str, str, int], str] = {}
         self.extracted = 0
 
@@ -50,7 +53,7 @@ class Nights:
         Raises:
             DemoError: a run failed, or nothing ended in time.
         """
-        before = {run["dag_run_id"] for run in self._runs("debcm_retrain")}
+        trained = {run["dag_run_id"] for run in self._runs("debcm_retrain")}
         self._airflow.trigger("media_features", partition_key=day.isoformat())
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
@@ -63,15 +66,17 @@ class Nights:
             if failed:
                 raise DemoError(f"{failed[0]['dag_id']} {failed[0]['dag_run_id']} failed")
             retrained = {run["dag_run_id"] for run in runs if run["dag_id"] == "debcm_retrain"}
-            if retrained > before and all(run["state"] in FINAL for run in runs):
+            if retrained > trained and all(run["state"] in FINAL for run in runs):
                 return
             time.sleep(1)
         raise DemoError(f"the night of {day} did not end within {PATIENCE_SECONDS} s")
 
     def _runs(self, dag_id: str) -> list[dict[str, Any]]:
-        runs: list[dict[str, Any]] = self._airflow.call("GET", f"/dags/{dag_id}/dagRuns?limit=50")[
-            "dag_runs"
-        ]
+        return [run for run in self._all_runs(dag_id) if run["dag_run_id"] not in self._before]
+
+    def _all_runs(self, dag_id: str) -> list[dict[str, Any]]:
+        page = self._airflow.call("GET", f"/dags/{dag_id}/dagRuns?limit=100&order_by=-id")
+        runs: list[dict[str, Any]] = page["dag_runs"]
         return runs
 
     def _extracted(self, path: str, shard: int) -> int:
@@ -127,10 +132,12 @@ def main() -> int:
                 _say(started, f"a late upload changed day {days[0]}")
             deliver_day(world.folder, DEMO / "landing", day)
             _say(started, f"night of {day}")
+            decided = _decisions()
             nights.run(day)
-            _say_decision(started)
+            for decision in _decisions()[len(decided) :] or ["nothing new to train on"]:
+                _say(started, decision)
     print()
-    print(steps.summary(_newest_run()["run_id"]))
+    print(steps.summary(_decided()["run_id"][-1]))
     print(f"clips extracted: {nights.extracted}", end="")
     print("" if nights.extracted else " - everything had features, nothing was extracted again")
     print(f"{time.monotonic() - started:.0f} s. See the runs in the Airflow UI: make ui")
@@ -151,17 +158,18 @@ def _unpause(airflow: LocalAirflow, dag_id: str) -> None:
     raise DemoError(f"Airflow has not found {dag_id}; see .airflow/logs/dag-processor.log")
 
 
-def _newest_run() -> dict[str, Any]:
-    """The row of table `runs` that was decided on last."""
-    runs = Lake(load_settings().lake).read("runs").sort("finished_at")
-    return runs.row(-1, named=True)
+def _decisions() -> list[str]:
+    """The gate's decisions so far, in their order, each with the first rule broken."""
+    decisions = []
+    for run in _decided().iter_rows(named=True):
+        broken = [v["text"] for v in json.loads(run["reasons"])["verdicts"] if not v["passed"]]
+        why = f": {broken[0]}" if broken else ""
+        decisions.append(f"the gate's decision on {run['run_id']}: {run['decision']}{why}")
+    return decisions
 
 
-def _say_decision(started: float) -> None:
-    run = _newest_run()
-    broken = [v["text"] for v in json.loads(run["reasons"])["verdicts"] if not v["passed"]]
-    why = f": {broken[0]}" if broken else ""
-    _say(started, f"the gate's decision on {run['run_id']}: {run['decision']}{why}")
+def _decided() -> pl.DataFrame:
+    return Lake(load_settings().lake).read("runs").sort("finished_at")
 
 
 def _say(started: float, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import filecmp
 import hashlib
 import json
 import os
@@ -108,7 +109,7 @@ def deliver_late(rendered: Path, landing: Path) -> Path:
     """Changes a delivered day after the fact: one more upload of the first day.
 
     The file comes first and the manifest last, by a rename, so that a reader in between
-    sees the old manifest or the new one, whole.
+    sees the old manifest or the new one, whole. What was delivered before stays untouched.
 
     Args:
         rendered: folder that `simulation.render.render_world` wrote.
@@ -127,6 +128,8 @@ def deliver_late(rendered: Path, landing: Path) -> Path:
     files = [path for path in source.rglob("*") if path.is_file()]
     for path in sorted(files, key=lambda path: path.parent == source):
         place = target / path.relative_to(source)
+        if place.exists() and filecmp.cmp(path, place, shallow=False):
+            continue
         place.parent.mkdir(parents=True, exist_ok=True)
         aside = place.with_name(f".{place.name}.partial")
         shutil.copyfile(path, aside)

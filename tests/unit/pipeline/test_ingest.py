@@ -132,16 +132,16 @@ def test_repeating_an_ingest_changes_nothing(settings: Settings, lake: Lake, pla
 
 def test_changed_day_is_found_and_replaced(settings: Settings, lake: Lake, platform: Any) -> None:
     platform.deliver(DAY, [platform.video("v1")], [platform.track("m1")])
-    assert unfinished_days(settings, lake, DAY, NEXT_DAY) == [DAY]
+    assert list(unfinished_days(settings, lake, DAY, NEXT_DAY)) == [DAY]
     ingest(settings, lake, DAY)
     account(lake, DAY)
-    assert unfinished_days(settings, lake, DAY, NEXT_DAY) == []
+    assert list(unfinished_days(settings, lake, DAY, NEXT_DAY)) == []
     platform.deliver(DAY, [platform.video("v2")], [platform.track("m1")])
-    assert unfinished_days(settings, lake, DAY, NEXT_DAY) == [DAY]
+    assert list(unfinished_days(settings, lake, DAY, NEXT_DAY)) == [DAY]
     ingest(settings, lake, DAY)
     assert lake.read("videos")["video_id"].to_list() == ["v2"]
     # Read, but not accounted for since.
-    assert unfinished_days(settings, lake, DAY, NEXT_DAY) == [DAY]
+    assert list(unfinished_days(settings, lake, DAY, NEXT_DAY)) == [DAY]
 
 
 def test_earlier_day_that_nobody_read_is_read_first(
