@@ -123,6 +123,17 @@ def _complete(
     return whole, in_segments
 
 
+def first_days(lake: Lake, hashes: pl.Series) -> dict[str, dt.date]:
+    """The earliest day of the catalogue that delivered each content.
+
+    Its features are filed under that day, whichever day's run extracts it: two days that share a
+    file and are extracted side by side write the same rows.
+    """
+    wanted = pl.col("content_hash").is_in(hashes.unique().implode())
+    rows = [lake.read(table, wanted).select("content_hash", "dt") for table in ("videos", "music")]
+    return dict(pl.concat(rows).group_by("content_hash").agg(pl.col("dt").min()).iter_rows())
+
+
 def failures(lake: Lake, hashes: pl.Series) -> pl.DataFrame:
     """The last failed extraction of each content: reason, detail, attempts."""
     return (

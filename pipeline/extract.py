@@ -25,6 +25,7 @@ from pipeline.clips import (
     delivered_clips,
     extractors,
     failures,
+    first_days,
     lacking_features,
 )
 from pipeline.errors import ProvenanceError
@@ -164,7 +165,7 @@ class _Batch:
     def commit(self) -> None:
         """Write what was gathered; the feature row comes last, it says that the clip is done."""
         names = extractors(self.settings)
-        day_of = dict(self.clips.select("content_hash", "dt").iter_rows())
+        day_of = first_days(self.lake, self.clips["content_hash"])
         rows: dict[str, list[Row]] = {
             "visual_frames": [],
             "visual_features": [],
@@ -182,22 +183,21 @@ class _Batch:
                     _add_audio(rows, base | key | {"extractor": names["audio"]}, audio)
         for table, new in rows.items():
             self.lake.add(table, TABLES[table].frame(new))
-        self._quarantine(day_of)
+        self._quarantine()
         self.extracted += len(self._done)
         self.rejected += len(self._failed)
         self.cpu_seconds += sum(clip.cpu_seconds for _, clip in self._done)
         self._done.clear()
         self._failed.clear()
 
-    def _quarantine(self, day_of: dict[str, dt.date]) -> None:
+    def _quarantine(self) -> None:
         if not self._failed:
             return
         hashes = [job.content_hash for job, _ in self._failed]
         before = failures(self.lake, pl.Series(hashes, dtype=pl.String))
         attempts = dict(before.select("content_hash", "attempts").iter_rows())
-        ids = delivered_clips(
-            self.settings, self.lake, sorted(set(day_of.values())), self.kinds, each_id=True
-        )
+        days = self.clips["dt"].unique().sort().to_list()
+        ids = delivered_clips(self.settings, self.lake, days, self.kinds, each_id=True)
         rows = []
         for job, error in self._failed:
             assert job.content_hash is not None

@@ -15,6 +15,7 @@ from pipeline.errors import LostRowsError, ProvenanceError
 from pipeline.extract import extract_shard
 from pipeline.ingest import ingest
 from pipeline.lake import Lake
+from pipeline.schemas import TABLES
 from pipeline.settings import Settings
 from pipeline.shards import plan
 
@@ -114,6 +115,23 @@ def test_content_of_an_earlier_day_is_not_decoded_again(
     ingest(settings, lake, NEXT_DAY)
     assert plan(settings, lake, [NEXT_DAY]) == []
     assert check(settings, lake, NEXT_DAY).clips == 1
+
+
+def test_two_days_that_share_a_file_and_run_side_by_side_write_its_rows_once(
+    settings: Settings, lake: Lake, one_day: Any
+) -> None:
+    one_day.deliver(NEXT_DAY, [one_day.video("v9")], [one_day.track("m9")])
+    ingest(settings, lake, NEXT_DAY)
+    # Both are planned before either is extracted.
+    (later,), (earlier,) = plan(settings, lake, [NEXT_DAY]), plan(settings, lake, [DAY])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.extract.lacking_features", lambda *given: given[2])
+        for shard in (later, earlier):
+            extract_shard(settings, lake, shard.plan, shard.shard)
+    for table in ("visual_features", "visual_frames", "audio_features", "mel_frames"):
+        rows = lake.read(table)
+        assert not rows.select(pl.struct(TABLES[table].key).is_duplicated().any()).item(), table
+        assert rows["dt"].unique().to_list() == [DAY], table
 
 
 def test_row_without_features_and_without_reason_is_an_error(
