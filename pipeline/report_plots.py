@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -27,6 +28,8 @@ STYLE: Any = {
     "axes.axisbelow": True,
 }
 BLUE, ORANGE, GREEN, GREY, RED = "#3b6fb6", "#dd8452", "#55a868", "#9aa3ad", "#c44e52"
+BLACK = "#222222"
+LINES = (BLUE, ORANGE, GREEN, RED, GREY, BLACK)
 COLOURS = {
     "challenger": BLUE,
     "champion": GREEN,
@@ -35,6 +38,8 @@ COLOURS = {
     "random": "#c8ced4",
 }
 WATCH, ACT = 0.1, 0.25
+# Days a bar chart has room for: a single day is a bar, not a wall.
+_DAYS = 7
 
 
 def intake(days: Sequence[Day]) -> str:
@@ -44,17 +49,11 @@ def intake(days: Sequence[Day]) -> str:
     figure, axes = _figure(6.4, 2.2)
     names = [day.day.strftime("%m-%d") for day in days]
     rejected = [sum(day.rejected.values()) for day in days]
-    axes.bar(names, [day.accepted for day in days], color=BLUE, label="accepted", width=0.6)
-    axes.bar(
-        names,
-        rejected,
-        bottom=[day.accepted for day in days],
-        color=RED,
-        label="rejected",
-        width=0.6,
-    )
-    axes.set_ylabel("rows")
-    axes.legend(frameon=False, ncols=2)
+    accepted = [day.accepted for day in days]
+    axes.bar(names, accepted, color=BLUE, label="accepted", width=0.6)
+    axes.bar(names, rejected, bottom=accepted, color=RED, label="rejected", width=0.6)
+    _label(axes, "landing day", "rows", len(days))
+    _legend(figure)
     return _uri(figure)
 
 
@@ -62,14 +61,10 @@ def speed(days: Sequence[Speed]) -> str:
     """Clips per second, a bar a day; empty without days."""
     if not days:
         return ""
-    figure, axes = _figure(6.4, 1.8)
-    axes.bar(
-        [day.day.strftime("%m-%d") for day in days],
-        [day.clips_per_second for day in days],
-        color=BLUE,
-        width=0.6,
-    )
-    axes.set_ylabel("clips / s")
+    figure, axes = _figure(6.4, 1.9)
+    names = [day.day.strftime("%m-%d") for day in days]
+    axes.bar(names, [day.clips_per_second for day in days], color=BLUE, width=0.6)
+    _label(axes, "day of work", "clips / s", len(days))
     return _uri(figure)
 
 
@@ -77,22 +72,25 @@ def drift(found: Sequence[Drift]) -> str:
     """PSI of the genres and of each feature block; empty where nothing can be compared."""
     if not found:
         return ""
-    figure, axes = _figure(6.4, 0.6 + 0.26 * len(found))
-    names = [item.name for item in found][::-1]
-    axes.barh(names, [item.value for item in found][::-1], color=BLUE, height=0.6)
-    axes.plot(
-        [item.by_chance for item in found][::-1],
-        names,
-        "|",
-        color="#222222",
-        markersize=11,
-        label="by chance",
-    )
+    found = found[::-1]  # bars are drawn from below
+    figure, axes = _figure(6.4, 0.9 + 0.24 * len(found))
+    names, values = [item.name for item in found], [item.value for item in found]
+    axes.barh(names, values, color=[level(item) for item in found], height=0.6)
+    chance = [item.by_chance for item in found]
+    axes.plot(chance, names, "|", color=BLACK, markersize=10, label="by chance")
     axes.axvline(WATCH, color=ORANGE, linewidth=1, label=f"{WATCH}: watch")
     axes.axvline(ACT, color=RED, linewidth=1, label=f"{ACT}: act")
+    # Chance is far off with a handful of rows; the table has it, the bars need the room.
+    axes.set_xlim(0, 1.15 * max(ACT, *values))
     axes.set_xlabel("population stability index")
-    axes.legend(frameon=False, loc="lower right")
+    _legend(figure)
     return _uri(figure)
+
+
+def level(item: Drift) -> str:
+    """Colour of a drift: orange or red where it exceeds chance by what is worth a look or more."""
+    excess = item.value - item.by_chance
+    return RED if excess > ACT else ORANGE if excess > WATCH else BLUE
 
 
 def training(history: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -104,19 +102,21 @@ def training(history: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         grid = figure.subplots(len(history), 2, squeeze=False)
     for (stage, epochs), (left, right) in zip(history.items(), grid, strict=True):
         numbers = [epoch["epoch"] + 1 for epoch in epochs]
-        for loss in epochs[0]["losses"]:
-            left.plot(numbers, [epoch["losses"][loss] for epoch in epochs], label=loss)
-        left.set_ylabel(f"{stage}: loss")
-        left.set_xlabel("epoch")
+        for loss, colour in zip(epochs[0]["losses"], cycle(LINES)):
+            values = [epoch["losses"][loss] for epoch in epochs]
+            left.plot(numbers, values, color=colour, label=loss)
+        _label(left, "epoch", f"{stage}: loss")
+        left.xaxis.get_major_locator().set_params(integer=True)
         left.legend(frameon=False, fontsize=7)
         known = [epoch for epoch in epochs if epoch["validation"] is not None]
-        right.plot(
-            [epoch["epoch"] + 1 for epoch in known],
-            [epoch["validation"] for epoch in known],
-            color=GREEN,
-        )
-        right.set_ylabel(f"{stage}: validation")
-        right.set_xlabel("epoch")
+        if not known:
+            right.set_axis_off()  # a teacher without held-out segments is not validated
+            continue
+        epochs_known = [epoch["epoch"] + 1 for epoch in known]
+        right.plot(epochs_known, [epoch["validation"] for epoch in known], color=GREEN)
+        right.set_ylim(0, 1.05)
+        right.xaxis.get_major_locator().set_params(integer=True)
+        _label(right, "epoch", f"{stage}: validation recall")
     return _uri(figure)
 
 
@@ -137,7 +137,7 @@ def contenders(figures: Mapping[str, Mapping[str, Any]], k: int) -> str:
         xerr=[below, above],
         color=[COLOURS.get(name, GREY) for name in names],
         height=0.6,
-        ecolor="#222222",
+        ecolor=BLACK,
         capsize=3,
     )
     axes.set_xlim(left=0)
@@ -149,7 +149,7 @@ def genres(figures: Mapping[str, Mapping[str, Any]], picked: Mapping[str, float]
     """Share of each genre group among the tracks picked and recommended."""
     if not figures:
         return ""
-    figure, axes = _figure(6.4, 2.4)
+    figure, axes = _figure(6.4, 2.6)
     shares = {"picked": dict(picked)} | {
         name: figures[name]["genre_share"] for name in COLOURS if name in figures
     }
@@ -159,13 +159,25 @@ def genres(figures: Mapping[str, Mapping[str, Any]], picked: Mapping[str, float]
             [group + (place - (len(shares) - 1) / 2) * width for group in range(len(picked))],
             [share[group] for group in picked],
             width=width,
-            color=COLOURS.get(name, "#222222"),
+            color=COLOURS.get(name, BLACK),
             label=name,
         )
     axes.set_xticks(range(len(picked)), list(picked))
-    axes.set_ylabel("share")
-    axes.legend(frameon=False, fontsize=7, ncols=3)
+    _label(axes, "genre group", "share of the tracks")
+    _legend(figure)
     return _uri(figure)
+
+
+def _label(axes: Axes, x: str, y: str, days: int = 0) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    if days:
+        axes.set_xlim(-0.5, max(days, _DAYS) - 0.5)
+
+
+def _legend(figure: Figure) -> None:
+    """Above the plot, where it can cover nothing."""
+    figure.legend(loc="outside upper right", frameon=False, ncols=6, fontsize=8)
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
