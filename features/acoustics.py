@@ -128,7 +128,7 @@ def brightness(spectra: Spectra) -> Vector:
     rate = spectra.sample_rate
     centroid = librosa.feature.spectral_centroid(S=magnitude, sr=rate)
     curves = [
-        np.log(librosa.feature.spectral_flatness(S=spectra.power)),
+        np.log(librosa.feature.spectral_flatness(S=magnitude)),
         np.log(centroid + 1),
         librosa.feature.zero_crossing_rate(
             spectra.samples, frame_length=spectra.n_fft, hop_length=spectra.hop

@@ -18,6 +18,8 @@ from features.errors import MediaError, Reason
 
 Samples = npt.NDArray[np.float32]
 
+_SAMPLE_TYPES = {"u8p": "u1", "s16p": "i2", "s32p": "i4", "s64p": "i8", "fltp": "f4", "dblp": "f8"}
+
 
 @dataclass(frozen=True)
 class Sound:
@@ -117,9 +119,15 @@ def _decode_pyav(path: Path, max_seconds: float, limits: Limits) -> list[tuple[i
 
 def mono(frame: av.AudioFrame) -> Samples:
     """Return the mean of a frame's channels as float32 [samples], full scale 1."""
-    values = frame.to_ndarray()
-    if not frame.format.is_planar:
-        values = values.reshape(-1, frame.layout.nb_channels).T
+    channels = frame.layout.nb_channels
+    if frame.format.is_planar:
+        # Not to_ndarray(): with eight channels or more PyAV counts a plane too many, and
+        # reading that one crashes.
+        dtype = _SAMPLE_TYPES[frame.format.name]
+        planes = frame.planes[:channels]
+        values = np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in planes])
+    else:
+        values = frame.to_ndarray().reshape(-1, channels).T
     if values.dtype.kind == "f":
         floats = values.astype(np.float32, copy=False)
     elif values.dtype == np.uint8:
