@@ -81,8 +81,7 @@ def analyse(samples: Array, config: AudioConfig) -> Spectra:
 
 def measure(spectra: Spectra, blocks: Sequence[str]) -> Vector:
     """Return the statistics of the blocks side by side, float64."""
-    parts = [BLOCKS[block](spectra) for block in blocks]
-    return np.concatenate(parts) if parts else np.zeros(0)
+    return np.concatenate([np.zeros(0), *(BLOCKS[block](spectra) for block in blocks)])
 
 
 def log_mel(spectra: Spectra) -> Vector:

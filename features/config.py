@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 DynamicsBlock = Literal["motion", "rhythm", "cuts", "colour", "light", "sharpness"]
 SoundBlock = Literal["log_mel", "timbre", "brightness", "rhythm", "tempo", "harmony"]
@@ -142,9 +142,15 @@ class AudioConfig(BaseModel):
         default=180.0, description="Sound analysed per track, from its start, in seconds.", gt=0
     )
     blocks: tuple[SoundBlock, ...] = Field(
-        default=("timbre", "brightness", "rhythm", "harmony"),
+        default=("timbre", "brightness", "rhythm", "tempo", "harmony"),
         description="Groups of statistics that form the embedding.",
     )
     encoder: SoundEncoder | None = Field(
         default=None, description="ONNX network whose mean embedding is put beside the statistics."
     )
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> AudioConfig:
+        if not self.blocks and self.encoder is None:
+            raise ValueError("sound needs at least one block or an encoder")
+        return self

@@ -52,7 +52,7 @@ def measure(moments: Moments, blocks: Sequence[str]) -> Vector:
         "light": lambda: light(moments.centres),
         "sharpness": lambda: sharpness(moments.centres),
     }
-    return np.concatenate([values[block]() for block in blocks])
+    return np.concatenate([np.zeros(0), *(values[block]() for block in blocks)])
 
 
 def flow(first: Picture, second: Picture, seconds: float) -> npt.NDArray[np.float32]:

@@ -8,7 +8,7 @@ import av.logging
 import pytest
 
 TESTS = Path(__file__).parents[2]
-sys.path.insert(0, str(TESTS))
+sys.path[:0] = [str(TESTS), str(Path(__file__).parent)]
 
 import media_kinds  # noqa: E402
 
