@@ -1,8 +1,10 @@
-"""Keep the lake small, tidy and lawful, once a week.
+"""Keep the lake small, tidy and lawful, once a day.
 
-**When** weekly. **Does**, in this order: deletion requests reach every table, model and release;
-folders left aside by killed tasks are removed; old releases and runs are removed by the
-retention rules; tables are compacted and their old versions vacuumed; sizes are reported.
+**When** daily, at noon: a deletion request waits a day at most.
+
+**Does**, in this order: deletion requests reach every table, model and release; folders left
+aside by killed tasks are removed; old releases and runs are removed by the retention rules;
+tables are compacted and their old versions vacuumed; sizes are reported.
 
 **Safe** at any time: readers of the current release are not disturbed.
 """
@@ -26,7 +28,7 @@ settings = load_settings()
     default_args=default_args(settings),
     deadline=deadline(settings),
     doc_md=__doc__,
-    tags=["debcm", "weekly"],
+    tags=["debcm", "daily"],
 )
 def lake_upkeep() -> None:
     @task(

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline import steps
+from pipeline import release_cli, steps
 from pipeline.errors import PipelineError
 
 app = typer.Typer(
@@ -22,6 +22,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From a micro-video platform's uploads to background-music recommendations.",
 )
+app.add_typer(release_cli.release_app)
+app.command()(release_cli.recommend)
+app.command()(release_cli.verify_erased)
 
 Day = Annotated[dt.datetime, typer.Option("--day", formats=["%Y-%m-%d"], help="landing day")]
 AsOf = Annotated[
@@ -87,9 +90,16 @@ def evaluate(run_id: RunId) -> None:
 
 
 @app.command()
-def gate(run_id: RunId) -> None:
+def gate(
+    run_id: RunId,
+    force: Annotated[
+        bool, typer.Option("--force", help="overrule a refusal; needs --by and --reason")
+    ] = False,
+    by: Annotated[str, typer.Option("--by", help="who forces it; recorded")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="why it is forced; recorded")] = "",
+) -> None:
     """Decide whether a run may be published, and say why."""
-    _show(steps.gate(run_id))
+    _show(steps.gate(run_id, (by, reason) if force else None))
 
 
 @app.command()
@@ -111,8 +121,15 @@ def status() -> None:
 
 
 @app.command()
-def upkeep() -> None:
-    """What `lake_upkeep` does weekly: deletions, retention, compaction; prints the sizes."""
+def upkeep(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="only say what retention would remove")
+    ] = False,
+) -> None:
+    """What `lake_upkeep` does daily: deletions, retention, compaction; prints the sizes."""
+    if dry_run:
+        _show(steps.retention(dry_run=True))
+        return
     for step in (steps.apply_deletions, steps.retention, steps.compaction):
         _show(step())
     for table, size in steps.sizes().items():

@@ -214,7 +214,7 @@ class ScheduleSettings(Section):
     """When the DAGs run; read when the dags folder is parsed."""
 
     nightly: str = Field("0 2 * * *", description="cron, UTC: features of the day before")
-    upkeep: str = Field("0 12 * * 0", description="cron, UTC: lake upkeep")
+    upkeep: str = Field("0 12 * * *", description="cron, UTC: lake upkeep")
     owner: str = Field("data-platform", description="owner shown in the UI")
     approval: bool = Field(False, description="a person approves each release in the UI")
     deadline_hours: float = Field(5, gt=0, description="hours after which a night is late")

@@ -172,12 +172,13 @@ def evaluate(run_id: str) -> Result:
     return asdict(step(settings, lake, store, run_id))
 
 
-def gate(run_id: str) -> Result:
-    """Decide whether the run may be published."""
-    from pipeline.gate import decide
+def gate(run_id: str, force: tuple[str, str] | None = None) -> Result:
+    """Decide whether the run may be published; `force`: who overrules a refusal, and why."""
+    from pipeline.gate import Force, decide
 
     settings, lake, store = _open()
-    return asdict(decide(settings, lake, store, run_id))
+    forced = Force(*force) if force else None
+    return asdict(decide(settings, lake, store, run_id, forced))
 
 
 def publish(run_id: str) -> Result:
@@ -217,11 +218,11 @@ def apply_deletions() -> Result:
     return asdict(step(*_open()))
 
 
-def retention() -> Result:
+def retention(*, dry_run: bool = False) -> Result:
     """Remove what killed tasks left, and runs and releases that are past their time."""
     from pipeline.upkeep import retention as step
 
-    return asdict(step(*_open()))
+    return asdict(step(*_open(), dry_run=dry_run))
 
 
 def compaction() -> Result:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError
 
 from pipeline.current import run_of
-from pipeline.errors import WriteConflictError
 from pipeline.lake import Lake, repr_sql
 from pipeline.release_history import retire
 from pipeline.schemas import TABLES
@@ -33,10 +32,10 @@ PREFERENCE_DAYS = 35
 
 @dataclass(frozen=True)
 class RetentionSummary:
-    """What was removed.
+    """What was removed, or would be.
 
     Attributes:
-        leftovers: folders that killed writers had left aside.
+        leftovers: folders that killed writers had left aside; a dry run does not look for them.
         releases: releases past their time.
         runs: runs, with their reports, whose release is gone or never was.
         plans: extraction plans nobody can be working on.
@@ -50,20 +49,32 @@ class RetentionSummary:
     preferences: int
 
 
-def retention(settings: Settings, lake: Lake, store: Store) -> RetentionSummary:
+def retention(
+    settings: Settings, lake: Lake, store: Store, *, dry_run: bool = False
+) -> RetentionSummary:
     """Remove what killed tasks left, and what is past its time by the settings.
 
-    Kept are the runs of every kept release and the newest `[release] keep` runs.
+    Kept are the runs of every kept release and the newest `[release] keep` runs. A dry run only
+    says what would go.
 
     Raises:
         WriteConflictError: other writers won every attempt.
     """
+    releases = retire(settings, store, dry_run=dry_run)
+    runs = _old_runs(settings, store, releases)
+    plans = _old_plans(lake)
+    preferences = _old_preferences(lake)
+    leftovers: list[str] = []
+    if not dry_run:
+        leftovers = store.sweep(time.time() - LEFTOVER_SECONDS)
+        for run in runs:
+            _remove_run(store, run)
+        if plans:
+            lake.delete("shards", f"plan IN ({', '.join(map(repr_sql, plans))})")
+        if preferences:
+            lake.delete("uploader_genres", f"as_of <= {repr_sql(preferences[-1])}")
     summary = RetentionSummary(
-        leftovers=tuple(store.sweep(time.time() - LEFTOVER_SECONDS)),
-        releases=tuple(retire(settings, store)),
-        runs=tuple(_old_runs(settings, store)),
-        plans=_remove_old_plans(lake),
-        preferences=_remove_old_preferences(lake),
+        tuple(leftovers), tuple(releases), tuple(runs), len(plans), len(preferences)
     )
     log.info("%s", summary)
     return summary
@@ -76,23 +87,15 @@ def compaction(settings: Settings, lake: Lake) -> dict[str, Any]:
         Table -> files removed and added by compaction, and files of old versions removed.
 
     Raises:
-        WriteConflictError: another writer changed the same files meanwhile; nothing is lost.
+        WriteConflictError: other writers won every attempt; nothing is lost.
     """
     done = {}
     for table in TABLES:
-        delta = lake.delta(table)
-        if delta is None:
+        if lake.version(table) < 0:
             continue
-        try:
-            compacted = delta.optimize.compact()
-        except CommitFailedError as error:
-            raise WriteConflictError(str(error), where=lake.uri(table)) from error
+        removed, added = lake.compact(table)
         forgotten = lake.forget_versions(table, settings.lake.keep_versions_days)
-        done[table] = {
-            "compacted": compacted["numFilesRemoved"],
-            "into": compacted["numFilesAdded"],
-            "forgotten": forgotten,
-        }
+        done[table] = {"compacted": removed, "into": added, "forgotten": forgotten}
         log.info("%s: %s", table, done[table])
     return done
 
@@ -115,46 +118,39 @@ def sizes(lake: Lake) -> dict[str, Any]:
     return found
 
 
-def _old_runs(settings: Settings, store: Store) -> list[str]:
-    released = {run_of(name) for name in store.names("releases")}
+def _old_runs(settings: Settings, store: Store, retired: Sequence[str]) -> list[str]:
+    released = {run_of(name) for name in store.names("releases") if name not in retired}
     # A run's name begins with its day.
     newest = set(store.children("runs")[-settings.release.keep :])
-    old = [run for run in store.children("runs") if run not in released | newest]
-    for run in old:
-        # A run is known by its dataset, so that goes last: a killed removal is found again.
-        for child in sorted(store.children(f"runs/{run}"), key=lambda name: name == "dataset"):
-            store.remove(f"runs/{run}/{child}")
-        store.remove(f"runs/{run}")
-        store.remove(f"reports/{run}")
-    return old
+    return [run for run in store.children("runs") if run not in released | newest]
 
 
-def _remove_old_plans(lake: Lake) -> int:
+def _remove_run(store: Store, run: str) -> None:
+    # A run is known by its dataset, so that goes last: a killed removal is found again.
+    for child in sorted(store.children(f"runs/{run}"), key=lambda name: name == "dataset"):
+        store.remove(f"runs/{run}/{child}")
+    store.remove(f"runs/{run}")
+    store.remove(f"reports/{run}")
+
+
+def _old_plans(lake: Lake) -> list[str]:
     delta = lake.delta("shards")
     if delta is None:
-        return 0
+        return []
     written = (
         _files(delta)
         .group_by("plan")
         .agg(pl.from_epoch(pl.col("modification_time").max(), "ms").dt.replace_time_zone("UTC"))
     )
     before = dt.datetime.now(dt.UTC) - dt.timedelta(days=PLAN_DAYS)
-    old = written.filter(pl.col("modification_time") < before)["plan"].sort().to_list()
-    if old:
-        lake.delete("shards", f"plan IN ({', '.join(repr_sql(plan) for plan in old)})")
-    return len(old)
+    old: list[str] = written.filter(pl.col("modification_time") < before)["plan"].sort().to_list()
+    return old
 
 
-def _remove_old_preferences(lake: Lake) -> int:
-    days = lake.collect(lake.scan("uploader_genres").select("as_of").unique(), "uploader_genres")
-    newest = days["as_of"].max()
-    if not isinstance(newest, dt.date):
-        return 0
-    first_kept = newest - dt.timedelta(days=PREFERENCE_DAYS)
-    old = days.filter(pl.col("as_of") < first_kept)
-    if len(old):
-        lake.delete("uploader_genres", f"as_of < {repr_sql(first_kept)}")
-    return len(old)
+def _old_preferences(lake: Lake) -> list[dt.date]:
+    found = lake.collect(lake.scan("uploader_genres").select("as_of").unique(), "uploader_genres")
+    days: list[dt.date] = found["as_of"].sort().to_list()
+    return [day for day in days if day < days[-1] - dt.timedelta(days=PREFERENCE_DAYS)]
 
 
 def _files(delta: DeltaTable) -> pl.DataFrame:

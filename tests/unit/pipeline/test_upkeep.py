@@ -102,8 +102,10 @@ def test_old_runs_go_with_their_reports_unless_their_release_is_kept(
                 (aside / "file").write_text(run)
     with store.writing(f"releases/{runs[0]}.1") as aside:
         (aside / "file").write_text("an old run, still served")
+    said = upkeep.retention(settings, lake, store, dry_run=True)
+    assert store.children("runs") == runs
     summary = upkeep.retention(settings, lake, store)
-    assert summary.runs == tuple(runs[1:3])
+    assert summary.runs == said.runs == tuple(runs[1:3])
     assert store.children("runs") == [runs[0], *runs[3:]]
     assert store.children("reports") == [runs[0], *runs[3:]]
 

@@ -5,23 +5,19 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from pipeline import release_cli
 from pipeline.catalog import id_hash
+from pipeline.cli import app
 from pipeline.deletion import apply_deletions
 from pipeline.errors import PipelineError, ReleaseError
 from pipeline.evaluate import load_metrics
+from pipeline.gate import ForceError
 from pipeline.model_card import model_card
 from pipeline.release_files import read_manifest
 from pipeline.schemas import TABLES
 from pipeline.serving import Recommendation
-
-app = typer.Typer()
-app.add_typer(release_cli.release_app)
-app.command()(release_cli.recommend)
-app.command()(release_cli.verify_erased)
 
 
 @pytest.fixture
@@ -132,3 +128,15 @@ def test_a_cell_cannot_end_its_table(published) -> None:
     index = {"kind": "flat", "tracks": 1, "queries": 1, "k": 1, "recall": 1.0}
     card = model_card(manifest, metrics | {"index": index, "continuity": None})
     assert "| genre groups | a\\|b, c d |" in card
+
+
+def test_a_person_may_overrule_the_gate_with_a_name_and_a_reason(
+    published, run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEBCM_GATE__MIN_TEST_ROWS", "1000000")
+    assert '"decision": "refuse"' in run("gate", published.run_id)
+    with pytest.raises(ForceError):
+        run("gate", published.run_id, "--force", "--by", "Ada")
+    forced = run("gate", published.run_id, "--force", "--by", "Ada", "--reason", "a small market")
+    assert '"decision": "forced"' in forced
+    assert "a small market" in forced
