@@ -125,7 +125,7 @@ def mono(frame: av.AudioFrame) -> Samples:
         # reading that one crashes.
         dtype = _SAMPLE_TYPES[frame.format.name]
         planes = frame.planes[:channels]
-        values = np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in planes])
+        values = np.stack([np.frombuffer(bytes(plane), dtype, frame.samples) for plane in planes])
     else:
         values = frame.to_ndarray().reshape(-1, channels).T
     if values.dtype.kind == "f":

@@ -51,7 +51,9 @@ def picture_encoder(path: Path, /, **changes: Any) -> PictureEncoder:
 
 def embed(encoder: PictureEncoder) -> np.ndarray:
     config = VisualConfig(encoder=encoder)
-    return FrameEncoder(config, ensure_encoder(config))(PICTURES)
+    times = encoder.size // SIZE
+    pictures = PICTURES.repeat(times, axis=1).repeat(times, axis=2)
+    return FrameEncoder(config, ensure_encoder(config))(pictures)
 
 
 @pytest.fixture(scope="session")
