@@ -60,9 +60,11 @@ def _middle_frame(path: Path, limits: Limits) -> bytes:
         return {timeline.shown_at(timeline.seconds / 2)}
 
     def receive(_: int, frame: av.VideoFrame) -> None:
-        height = max(2, round(frame.height * WIDTH / frame.width))
-        scaled = frame.reformat(width=WIDTH, height=height, format="bgr24").to_ndarray()
-        picture = upright(np.asarray(scaled, np.uint8), display_matrix(frame))
+        matrix = display_matrix(frame)
+        scale = WIDTH / (frame.height if matrix[0] == 0 else frame.width)
+        width, height = (max(2, round(scale * side)) for side in (frame.width, frame.height))
+        scaled = frame.reformat(width=width, height=height, format="bgr24").to_ndarray()
+        picture = upright(np.asarray(scaled, np.uint8), matrix)
         _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
         jpegs.append(jpeg.tobytes())
 

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from media_kinds import KINDS, number_of
+
+from features import thumbnail as thumbnails
+from features.config import Limits
+from features.errors import MediaError, Reason
+from features.probe import probe
+from features.thumbnail import WIDTH, thumbnail
+
+Rendered = Callable[[str], Path]
+
+
+@pytest.mark.parametrize("kind", KINDS[::3], ids=lambda kind: kind.name)
+def test_a_picture_is_measured_by_what_it_shows(kind: object, rendered: Rendered) -> None:
+    assert isinstance(kind, type(KINDS[0]))
+    path = rendered(kind.name)
+    info = probe(path, "video", Limits())
+    times = kind.times()
+    step = np.median(np.diff(times)) if len(times) > 1 else 1 / 24
+    assert info.duration == pytest.approx(times[-1] + step, abs=0.15)
+    assert info.fps == pytest.approx(len(times) / info.duration)
+    assert (info.width, info.height) == kind.size
+    assert (info.has_video, info.has_audio, info.audio_codec) == (True, False, "")
+    assert info.content_hash == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("mono.wav", "pcm_s16le"),
+        ("surround.flac", "flac"),
+        ("speech.amr", "amrnb"),
+        ("stereo.mp3", "mp3float"),
+        ("stereo.ogg", "opus"),
+        ("stereo.m4a", "aac"),
+        ("album.mp3", "mp3float"),
+    ],
+)
+def test_sound_is_measured_by_its_packets(name: str, codec: str, rendered: Rendered) -> None:
+    info = probe(rendered(name), "music", Limits())
+    assert info.duration == pytest.approx(4.0, abs=0.1)
+    assert (info.has_video, info.has_audio, info.audio_codec) == (False, True, codec)
+    assert (info.width, info.height, info.fps, info.video_codec) == (0, 0, 0.0, "")
+
+
+def test_a_film_serves_as_music_and_as_video(rendered: Rendered) -> None:
+    for expected in ("video", "music", "any"):
+        info = probe(rendered("film.webm"), expected, Limits())  # type: ignore[arg-type]
+        assert (info.video_codec, info.audio_codec) == ("vp8", "opus")
+    with pytest.raises(MediaError, match=r"limits\.seconds"):
+        probe(rendered("stereo.mp3"), "music", Limits(seconds=3.9))
+
+
+def test_music_with_a_broken_picture_is_music(rendered: Rendered, tmp_path: Path) -> None:
+    path = tmp_path / "broken.mp4"
+    data = bytearray(rendered("film.mp4").read_bytes())
+    with av.open(str(rendered("film.mp4"))) as source:
+        for packet in source.demux(video=0):
+            if packet.size:
+                data[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    path.write_bytes(data)
+    info = probe(path, "music", Limits())
+    assert (info.has_video, info.has_audio, info.video_codec) == (False, True, "")
+    with pytest.raises(MediaError) as caught:
+        probe(path, "video", Limits())
+    assert caught.value.reason in (Reason.UNDECODABLE, Reason.TRUNCATED)
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "h264_turned_90.mp4", "mpeg4.avi"])
+def test_a_thumbnail_is_the_upright_middle_frame(name: str, rendered: Rendered) -> None:
+    jpeg = thumbnails._middle_frame(rendered(name), Limits())
+    codec = av.CodecContext.create("mjpeg", "r")
+    (frame,) = codec.decode(av.Packet(jpeg))
+    image = frame.to_ndarray(format="rgb24")
+    assert image.shape == (round(WIDTH * 112 / 192), WIDTH, 3)
+    assert abs(number_of(image) - 30) <= 1
+
+
+def test_a_thumbnail_comes_from_a_confined_process(rendered: Rendered, tmp_path: Path) -> None:
+    assert thumbnail(rendered("h264.mp4"), Limits()).startswith(b"\xff\xd8")
+    words = tmp_path / "words.mp4"
+    words.write_text("no pictures")
+    with pytest.raises(MediaError, match="unsupported_container"):
+        thumbnail(words, Limits())
+    with pytest.raises(MediaError) as caught:
+        thumbnail(rendered("h264.mp4"), Limits(wall_seconds=0.05))
+    assert caught.value.reason is Reason.TIMED_OUT

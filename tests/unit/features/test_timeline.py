@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from features.budget import Budget
+from features.config import Limits
+from features.errors import MediaError, Reason
+from features.timeline import Timeline, build_timeline
+
+TICK = 0.01
+
+
+def timeline(pts: list[int], clean: list[bool] | None = None, **limits: float) -> Timeline:
+    return build_timeline(pts, [0] * len(pts), TICK, 0.0, Limits(**limits), clean=clean)
+
+
+def test_the_frame_on_the_screen_is_the_last_one_shown() -> None:
+    # In the order of packets: the third is shown last.
+    found = timeline([100, 104, 120, 108])
+    assert (found.start, found.end) == (100, 124)
+    assert found.seconds == pytest.approx(0.24)
+    shown = {-1.0: 100, 0.0: 100, 0.0399: 100, 0.04: 104, 0.08: 108, 0.1999: 108, 0.2: 120, 9: 120}
+    assert {t: found.shown_at(t) for t in shown} == shown
+
+
+def test_the_last_frame_lasts_as_long_as_it_says_or_as_the_others_do() -> None:
+    said = build_timeline([0, 4, 8], [4, 4, 9], TICK, 0.0, Limits())
+    assert said.end == 17
+    assert timeline([0, 4, 8, 20]).end == 24
+    assert timeline([7]).end == 8
+
+
+def test_groups_start_at_clean_keyframes_and_open_ones_merge() -> None:
+    closed = timeline([0, 2, 1, 3, 5, 4], [True, False, False, True, False, False])
+    assert closed.groups() == [(0, 3), (3, 6)]
+    # The frame after the second keyframe is shown before it and needs the group before.
+    leading = timeline([0, 1, 3, 2, 4], [True, False, True, False, False])
+    assert leading.groups() == [(0, 5)]
+    # A frame of the first group is shown after the second keyframe.
+    trailing = timeline([0, 9, 3, 4], [True, False, True, False])
+    assert trailing.groups() == [(0, 4)]
+    assert timeline([0, 1, 2], [False, True, False]).groups() == [(0, 1), (1, 3)]
+    assert timeline([0, 1, 2]).decoded
+
+
+def test_what_is_missing_is_a_share_of_what_was_promised() -> None:
+    def missing(promised: float) -> float:
+        return build_timeline([0, 50], [50, 50], TICK, promised, Limits()).missing_share
+
+    assert (missing(0.0), missing(0.5), missing(1.0)) == (0, 0, 0)
+    assert missing(4.0) == pytest.approx(0.75)
+
+
+def test_length_is_limited_by_what_is_there() -> None:
+    with pytest.raises(MediaError, match=r"limits\.seconds") as caught:
+        timeline([0, 100], seconds=1.5)
+    assert caught.value.reason is Reason.TOO_LONG
+    assert timeline([0, 100], seconds=2.0).seconds == 2.0
+
+
+def test_a_budget_counts_what_comes_out() -> None:
+    def reason(budget: Budget, times: int, **size: int) -> Reason | None:
+        try:
+            for _ in range(times):
+                budget.count(**size)
+        except MediaError as error:
+            return error.reason
+        return None
+
+    size = {"width": 10, "height": 10}
+    assert reason(Budget(Limits(frames=3)), 3, **size) is None
+    assert reason(Budget(Limits(frames=3)), 4, **size) is Reason.TOO_LONG
+    assert reason(Budget(Limits(decoded_bytes=300)), 2, **size) is None
+    assert reason(Budget(Limits(decoded_bytes=300)), 3, **size) is Reason.TOO_LARGE
+    assert reason(Budget(Limits(pixels=100)), 1, **size) is None
+    assert reason(Budget(Limits(pixels=99)), 1, **size) is Reason.TOO_MANY_PIXELS
+
+
+def test_damage_is_allowed_up_to_its_share() -> None:
+    budget = Budget(Limits(truncated_share=0.1), packets=20)
+    budget.count(1, 1, corrupt=True)
+    budget.errors += 1
+    budget.check_errors("picture")
+    budget.errors += 1
+    with pytest.raises(MediaError, match="3 of 20 packets of the picture") as caught:
+        budget.check_errors("picture")
+    assert caught.value.reason is Reason.TRUNCATED
+
+
+def test_times_far_from_zero_stay_exact() -> None:
+    start = 2**53 + 1
+    found = build_timeline([start, start + 1], [1, 1], 1 / 90_000, 0.0, Limits())
+    assert found.shown_at(1.5 / 90_000) in (start, start + 1)
+    assert found.seconds == pytest.approx(2 / 90_000)
+    assert np.array_equal(found.pts, [start, start + 1])
