@@ -74,7 +74,7 @@ class Release:
         self.folder = folder
         self.manifest: Manifest = read_manifest(folder)
         music = read_table(folder / release_files.MUSIC, self.manifest.run_id)
-        self._music = music
+        self._texts = music.select(release_files.MUSIC_TEXTS).combine_chunks()
         self._adjusted = matrix(music, "embedding")
         self._unadjusted = matrix(music, "unadjusted")
         self._row_of = {name: row for row, name in enumerate(music["music_id"].to_pylist())}
@@ -240,7 +240,7 @@ class Release:
         rows = index.search(self._index, embedding[None], top, allowed)[0][0]
         if rows[-1] < 0:
             rows = self._exact(embedding, top, allowed)
-        return [self._hit(rank, row, embedding) for rank, row in enumerate(rows.tolist(), 1)]
+        return self._hits(rows, 1, embedding)
 
     def explain(self, embedding: Floats, music_id: str) -> Recommendation:
         """Score of one track for an embedding float32 [D], in its parts; rank counts all tracks.
@@ -252,15 +252,21 @@ class Release:
         if row is None:
             raise ReleaseError(f"no track {music_id!r} in it", where=self.release_id)
         scores = self._adjusted @ embedding
-        return self._hit(1 + int((scores > scores[row]).sum()), row, embedding)
+        rank = 1 + int((scores > scores[row]).sum())
+        return self._hits(np.array([row]), rank, embedding)[0]
 
-    def _hit(self, rank: int, row: int, embedding: Floats) -> Recommendation:
-        texts = {name: self._music[name][row].as_py() for name in release_files.MUSIC_TEXTS}
-        score = float(self._adjusted[row] @ embedding)
-        match = float(self._unadjusted[row] @ embedding)
-        return Recommendation(
-            rank=rank, **texts, score=score, match=match, taken_away=match - score
-        )
+    def _hits(
+        self, rows: npt.NDArray[np.int64], first_rank: int, embedding: Floats
+    ) -> list[Recommendation]:
+        texts = self._texts.take(rows).to_pylist()
+        scores = (self._adjusted[rows] @ embedding).tolist()
+        matches = (self._unadjusted[rows] @ embedding).tolist()
+        return [
+            Recommendation(rank, **text, score=score, match=match, taken_away=match - score)
+            for rank, (text, score, match) in enumerate(
+                zip(texts, scores, matches, strict=True), first_rank
+            )
+        ]
 
     def _allowed(self, genre: str | None, exclude: Iterable[str]) -> Bools | None:
         excluded = [row for name in exclude if (row := self._row_of.get(name)) is not None]
