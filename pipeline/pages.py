@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from functools import cache
+from collections.abc import Callable
 from typing import Annotated, Any
 
-from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
-from airflow.api_fastapi.core_api.security import requires_access_view
 from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -34,15 +32,18 @@ HEADERS = {
 }
 
 
-@cache
-def application() -> FastAPI:
-    """The pages; every one asks Airflow whether the caller may see plugins."""
+def application(may_see: Callable[..., Any]) -> FastAPI:
+    """The pages.
+
+    Args:
+        may_see: a FastAPI dependency that every page asks first; raises where the caller may not.
+    """
     app = FastAPI(
         title="DebCM",
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        dependencies=[Depends(requires_access_view(AccessView.PLUGINS))],
+        dependencies=[Depends(may_see)],
     )
 
     @app.get("/", response_class=HTMLResponse)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
 
-async def pages(scope: Any, receive: Any, send: Any) -> None:
-    """The pages as an ASGI application, built when the first one is asked for.
+@cache
+def application() -> Any:
+    """The pages, for those whom Airflow lets see plugins; built when the first one is asked for.
 
     Every Airflow process loads the plugins, and only the API server needs the pages.
     """
-    from pipeline.pages import application
+    from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
+    from airflow.api_fastapi.core_api.security import requires_access_view
 
+    from pipeline import pages
+
+    return pages.application(requires_access_view(AccessView.PLUGINS))
+
+
+async def serve(scope: Any, receive: Any, send: Any) -> None:
+    """The ASGI entry point that Airflow mounts."""
     await application()(scope, receive, send)
 
 
@@ -21,7 +31,7 @@ class DebcmPlugin(AirflowPlugin):
     """Mounts the pages below /debcm and links them in the navigation."""
 
     name = "debcm"
-    fastapi_apps = [{"name": "DebCM", "app": pages, "url_prefix": "/debcm"}]  # noqa: RUF012
+    fastapi_apps = [{"name": "DebCM", "app": serve, "url_prefix": "/debcm"}]  # noqa: RUF012
     external_views = [  # noqa: RUF012
         {
             "name": "DebCM runs",
