@@ -47,7 +47,7 @@ class DayNotReadyError(Transient):
 
 
 class LakeUnavailableError(Transient):
-    """The lake's storage did not answer, refused or throttled the request."""
+    """The lake's storage did not answer, is gone, or throttled the request."""
 
     remedy = "Check the storage's health and credentials ([lake] in the settings)."
 
@@ -59,7 +59,7 @@ class WriteConflictError(Transient):
 
 
 class DiskFullError(Permanent):
-    """The lake or the work folder has no room, or may not be written."""
+    """The lake or the work folder has no room, or may not be read or written."""
 
     remedy = "Free space or mend the permissions (`debcm upkeep` shows sizes), then clear the task."
 

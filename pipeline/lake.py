@@ -7,11 +7,11 @@ added. Either may be repeated, or done by two writers at once, and leaves the sa
 from __future__ import annotations
 
 import datetime as dt
-import errno
 import logging
 import random
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 import polars as pl
@@ -20,15 +20,10 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.table import TableMerger
 
-from pipeline.errors import (
-    DiskFullError,
-    LakeUnavailableError,
-    PipelineError,
-    ProvenanceError,
-    WriteConflictError,
-)
+from pipeline.errors import LakeUnavailableError, ProvenanceError, WriteConflictError
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
+from pipeline.storage import meaning
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +40,7 @@ class Lake:
         self.root = settings.root.rstrip("/")
         self.options = dict(settings.storage_options)
         self._attempts = settings.commit_attempts
+        self._seen: set[str] = set()
 
     def uri(self, table: str) -> str:
         """Where the table lies."""
@@ -86,7 +82,7 @@ class Lake:
         try:
             return scan.collect()
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise _as_ours(error, self.uri(table)) from error
+            raise meaning(error, self.uri(table)) from error
         except pl.exceptions.PanicException as error:
             # What polars does on a Parquet file that is shorter than its log entry says.
             raise ProvenanceError(f"damaged: {error}", where=self.uri(table)) from error
@@ -212,41 +208,74 @@ class Lake:
 
         return self._retry(commit, table)
 
+    def compact(self, table: str) -> tuple[int, int]:
+        """Rewrite the table's small files into large ones; return files removed and added.
+
+        Raises:
+            WriteConflictError: other writers won every attempt; nothing is lost.
+        """
+        if self._open(table) is None:
+            return 0, 0
+
+        def commit() -> tuple[int, int]:
+            delta = DeltaTable(self.uri(table), storage_options=self.options)
+            outcome = delta.optimize.compact()
+            return int(outcome["numFilesRemoved"]), int(outcome["numFilesAdded"])
+
+        return self._retry(commit, table)
+
     def forget_versions(self, table: str, keep_days: float) -> int:
         """Remove files and log entries of versions older than `keep_days`; return the files.
 
         Files that no version names, which killed writers left, go with them. A reader of such a
         version fails from then on; readers of the newest one never do.
+
+        Raises:
+            WriteConflictError: other writers won every attempt.
         """
-        delta = self._open(table)
-        if delta is None:
+        if self._open(table) is None:
             return 0
         hours = int(keep_days * 24)
-        files = delta.vacuum(hours, enforce_retention_duration=False, dry_run=False)
-        # What a writer is about to commit is in no version either, but it is young.
-        files += delta.vacuum(
-            max(hours, _ORPHAN_HOURS), enforce_retention_duration=False, dry_run=False, full=True
-        )
         keep = {_LOG_RETENTION: f"interval {int(keep_days * 86_400)} seconds"}
-        if delta.metadata().configuration.get(_LOG_RETENTION) != keep[_LOG_RETENTION]:
-            delta.alter.set_table_properties(keep)
+
+        def commit() -> int:
             delta = DeltaTable(self.uri(table), storage_options=self.options)
-        # The log repeats the least and the largest value of every column of every file.
-        delta.create_checkpoint()
-        delta.cleanup_metadata()
-        return len(files)
+            files = delta.vacuum(hours, enforce_retention_duration=False, dry_run=False)
+            # What a writer is about to commit is in no version either, but its file is young.
+            files += delta.vacuum(
+                max(hours, _ORPHAN_HOURS),
+                enforce_retention_duration=False,
+                dry_run=False,
+                full=True,
+            )
+            if delta.metadata().configuration.get(_LOG_RETENTION) != keep[_LOG_RETENTION]:
+                delta.alter.set_table_properties(keep)
+                delta = DeltaTable(self.uri(table), storage_options=self.options)
+            # The log repeats the least and the largest value of every column of every file.
+            delta.create_checkpoint()
+            delta.cleanup_metadata()
+            return len(files)
+
+        return self._retry(commit, table)
 
     def delta(self, table: str) -> DeltaTable | None:
-        """The Delta table itself, for upkeep (compaction, vacuum); None where there is none."""
+        """The Delta table itself, to look at its log; None where there is none."""
         return self._open(table)
 
     def _open(self, table: str) -> DeltaTable | None:
+        uri = self.uri(table)
         try:
-            return DeltaTable(self.uri(table), storage_options=self.options)
-        except TableNotFoundError:
+            delta = DeltaTable(uri, storage_options=self.options)
+        except TableNotFoundError as error:
+            # A disk that was unmounted meanwhile must not look like a lake that is still empty.
+            if table in self._seen:
+                raise LakeUnavailableError("was there a moment ago", where=uri) from error
             return None
         except (DeltaError, OSError) as error:
-            raise _as_ours(error, self.uri(table)) from error
+            raise meaning(error, uri) from error
+        self._seen.add(table)
+        _refuse_empty_entry(uri, delta.version())
+        return delta
 
     def _create(self, table: str) -> None:
         if self._open(table) is None:
@@ -258,6 +287,7 @@ class Lake:
                 partition_by=list(schema.partition_by),
                 storage_options=self.options,
             )
+            self._seen.add(table)
 
     def _retry(self, commit: Callable[[], T], table: str) -> T:
         for attempt in range(1, self._attempts + 1):
@@ -270,7 +300,7 @@ class Lake:
                 # Two writers that wait equally long would meet again.
                 time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
             except (DeltaError, OSError) as error:
-                raise _as_ours(error, self.uri(table)) from error
+                raise meaning(error, self.uri(table)) from error
         raise AssertionError("unreachable: the last attempt returns or raises")
 
 
@@ -288,14 +318,12 @@ def _arrow(rows: pl.DataFrame, schema: pa.Schema) -> pa.Table:
     return rows.to_arrow().cast(schema)
 
 
-def _as_ours(error: Exception, where: str) -> PipelineError:
-    """The error of ours that says what a storage engine's error means."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES):
-        return DiskFullError(str(error), where=where)
-    text = str(error)
-    lowered = text.lower()
-    if any(word in lowered for word in ("no space left", "read-only file", "permission denied")):
-        return DiskFullError(text, where=where)
-    if any(word in lowered for word in ("parquet", "corrupt", "json", "invalid", "magic")):
-        return ProvenanceError(f"damaged: {text}", where=where)
-    return LakeUnavailableError(text, where=where)
+def _refuse_empty_entry(uri: str, version: int) -> None:
+    """Refuse a local log whose last entry is empty, as a power cut leaves it: it reads as nothing.
+
+    Raises:
+        ProvenanceError: naming the entry.
+    """
+    entry = Path(uri) / "_delta_log" / f"{version:020}.json"
+    if "://" not in uri and entry.is_file() and entry.stat().st_size == 0:
+        raise ProvenanceError("an empty log entry: remove it, then run the step", where=str(entry))

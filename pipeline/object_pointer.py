@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pipeline.errors import LakeUnavailableError, Permanent
+from pipeline.errors import Permanent
+from pipeline.storage import meaning
 
 
 class MissingExtraError(Permanent):
@@ -23,7 +24,8 @@ def read(base: str, name: str, options: dict[str, str]) -> tuple[str, str] | Non
         options: `[lake] storage_options`.
 
     Raises:
-        LakeUnavailableError: the storage does not answer, or refuses.
+        DiskFullError: the storage refuses.
+        LakeUnavailableError: it does not answer.
     """
     client, errors = _client(options)
     bucket, key = _address(base, name)
@@ -33,9 +35,9 @@ def read(base: str, name: str, options: dict[str, str]) -> tuple[str, str] | Non
     except errors.ClientError as error:
         if error.response["Error"]["Code"] in {"NoSuchKey", "404"}:
             return None
-        raise LakeUnavailableError(str(error), where=f"s3://{bucket}/{key}") from error
+        raise meaning(error, f"s3://{bucket}/{key}") from error
     except errors.BotoCoreError as error:
-        raise LakeUnavailableError(str(error), where=f"s3://{bucket}/{key}") from error
+        raise meaning(error, f"s3://{bucket}/{key}") from error
 
 
 def replace(base: str, name: str, text: str, expected: str | None, options: dict[str, str]) -> bool:
@@ -45,7 +47,8 @@ def replace(base: str, name: str, text: str, expected: str | None, options: dict
         False where another writer was first.
 
     Raises:
-        LakeUnavailableError: the storage does not answer, or refuses.
+        DiskFullError: the storage refuses.
+        LakeUnavailableError: it does not answer.
     """
     client, errors = _client(options)
     bucket, key = _address(base, name)
@@ -57,9 +60,9 @@ def replace(base: str, name: str, text: str, expected: str | None, options: dict
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         if status in {404, 409, 412}:
             return False
-        raise LakeUnavailableError(str(error), where=f"s3://{bucket}/{key}") from error
+        raise meaning(error, f"s3://{bucket}/{key}") from error
     except errors.BotoCoreError as error:
-        raise LakeUnavailableError(str(error), where=f"s3://{bucket}/{key}") from error
+        raise meaning(error, f"s3://{bucket}/{key}") from error
     return True
 
 

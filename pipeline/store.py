@@ -10,10 +10,12 @@ import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +25,9 @@ import pyarrow.fs as pafs
 
 from features.export import cache_folder
 from pipeline import object_pointer
-from pipeline.errors import ProvenanceError
+from pipeline.errors import LakeUnavailableError, ProvenanceError
 from pipeline.settings import LakeSettings
+from pipeline.storage import blame_storage, storage_errors
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +46,17 @@ class Store:
         self._cache = cache_folder()
         self._options = dict(settings.storage_options)
         self._filesystem, self._base = _filesystem(self.root, settings.storage_options)
+        self._checked: set[str] = set()
 
     def exists(self, name: str) -> bool:
-        """Whether the folder was written to its end."""
+        """Whether the folder was written to its end.
+
+        Raises:
+            LakeUnavailableError: the storage does not answer.
+        """
         path = f"{self._base}/{name}/{MANIFEST}"
-        return bool(self._filesystem.get_file_info(path).type == pafs.FileType.File)
+        with storage_errors(self.root):
+            return bool(self._filesystem.get_file_info(path).type == pafs.FileType.File)
 
     def names(self, under: str) -> list[str]:
         """Names of the complete folders directly below `under`, sorted."""
@@ -59,58 +68,83 @@ class Store:
 
         Where `name` came to exist meanwhile (the same step ran twice at once), the first stays
         and this one is dropped: equal names mean equal inputs.
+
+        Raises:
+            DiskFullError: there is no room, or nothing may be written.
+            LakeUnavailableError: the storage does not answer.
         """
-        if self.remote:
-            with tempfile.TemporaryDirectory(prefix="debcm-") as aside:
-                yield Path(aside)
-                write_manifest(Path(aside))
-                self._upload(Path(aside), name)
-            return
         final = Path(self.root) / name
-        final.parent.mkdir(parents=True, exist_ok=True)
-        aside = tempfile.mkdtemp(prefix=f"{ASIDE}{final.name}-", dir=final.parent)
+        with storage_errors(self.root):
+            if not self.remote:
+                final.parent.mkdir(parents=True, exist_ok=True)
+            above = None if self.remote else final.parent
+            aside = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{final.name}-", dir=above))
         try:
-            yield Path(aside)
-            write_manifest(Path(aside))
-            Path(aside).chmod(0o755)
-            if final.is_dir() and not self.exists(name):
-                self.remove(name)
-            try:
-                Path(aside).rename(final)
-            except OSError:
-                if not self.exists(name):
-                    raise
-                log.info("%s was written by another process meanwhile; it stays", name)
-            sync_folder(final.parent)
+            yield aside
+            with storage_errors(self.root):
+                write_manifest(aside)
+                if self.remote:
+                    self._upload(aside, name)
+                else:
+                    self._put(aside, name)
+        except Exception as error:
+            blame_storage(aside, error)
+            raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
+    def _put(self, aside: Path, name: str) -> None:
+        final = Path(self.root) / name
+        aside.chmod(0o755)
+        if final.is_dir() and not self.exists(name):
+            self.remove(name)
+        try:
+            aside.rename(final)
+        except OSError:
+            if not self.exists(name):
+                raise
+            log.info("%s was written by another process meanwhile; it stays", name)
+        sync_folder(final.parent)
+
     def fetch(self, name: str) -> Path:
-        """The folder as a local one, its files checked against their hashes when downloaded.
+        """The folder as a local one, its files checked against their hashes once a `Store`.
 
         Raises:
-            ProvenanceError: the folder is missing or incomplete.
+            ProvenanceError: the folder is missing or incomplete, or a file is not the one written.
+            LakeUnavailableError: the storage does not answer.
         """
         if not self.exists(name):
+            if not self.remote and not Path(self.root).is_dir():
+                raise LakeUnavailableError("no such lake", where=self.root)
             raise ProvenanceError("no such folder, or not written to its end", where=name)
-        if not self.remote:
-            return Path(self.root) / name
+        local = self._downloaded(name) if self.remote else Path(self.root) / name
+        if name not in self._checked:
+            check_manifest(local)
+            self._checked.add(name)
+        return local
+
+    def _downloaded(self, name: str) -> Path:
         # The cache is per root: two lakes may hold a run of the same name.
         local = self._cached(name)
         if not (local / MANIFEST).is_file():
             local.parent.mkdir(parents=True, exist_ok=True)
             aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=local.parent))
-            pafs.copy_files(
-                f"{self._base}/{name}",
-                str(aside),
-                source_filesystem=self._filesystem,
-                destination_filesystem=pafs.LocalFileSystem(),
-            )
-            check_manifest(aside)
             try:
+                with storage_errors(self.root):
+                    pafs.copy_files(
+                        f"{self._base}/{name}",
+                        str(aside),
+                        source_filesystem=self._filesystem,
+                        destination_filesystem=pafs.LocalFileSystem(),
+                    )
+                check_manifest(aside)
                 aside.rename(local)
             except OSError:
-                shutil.rmtree(aside)
+                # Another process was first.
+                if not (local / MANIFEST).is_file():
+                    raise
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
         return local
 
     def _cached(self, name: str) -> Path:
@@ -127,17 +161,19 @@ class Store:
     def children(self, under: str) -> list[str]:
         """Names of all folders directly below `under`, complete or not, sorted."""
         selector = pafs.FileSelector(f"{self._base}/{under}", allow_not_found=True)
-        infos = self._filesystem.get_file_info(selector)
+        with storage_errors(self.root):
+            infos = self._filesystem.get_file_info(selector)
         folders = [i.base_name for i in infos if i.type == pafs.FileType.Directory]
         return sorted(name for name in folders if ASIDE not in name)
 
     def files(self) -> Iterator[tuple[str, pa.NativeFile]]:
         """Every file below the root, with its relative path, open for reading."""
         selector = pafs.FileSelector(self._base, recursive=True, allow_not_found=True)
-        for info in self._filesystem.get_file_info(selector):
-            if info.type == pafs.FileType.File:
-                with self._filesystem.open_input_file(info.path) as stream:
-                    yield info.path.removeprefix(f"{self._base}/"), stream
+        with storage_errors(self.root):
+            for info in self._filesystem.get_file_info(selector):
+                if info.type == pafs.FileType.File:
+                    with self._filesystem.open_input_file(info.path) as stream:
+                        yield info.path.removeprefix(f"{self._base}/"), stream
 
     def remove(self, name: str) -> None:
         """Remove a folder, whole in one step as readers see it.
@@ -145,17 +181,21 @@ class Store:
         On a local lake it is renamed first, and `sweep` finds what a killed removal leaves; in
         object storage its manifest goes first.
         """
-        if not self.remote:
-            folder = Path(self.root) / name
-            if not folder.is_dir():
+        self._checked.discard(name)
+        with storage_errors(self.root):
+            if self.remote:
+                self._delete(name)
                 return
-            aside = tempfile.mkdtemp(prefix=f"{ASIDE}{folder.name}-", dir=folder.parent)
+            folder = Path(self.root) / name
+            aside = folder.with_name(f"{ASIDE}{folder.name}-{uuid.uuid4().hex}")
             try:
                 folder.rename(aside)
             except FileNotFoundError:
                 log.debug("%s is gone already", name)
-            shutil.rmtree(aside)
-            return
+                return
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _delete(self, name: str) -> None:
         shutil.rmtree(self._cached(name), ignore_errors=True)
         path = f"{self._base}/{name}"
         if self._filesystem.get_file_info(path).type == pafs.FileType.NotFound:
@@ -194,22 +234,24 @@ class Store:
             False where another writer was first; nothing is changed then.
 
         Raises:
+            DiskFullError: there is no room, or nothing may be written.
             LakeUnavailableError: the storage does not answer.
         """
         if self.remote:
             return object_pointer.replace(self._base, name, text, expected, self._options)
         path = Path(self.root) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # The folder itself is what writers lock: no lock file is left behind.
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            found = self.read_pointer(name)
-            if (found[1] if found else None) != expected:
-                return False
-            write_atomically(path, text)
-        finally:
-            os.close(handle)
+        with storage_errors(self.root):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # The folder itself is what writers lock: no lock file is left behind.
+            handle = os.open(path.parent, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                found = self.read_pointer(name)
+                if (found[1] if found else None) != expected:
+                    return False
+                write_atomically(path, text)
+            finally:
+                os.close(handle)
         return True
 
     def sweep(self, older_than: float) -> list[str]:
@@ -220,18 +262,21 @@ class Store:
         """
         if self.remote:
             return []
-        left = [
-            path
-            for path in Path(self.root).rglob("*")
-            if (path.name.startswith(ASIDE) or _STAGED.search(path.name))
-            and path.lstat().st_mtime < older_than
-        ]
+        left = [path for path in self._aside() if _modified(path) < older_than]
         for path in left:
             if path.is_dir():
-                shutil.rmtree(path)
+                shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
         return [str(path.relative_to(self.root)) for path in left]
+
+    def _aside(self) -> Iterator[Path]:
+        # os.walk passes over folders that other processes rename or remove under it.
+        for folder, names, files in os.walk(self.root):
+            for name in [*names, *files]:
+                if name.startswith(ASIDE) or _STAGED.search(name):
+                    yield Path(folder, name)
+            names[:] = [name for name in names if not name.startswith(ASIDE)]
 
     def _upload(self, folder: Path, name: str) -> None:
         files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != MANIFEST]
@@ -304,6 +349,14 @@ def sha256_of(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _modified(path: Path) -> float:
+    """Seconds since the epoch; endless for what its writer has finished meanwhile."""
+    try:
+        return path.lstat().st_mtime
+    except FileNotFoundError:
+        return math.inf
 
 
 def _filesystem(root: str, options: dict[str, str]) -> tuple[pafs.FileSystem, str]:

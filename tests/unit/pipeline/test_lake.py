@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from pipeline.errors import ProvenanceError, SchemaError
+from pipeline.errors import LakeUnavailableError, ProvenanceError, SchemaError
 from pipeline.lake import Lake
 from pipeline.schemas import TABLES
 
@@ -104,6 +106,38 @@ def test_damaged_file_is_named_not_used(lake: Lake, tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(ProvenanceError, match="landing_days"):
         lake.read("landing_days")
+
+
+def test_lake_that_vanished_is_not_an_empty_one(lake: Lake, tmp_path: Path) -> None:
+    lake.replace("landing_days", days((DAY, "a")), {"dt": DAY})
+    (tmp_path / "lake").rename(tmp_path / "unmounted")
+    with pytest.raises(LakeUnavailableError, match="landing_days"):
+        lake.read("landing_days")
+    (tmp_path / "unmounted").rename(tmp_path / "lake")
+    assert len(lake.read("landing_days")) == 1
+
+
+def test_empty_log_entry_is_named(lake: Lake, tmp_path: Path) -> None:
+    lake.replace("landing_days", days((DAY, "a")), {"dt": DAY})
+    lake.replace("landing_days", days((DAY, "b")), {"dt": DAY})
+    last = max((tmp_path / "lake").rglob("_delta_log/*.json"))
+    last.write_bytes(b"")
+    with pytest.raises(ProvenanceError, match=last.name):
+        lake.read("landing_days")
+
+
+def test_files_of_no_version_go_when_no_writer_can_still_be_at_work(
+    lake: Lake, tmp_path: Path
+) -> None:
+    lake.replace("landing_days", days((DAY, "a")), {"dt": DAY})
+    (file,) = (tmp_path / "lake").rglob("*.parquet")
+    young, old = file.with_name("part-0-young.parquet"), file.with_name("part-0-old.parquet")
+    for path, age in ((young, 3600), (old, 90_000)):
+        path.write_bytes(file.read_bytes())
+        os.utime(path, (time.time() - age,) * 2)
+    assert lake.forget_versions("landing_days", 0) == 1
+    assert set(file.parent.iterdir()) == {file, young}
+    assert lake.read("landing_days")["fingerprint"].to_list() == ["a"]
 
 
 _WRITER = """

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ProvenanceError
+from pipeline.errors import LakeUnavailableError, ProvenanceError
+from pipeline.settings import Settings
 from pipeline.store import MANIFEST, Store, check_manifest, write_atomically
 
 
@@ -47,8 +48,22 @@ def test_first_of_two_writers_stays(store: Store) -> None:
 
 
 def test_missing_folder_is_an_error(store: Store) -> None:
+    put(store, "runs/b")
     with pytest.raises(ProvenanceError, match="runs/a"):
         store.fetch("runs/a")
+
+
+def test_missing_lake_may_come_back(store: Store) -> None:
+    with pytest.raises(LakeUnavailableError, match="no such lake"):
+        store.fetch("runs/a")
+
+
+def test_changed_file_is_named_when_it_is_fetched(store: Store, settings: Settings) -> None:
+    put(store, "runs/a")
+    file = store.fetch("runs/a") / "deep" / "file"
+    file.write_text("y")
+    with pytest.raises(ProvenanceError, match=str(file)):
+        Store(settings.lake).fetch("runs/a")
 
 
 def test_removed_folder_is_gone(store: Store) -> None:
@@ -84,6 +99,18 @@ def test_sweep_takes_what_killed_writers_left_and_nothing_young(store: Store) ->
     assert store.sweep(older_than=time.time() - 60) == ["runs/.aside-b-xyz"]
     assert store.names("runs") == ["a"]
     assert not left.exists()
+
+
+def test_sweep_takes_what_the_tables_storage_had_staged(store: Store) -> None:
+    log = Path(store.root) / "tables" / "videos" / "_delta_log"
+    log.mkdir(parents=True)
+    staged = [log / "00000000000000000003.json#1", log / "_commit_0f2a.json.tmp"]
+    for path in (*staged, log / "00000000000000000002.json"):
+        path.touch()
+        os.utime(path, (1, 1))
+    swept = store.sweep(older_than=time.time() - 60)
+    assert sorted(swept) == sorted(str(path.relative_to(store.root)) for path in staged)
+    assert [path.name for path in log.iterdir()] == ["00000000000000000002.json"]
 
 
 def test_atomic_write_replaces_whole_and_leaves_no_file_aside(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""What errors of the storage mean, by the words that the libraries were heard to use."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DiskFullError, LakeUnavailableError, ProvenanceError
+from pipeline.storage import blame_storage, meaning, storage_errors
+
+S3 = "s3://lake/debcm"
+
+
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES]
+)
+def test_disk_that_takes_nothing_is_full(tmp_path: Path, number: int) -> None:
+    with pytest.raises(DiskFullError, match=str(tmp_path)), storage_errors(str(tmp_path)):
+        raise OSError(number, "no")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT])
+def test_disk_that_does_not_answer_may_come_back(tmp_path: Path, number: int) -> None:
+    assert isinstance(meaning(OSError(number, "no"), str(tmp_path)), LakeUnavailableError)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Generic LocalFileSystem error: No space left on device (os error 28)", DiskFullError),
+        ("AWS Error ACCESS_DENIED during HeadObject operation", DiskFullError),
+        ("An error occurred (AccessDenied) when calling the GetObject operation", DiskFullError),
+        ("Generic S3 error: Error performing GET x/part-0.parquet: 500", LakeUnavailableError),
+        ("AWS Error SLOW_DOWN during ListObjectsV2 operation", LakeUnavailableError),
+        ("An error occurred (InternalError) when calling the PutObject", LakeUnavailableError),
+        ("Object at location x.parquet not found: Error performing GET: 404", ProvenanceError),
+        ("Json error: Truncated record whilst reading string", ProvenanceError),
+        ("parquet: File out of specification: FileMetaData.version missing", ProvenanceError),
+    ],
+)
+def test_text_says_what_happened(text: str, kind: type[Exception]) -> None:
+    assert isinstance(meaning(RuntimeError(text), S3), kind)
+
+
+def test_folder_that_went_away_may_come_back(tmp_path: Path) -> None:
+    error = FileNotFoundError(errno.ENOENT, "no such file")
+    assert isinstance(meaning(error, str(tmp_path / "gone")), LakeUnavailableError)
+    assert isinstance(meaning(error, str(tmp_path)), ProvenanceError)
+    with pytest.raises(LakeUnavailableError, match="gone"):
+        blame_storage(tmp_path / "gone", error)
+
+
+def test_message_is_one_line_without_colours() -> None:
+    tree = "Kernel error\n  \x1b[31m↳\x1b[0m Generic S3 error\n    \x1b[31m↳\x1b[0m timed out\n"
+    assert meaning(RuntimeError(tree), S3).what == "Kernel error ↳ Generic S3 error ↳ timed out"
+
+
+def test_disk_with_room_is_not_blamed(tmp_path: Path) -> None:
+    blame_storage(tmp_path, ValueError("of another kind"))
