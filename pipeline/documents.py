@@ -6,20 +6,22 @@ python -m pipeline.documents
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
 import pyarrow as pa
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+import pipeline
 from features.errors import Reason
-from pipeline import errors
 from pipeline.errors import Permanent, PipelineError, RowReason, Transient
 from pipeline.schemas import LANDING, TABLES
-from pipeline.settings import Settings
+from pipeline.settings import Candidate, Settings
 from pipeline.store import write_atomically
 from pipeline.table import Table
 
@@ -59,8 +61,8 @@ def configuration() -> str:
     for name, field in Settings.model_fields.items():
         model = _model_of(field)
         if model is not None:
-            title = f"[{name}]"
-            parts += _section(title, _doc(model), model.model_fields, f"DEBCM_{name.upper()}__")
+            parts += _sections(name, model)
+    parts += _section("[candidates.NAME]", _doc(Candidate), Candidate.model_fields, "")
     return "\n".join(parts)
 
 
@@ -113,12 +115,17 @@ def reasons() -> str:
 
 
 def _error_classes() -> list[type[PipelineError]]:
-    found = [
-        kind
-        for _, kind in inspect.getmembers(errors, inspect.isclass)
-        if issubclass(kind, PipelineError) and kind not in (PipelineError, Transient, Permanent)
-    ]
-    return sorted(found, key=lambda kind: kind.__name__)
+    """Every error that is raised, wherever in the package it is defined."""
+    for module in pkgutil.iter_modules(pipeline.__path__):
+        importlib.import_module(f"pipeline.{module.name}")
+    return sorted(_leaves(PipelineError), key=lambda kind: kind.__name__)
+
+
+def _leaves(kind: type[PipelineError]) -> Iterator[type[PipelineError]]:
+    if kind not in (PipelineError, Transient, Permanent):
+        yield kind
+    for inner in kind.__subclasses__():
+        yield from _leaves(inner)
 
 
 def _table(table: Table) -> list[str]:
@@ -146,23 +153,37 @@ def _type(kind: pa.DataType) -> str:
     return f"list of {kind.value_type}" if pa.types.is_list(kind) else str(kind)
 
 
+def _sections(name: str, model: type[BaseModel]) -> Iterator[str]:
+    """The section of a model, and those of the optional models inside it."""
+    prefix = f"DEBCM_{name.upper().replace('.', '__')}__"
+    yield from _section(f"[{name}]", _doc(model), model.model_fields, prefix)
+    for inner, field in model.model_fields.items():
+        for kind in get_args(field.annotation):
+            if _is_model(kind):
+                yield from _sections(f"{name}.{inner}", kind)
+
+
 def _section(title: str, doc: str, fields: dict[str, FieldInfo], prefix: str) -> Iterator[str]:
     yield f"## {title}\n"
     if doc:
         yield f"{doc}\n"
-    yield "| field | type | default | meaning | variable |"
-    yield "|---|---|---|---|---|"
+    variable = bool(prefix)
+    yield "| field | type | default | meaning |" + " variable |" * variable
+    yield "|---|---|---|---|" + "---|" * variable
     for name, field in fields.items():
         yield (
             f"| `{name}` | {_annotation(field)} | {_default(field)} "
-            f"| {_escaped(field.description or '')} | `{prefix}{name.upper()}` |"
+            f"| {_escaped(field.description or '')} |" + f" `{prefix}{name.upper()}` |" * variable
         )
     yield ""
 
 
 def _model_of(field: FieldInfo) -> type[BaseModel] | None:
-    kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    return field.annotation if _is_model(field.annotation) else None
+
+
+def _is_model(kind: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _doc(owner: type) -> str:
