@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from features.errors import EncoderError, WorkerError
 from pipeline import release_cli, steps
 from pipeline.errors import PipelineError
 
@@ -206,7 +207,7 @@ def main() -> None:
     """Entry point: our errors are one line and exit code 1, not a traceback."""
     try:
         app()
-    except PipelineError as error:
+    except (PipelineError, EncoderError, WorkerError) as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         sys.exit(1)
 
