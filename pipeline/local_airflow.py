@@ -19,7 +19,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +30,13 @@ from pipeline.errors import Permanent, Transient
 log = logging.getLogger(__name__)
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-COMPONENTS = ("scheduler", "dag-processor", "triggerer", "api-server")
+# The API server reads the log files itself; log servers would listen on every interface.
+COMPONENTS = {
+    "scheduler": ["scheduler", "--skip-serve-logs"],
+    "dag-processor": ["dag-processor"],
+    "triggerer": ["triggerer", "--skip-serve-logs"],
+    "api-server": ["api-server"],
+}
 START_SECONDS = 180
 STOP_SECONDS = 30
 
@@ -97,10 +103,18 @@ def initialise(env: dict[str, str]) -> None:
 
 
 class LocalAirflow:
-    """Scheduler, DAG processor, triggerer and API server; a context manager ends them by pid."""
+    """Scheduler, DAG processor, triggerer and API server; a context manager ends them by pid.
 
-    def __init__(self, env: dict[str, str]) -> None:
+    Args:
+        env: what `environment` returned, and whatever is set besides.
+        workers: name -> arguments of `airflow`, for executors that need workers of their own.
+    """
+
+    def __init__(
+        self, env: dict[str, str], workers: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
         self.env = env
+        self._components = {**COMPONENTS, **(workers or {})}
         self.url = env["AIRFLOW__API__BASE_URL"]
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._token = ""
@@ -110,10 +124,10 @@ class LocalAirflow:
         logs = Path(self.env["AIRFLOW_HOME"]) / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         try:
-            for component in COMPONENTS:
+            for component, arguments in self._components.items():
                 with (logs / f"{component}.log").open("ab") as output:
                     self._processes[component] = subprocess.Popen(
-                        [str(Path(sys.executable).with_name("airflow")), component],
+                        [str(Path(sys.executable).with_name("airflow")), *arguments],
                         env=self.env,
                         stdout=output,
                         stderr=subprocess.STDOUT,

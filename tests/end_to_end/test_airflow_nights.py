@@ -9,13 +9,14 @@ import datetime as dt
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from real_airflow import Platform, Receivers, Watched, debcm, small_settings
 
 from pipeline.lake import Lake
 from pipeline.local_airflow import environment, free_port, run_airflow
@@ -56,7 +57,7 @@ class Nights:
         trained_after_backfill: states of their teacher tasks.
     """
 
-    watched: Any
+    watched: Watched
     airflow_lake: dict[str, pl.DataFrame]
     nights_lake: dict[str, pl.DataFrame]
     events: Path
@@ -76,20 +77,17 @@ def contents(root: Path) -> dict[str, pl.DataFrame]:
 
 @pytest.fixture(scope="module")
 def nights(
-    platform: Any,
-    receivers: Any,
-    watched: Any,
-    by_hand: Callable[[list[str], dict[str, str]], str],
-    small_variables: Callable[[Path, Path], dict[str, str]],
+    platform: Platform,
+    receivers: Receivers,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Nights]:
     home = tmp_path_factory.mktemp("nights")
-    one_by_one = small_variables(platform.root, home / "nights")
+    one_by_one = small_settings(platform.root, home / "nights")
     for day in ("2026-03-01", "2026-03-02", "2026-03-03"):
-        by_hand(["ingest", "--day", day], one_by_one)
-        by_hand(["extract", "--day", day], one_by_one)
+        debcm(["ingest", "--day", day], one_by_one)
+        debcm(["extract", "--day", day], one_by_one)
     events = home / "events.json"
-    variables = small_variables(platform.root, home / "lake") | {
+    variables = small_settings(platform.root, home / "lake") | {
         "DEBCM_ALERTS__WEBHOOK": f"http://127.0.0.1:{receivers.webhook_port}/",
         "DEBCM_LANDING__WAIT_HOURS": "0.03",
         "DEBCM_SCHEDULE__DEADLINE_HOURS": "0.01",
@@ -102,7 +100,7 @@ def nights(
         "AIRFLOW__OPENLINEAGE__NAMESPACE": "test",
     }
     env = environment(home=home / "airflow", port=free_port()) | variables
-    with watched.start(env) as seen:
+    with Watched.start(env) as seen:
         seen.unpause("media_features", "debcm_retrain")
         done = run_airflow(["backfill", "create", "--dag-id", "media_features", *RANGE], env)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -145,7 +143,7 @@ def test_a_late_upload_is_found_run_again_and_trained_once(nights: Nights) -> No
 
 
 def test_a_day_that_never_comes_fails_with_its_path_and_blocks_nobody(
-    nights: Nights, receivers: Any, platform: Any
+    nights: Nights, receivers: Receivers, platform: Platform
 ) -> None:
     alert = receivers.wait_for("media_features.wait_for_day failed", NEVER.isoformat(), 180)
     assert f"{platform.root}/dt={NEVER}/_SUCCESS" in alert["what"]
@@ -159,12 +157,14 @@ def test_a_day_that_never_comes_fails_with_its_path_and_blocks_nobody(
     assert (sensor["state"], sensor["try_number"]) == ("failed", 1)
 
 
-def test_a_late_run_is_told(nights: Nights, receivers: Any) -> None:
+def test_a_late_run_is_told(nights: Nights, receivers: Receivers) -> None:
     alert = receivers.wait_for("media_features is late", NEVER.isoformat(), 60)
     assert "0.01 hours" in alert["what"]
 
 
-def test_a_refusal_is_told_with_its_rules_and_reported(nights: Nights, receivers: Any) -> None:
+def test_a_refusal_is_told_with_its_rules_and_reported(
+    nights: Nights, receivers: Receivers
+) -> None:
     alert = receivers.wait_for("the gate refused", "2026-03-0", 5)
     assert "beats_" in alert["what"]
     assert alert["next_step"].startswith("The current release stays")
@@ -176,7 +176,7 @@ def test_a_refusal_is_told_with_its_rules_and_reported(nights: Nights, receivers
     )
 
 
-def test_metrics_reach_a_statsd_server(nights: Nights, receivers: Any) -> None:
+def test_metrics_reach_a_statsd_server(nights: Nights, receivers: Receivers) -> None:
     gauges = receivers.gauges
     assert set(gauges["airflow.debcm.rows"]) == {10.0, 11.0}
     assert set(gauges["airflow.debcm.rejects"]) == {1.0}
