@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -78,6 +79,7 @@ def write(folder: Path, belongs_to: str, checkpoint: Checkpoint) -> None:
         "belongs_to": belongs_to,
         "best": checkpoint.best,
         "history": [asdict(entry) for entry in checkpoint.history],
+        "tensors": tensors_digest(tensors),
     }
     (aside / _STATE).write_text(json.dumps(state, sort_keys=True) + "\n", encoding="utf-8")
     for path in (aside / _TENSORS, aside / _STATE, aside):
@@ -96,7 +98,8 @@ def write(folder: Path, belongs_to: str, checkpoint: Checkpoint) -> None:
 def read(folder: Path, belongs_to: str) -> Checkpoint | None:
     """Return the last checkpoint of this very training, or None to start anew.
 
-    A checkpoint of another configuration or other data is left alone with a warning.
+    A checkpoint of another configuration or other data, or one that is damaged, is left alone
+    with a warning: an epoch costs less than a wrong one.
 
     Args:
         folder: given to `write`; may be missing.
@@ -106,7 +109,16 @@ def read(folder: Path, belongs_to: str) -> Checkpoint | None:
     if not kept:
         return None
     last = kept[-1]
-    state = json.loads((last / _STATE).read_text(encoding="utf-8"))
+    try:
+        state = json.loads((last / _STATE).read_text(encoding="utf-8"))
+        tensors = load_file(last / _TENSORS)
+        damaged = state["tensors"] != tensors_digest(tensors)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        logger.warning("checkpoint %s cannot be read (%s): training starts anew", last, error)
+        return None
+    if damaged:
+        logger.warning("checkpoint %s is damaged: training starts anew", last)
+        return None
     if state["belongs_to"] != belongs_to:
         logger.warning(
             "checkpoint %s belongs to other data or another configuration: training starts anew",
@@ -114,7 +126,7 @@ def read(folder: Path, belongs_to: str) -> Checkpoint | None:
         )
         return None
     history = [EpochLog(**entry) for entry in state["history"]]
-    return Checkpoint(load_file(last / _TENSORS), history, state["best"])
+    return Checkpoint(tensors, history, state["best"])
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

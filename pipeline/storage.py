@@ -67,8 +67,9 @@ def storage_errors(where: str) -> Iterator[None]:
         raise meaning(error, where) from error
 
 
-def blame_storage(folder: Path, error: Exception) -> None:
-    """Say so where the disk is why writing into a folder failed.
+@contextmanager
+def writing_into(folder: Path) -> Iterator[None]:
+    """Say so where the disk is why the block failed to write into a folder.
 
     Libraries that write models and indices raise errors that do not name the reason.
 
@@ -76,14 +77,16 @@ def blame_storage(folder: Path, error: Exception) -> None:
         DiskFullError: less than a megabyte is free, or nothing may be written.
         LakeUnavailableError: the folder has gone away.
     """
-    if isinstance(error, PipelineError):
-        return
-    if not folder.is_dir():
-        raise LakeUnavailableError(
-            f"gone while it was written: {error}", where=str(folder)
-        ) from error
-    disk = os.statvfs(folder)
-    free = disk.f_bavail * disk.f_frsize
-    refused = isinstance(error, OSError) and error.errno in _MAY_NOT_WRITE
-    if refused or free < _LEAST_FREE_BYTES or disk.f_flag & os.ST_RDONLY:
-        raise DiskFullError(f"{free} bytes free: {error}", where=str(folder)) from error
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        if not folder.is_dir():
+            raise LakeUnavailableError(f"gone meanwhile: {error}", where=str(folder)) from error
+        disk = os.statvfs(folder)
+        free = disk.f_bavail * disk.f_frsize
+        refused = isinstance(error, OSError) and error.errno in _MAY_NOT_WRITE
+        if refused or free < _LEAST_FREE_BYTES or disk.f_flag & os.ST_RDONLY:
+            raise DiskFullError(f"{free} bytes free: {error}", where=str(folder)) from error
+        raise

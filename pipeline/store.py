@@ -27,7 +27,7 @@ from features.export import cache_folder
 from pipeline import object_pointer
 from pipeline.errors import LakeUnavailableError, ProvenanceError
 from pipeline.settings import LakeSettings
-from pipeline.storage import blame_storage, storage_errors
+from pipeline.storage import storage_errors, writing_into
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ class Store:
         self._options = dict(settings.storage_options)
         self._filesystem, self._base = _filesystem(self.root, settings.storage_options)
         self._checked: set[str] = set()
+        self._stood = not self.remote and Path(self.root).is_dir()
 
     def exists(self, name: str) -> bool:
         """Whether the folder was written to its end.
@@ -73,25 +74,28 @@ class Store:
             DiskFullError: there is no room, or nothing may be written.
             LakeUnavailableError: the storage does not answer.
         """
-        final = Path(self.root) / name
         with storage_errors(self.root):
             if not self.remote:
-                final.parent.mkdir(parents=True, exist_ok=True)
-            above = None if self.remote else final.parent
-            aside = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{final.name}-", dir=above))
+                self._stand(name)
+            above = None if self.remote else (Path(self.root) / name).parent
+            aside = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{name.rsplit('/')[-1]}-", dir=above))
         try:
-            yield aside
-            with storage_errors(self.root):
-                write_manifest(aside)
-                if self.remote:
-                    self._upload(aside, name)
-                else:
-                    self._put(aside, name)
-        except Exception as error:
-            blame_storage(aside, error)
-            raise
+            with writing_into(aside):
+                yield aside
+                with storage_errors(self.root):
+                    write_manifest(aside)
+                    if self.remote:
+                        self._upload(aside, name)
+                    else:
+                        self._put(aside, name)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+    def _stand(self, name: str) -> None:
+        """Make the folder that `name` will lie in, unless the whole lake has gone away."""
+        if self._stood and not Path(self.root).is_dir():
+            raise LakeUnavailableError("was there a moment ago", where=self.root)
+        (Path(self.root) / name).parent.mkdir(parents=True, exist_ok=True)
 
     def _put(self, aside: Path, name: str) -> None:
         final = Path(self.root) / name
@@ -156,7 +160,10 @@ class Store:
         On a local lake it lies beside the run, where a retry on any worker finds it; otherwise
         in the cache of this machine.
         """
-        return (self._cache / "scratch" if self.remote else Path(self.root)) / name
+        folder = (self._cache / "scratch" if self.remote else Path(self.root)) / name
+        with storage_errors(str(folder)):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def children(self, under: str) -> list[str]:
         """Names of all folders directly below `under`, complete or not, sorted."""
@@ -241,7 +248,7 @@ class Store:
             return object_pointer.replace(self._base, name, text, expected, self._options)
         path = Path(self.root) / name
         with storage_errors(self.root):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._stand(name)
             # The folder itself is what writers lock: no lock file is left behind.
             handle = os.open(path.parent, os.O_RDONLY)
             try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from models import Model, ModelConfig, train_student, train_teacher
 from pipeline.dataset import load_dataset
 from pipeline.settings import Settings
+from pipeline.storage import writing_into
 from pipeline.store import Store
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ def train_teacher_step(settings: Settings, store: Store, run_id: str) -> Trainin
         return _unchanged(run_id, "teacher")
     data = load_dataset(store, run_id).training
     checkpoint = store.scratch(f"runs/{run_id}/teacher-checkpoint")
-    model = train_teacher(data, model_config(settings), checkpoint)
+    with writing_into(checkpoint):
+        model = train_teacher(data, model_config(settings), checkpoint)
     return _keep(store, name, run_id, "teacher", model, checkpoint)
 
 
@@ -67,7 +69,8 @@ def train_student_step(settings: Settings, store: Store, run_id: str) -> Trainin
     has_segments = bool(len(data.segment_video))
     teacher = Model.load(store.fetch(f"runs/{run_id}/teacher")) if has_segments else None
     checkpoint = store.scratch(f"runs/{run_id}/student-checkpoint")
-    model = train_student(data, teacher, model_config(settings), checkpoint)
+    with writing_into(checkpoint):
+        model = train_student(data, teacher, model_config(settings), checkpoint)
     return _keep(store, name, run_id, "student", model, checkpoint)
 
 

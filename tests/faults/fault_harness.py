@@ -75,7 +75,11 @@ class Steps:
 
     def start(self, step: str, *arguments: Any) -> Running:
         """Start a step; `pipeline.steps` has its name."""
-        return Running(_step, (step, arguments, self.environment))
+        return self.start_call(call_step, step, *arguments)
+
+    def start_call(self, call: Callable[..., Any], *arguments: Any) -> Running:
+        """Start a function of an importable module."""
+        return Running(_call, (call, arguments, self.environment))
 
     def run(self, step: str, *arguments: Any) -> Any:
         """Run a step to its end and return its result; fail where it fails."""
@@ -133,22 +137,20 @@ class Running:
         return Outcome(took, **json.loads(text))
 
 
-def _step(step: str, arguments: tuple[Any, ...], environment: dict[str, str], answer: str) -> None:
+def call_step(step: str, *arguments: Any) -> Any:
+    """Run a step in this process."""
+    return getattr(steps, step)(*arguments)
+
+
+def _call(
+    call: Callable[..., Any], arguments: tuple[Any, ...], environment: dict[str, str], answer: str
+) -> None:
     os.environ.update(environment)
-    _answer(answer, lambda: getattr(steps, step)(*arguments))
-
-
-def _answer(answer: str, call: Callable[[], Any]) -> None:
     try:
-        said = {"result": call()}
+        said = {"result": call(*arguments)}
     except Exception as error:
         said = {"error": type(error).__name__, "message": str(error)}
     Path(answer).write_text(json.dumps(said, default=str), encoding="utf-8")
-
-
-def call_answered(call: Callable[..., Any], arguments: tuple[Any, ...], answer: str) -> None:
-    """Target of `Running`: any importable function."""
-    _answer(answer, lambda: call(*arguments))
 
 
 def descendants(pid: int) -> list[tuple[int, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import itertools
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -12,16 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DAYS, Site, make_site
-from fault_harness import Outcome, age, copy_lake, differences, leftovers, tables
+from conftest import Site, make_site
+from fault_harness import Outcome, copy_lake, differences, leftovers, tables
+from fault_nights import Call, Night, media_night, model_night, statistics_night, upkeep_later
 
-from pipeline.catalog import id_hash
-from pipeline.lake import Lake
-from pipeline.schemas import TABLES
 from pipeline.serving import Release
-
-Call = Callable[..., Any]
-Night = Callable[[Site, Call], None]
 
 
 @dataclass
@@ -65,51 +60,14 @@ def timed(site: Site, seconds: dict[str, float]) -> Call:
     return call
 
 
-def media_night(site: Site, call: Call) -> None:
-    """Landing to features, two days, and upkeep."""
-    for day in map(str, DAYS[:2]):
-        call("ingest", day)
-        for shard in call("plan", [day]):
-            call("extract", shard["plan"], shard["shard"])
-        call("check", day)
-    request_deletion(site.lake, "video", "v2")
-    upkeep(call)
-
-
-def model_night(site: Site, call: Call) -> None:
-    """Features to releases, three of them, a deletion, and upkeep."""
-    for day in map(str, DAYS):
-        call("confounders", day)
-        run_id = call("dataset", day)["run_id"]
-        for step in ("teacher", "student", "evaluate"):
-            call(step, run_id)
-        assert call("gate", run_id)["decision"] == "publish"
-        call("publish", run_id)
-    request_deletion(site.lake, "uploader", "u00000003")
-    upkeep(call)
-
-
-def upkeep(call: Call) -> None:
-    for step in ("apply_deletions", "retention", "compaction"):
-        call(step)
-
-
-def request_deletion(lake: Lake, kind: str, name: str) -> None:
-    now = dt.datetime(2026, 3, 4, tzinfo=dt.UTC)
-    row = {"kind": kind, "id_hash": id_hash(kind, name), "requested_at": now, "dt": DAYS[2]}
-    lake.add("deletions", TABLES["deletions"].frame([row]))
-
-
-def upkeep_later(site: Site) -> None:
-    """Two days on, when no task can be writing any more."""
-    age(site.root)
-    upkeep(site.steps.run)
-
-
 def kill_through(
-    folder: Path, prepare: Callable[[Site], None], night: Night, rounds: int, most: int
+    folder: Path, prepare: Callable[[Site], None], night: Night, least: int, most: int
 ) -> tuple[Counter[str], int]:
-    """Compare nights full of kills with an undisturbed one; kills by step, and children met."""
+    """Compare nights full of kills with an undisturbed one until there were enough of them.
+
+    Returns:
+        Kills by step, and the children that were at work.
+    """
     calm = make_site(folder / "calm")
     prepare(calm)
     seconds: dict[str, float] = {}
@@ -117,7 +75,9 @@ def kill_through(
     upkeep_later(calm)
     kills: Counter[str] = Counter()
     children = 0
-    for number in range(rounds):
+    for number in itertools.count():
+        if kills.total() >= least:
+            break
         site = make_site(folder / f"killed-{number}")
         prepare(site)
         killer = Killer(site, np.random.default_rng([7, number]), seconds, most)
@@ -147,23 +107,15 @@ def described(kills: Counter[str]) -> str:
     return ", ".join(f"{step} {count}" for step, count in sorted(kills.items()))
 
 
-def statistics_night(site: Site, call: Call) -> None:
-    """The short half of a retraining, and upkeep."""
-    call("confounders", str(DAYS[0]))
-    call("dataset", str(DAYS[0]))
-    upkeep(call)
-
-
 def test_statistics_survive_some_kills(tmp_path: Path, with_world: Callable[[Site], None]) -> None:
-    kills, _ = kill_through(tmp_path, with_world, statistics_night, rounds=1, most=2)
-    assert kills.total() > 0
+    kills, _ = kill_through(tmp_path, with_world, statistics_night, least=4, most=3)
+    assert kills.total() >= 4
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(3600)
 def test_features_survive_kills(tmp_path: Path, with_media: Callable[[Site], None], record) -> None:
-    kills, children = kill_through(tmp_path, with_media, media_night, rounds=6, most=3)
-    assert kills.total() >= 90
+    kills, children = kill_through(tmp_path, with_media, media_night, least=90, most=3)
     assert children > 0
     record(
         "process killed on the way from landing to features",
@@ -177,8 +129,7 @@ def test_features_survive_kills(tmp_path: Path, with_media: Callable[[Site], Non
 @pytest.mark.faults
 @pytest.mark.timeout(3600)
 def test_releases_survive_kills(tmp_path: Path, with_world: Callable[[Site], None], record) -> None:
-    kills, _ = kill_through(tmp_path, with_world, model_night, rounds=4, most=3)
-    assert kills.total() >= 110
+    kills, _ = kill_through(tmp_path, with_world, model_night, least=120, most=3)
     record(
         "process killed on the way from features to release",
         f"kill -9 at random points, then run again: {described(kills)}",

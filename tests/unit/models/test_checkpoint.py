@@ -47,6 +47,25 @@ def test_another_trainings_checkpoint_starts_anew_with_a_warning(
     assert len(found.history) == 1
 
 
+@pytest.mark.parametrize("file", ["state.safetensors", "state.json"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
+def test_a_damaged_checkpoint_is_named_and_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str, damage: str
+) -> None:
+    checkpoints.write(tmp_path, "mine", state(3))
+    path = tmp_path / "epoch-00003" / file
+    content = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        path.write_bytes(content[:-4] + bytes(byte ^ 1 for byte in content[-4:]))
+    else:
+        path.unlink()
+    with caplog.at_level(logging.WARNING):
+        assert checkpoints.read(tmp_path, "mine") is None
+    assert "epoch-00003" in caplog.text
+
+
 def test_a_writer_killed_half_way_leaves_the_older_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DiskFullError, LakeUnavailableError, ProvenanceError
-from pipeline.storage import blame_storage, meaning, storage_errors
+from pipeline.storage import meaning, storage_errors, writing_into
 
 S3 = "s3://lake/debcm"
 
@@ -48,8 +48,8 @@ def test_folder_that_went_away_may_come_back(tmp_path: Path) -> None:
     error = FileNotFoundError(errno.ENOENT, "no such file")
     assert isinstance(meaning(error, str(tmp_path / "gone")), LakeUnavailableError)
     assert isinstance(meaning(error, str(tmp_path)), ProvenanceError)
-    with pytest.raises(LakeUnavailableError, match="gone"):
-        blame_storage(tmp_path / "gone", error)
+    with pytest.raises(LakeUnavailableError, match="gone"), writing_into(tmp_path / "gone"):
+        raise error
 
 
 def test_message_is_one_line_without_colours() -> None:
@@ -58,4 +58,10 @@ def test_message_is_one_line_without_colours() -> None:
 
 
 def test_disk_with_room_is_not_blamed(tmp_path: Path) -> None:
-    blame_storage(tmp_path, ValueError("of another kind"))
+    with pytest.raises(ValueError, match="of another kind"), writing_into(tmp_path):
+        raise ValueError("of another kind")
+
+
+def test_library_that_may_not_write_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(DiskFullError, match=str(tmp_path)), writing_into(tmp_path):
+        raise OSError(errno.EFBIG, "too large")
