@@ -1,0 +1,72 @@
+"""How things stand, on one screen."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from pipeline.gate import decide
+from pipeline.schemas import TABLES
+from pipeline.status import DagRunState, Status, read_status, status_text
+from pipeline.summary import summary
+
+NOW = dt.datetime(2026, 3, 5, 12, tzinfo=dt.UTC)
+DAY = dt.date(2026, 3, 3)
+
+
+def test_an_empty_lake_says_so(tmp_path: Any) -> None:
+    nothing = Status(None, None, None, {}, None, None, None, {})
+    text = status_text(nothing, [], NOW)
+    assert "newest ingested   none" in text
+    assert text.count("none yet") == 2
+    assert text.endswith("DAG runs under way\n  none")
+
+
+def test_it_shows_release_decision_quarantine_and_runs(published: Any) -> None:
+    day = {"dt": DAY, "fingerprint": "f", "rows": 3, "accepted": 2, "rejected": 1}
+    landed = TABLES["landing_days"].frame([day | {"finished_at": NOW}])
+    published.lake.replace("landing_days", landed, {"dt": DAY})
+    reject = {"kind": "video", "id": "x", "dt": DAY, "step": "ingest", "reason": "missing"}
+    rows = TABLES["quarantine"].frame([reject | {"detail": "", "attempts": 0}])
+    published.lake.upsert("quarantine", rows)
+    since = NOW - dt.timedelta(hours=3)
+    runs = [DagRunState("media_features", "r", "2026-03-04", "running", since)]
+    text = status_text(read_status(published.lake, published.store), runs, NOW)
+    assert "newest ingested   2026-03-03" in text
+    assert "newest complete   none" in text
+    assert "videos 960" in text
+    assert "music 120" in text
+    assert f"  {published.run_id}, current since" in text
+    assert f"  publish {published.run_id}" in text
+    assert "  missing 1" in text
+    assert "  media_features   2026-03-04  running   (3.0 hours ago)" in text
+    assert len(text.splitlines()) <= 40
+
+
+def test_a_refusal_names_the_rules_it_broke(toy: Any) -> None:
+    from pipeline.evaluate import evaluate
+
+    strict = toy.settings.gate.model_copy(update={"min_test_rows": 10_000})
+    settings = toy.settings.model_copy(update={"gate": strict})
+    evaluate(settings, toy.lake, toy.store, toy.run_id)
+    decide(settings, toy.lake, toy.store, toy.run_id)
+    text = status_text(read_status(toy.lake, toy.store), [], NOW)
+    assert f"  refuse {toy.run_id}" in text
+    assert "  enough_rows: " in text
+    assert "Release\n  none yet" in text
+    screen = summary(settings, toy.lake, toy.store, toy.run_id)
+    assert "NO  enough_rows: " in screen
+    assert "none yet: nothing was published" in screen
+
+
+def test_the_summary_of_a_run_holds_what_its_metrics_say(published: Any) -> None:
+    from pipeline.evaluate import load_metrics
+
+    screen = summary(published.settings, published.lake, published.store, published.run_id)
+    figures = load_metrics(published.store, published.run_id)["contenders"]
+    (line,) = [line for line in screen.splitlines() if line.startswith("  challenger")]
+    low, high = figures["challenger"]["intervals"]["recall@10"]
+    expected = [f"{figures['challenger']['recall@10']:.3f}", f"{low:.3f}", "to", f"{high:.3f}"]
+    assert line.split()[1:5] == expected
+    assert f"releases/{published.run_id}" in screen
+    assert screen.count("  1. Title ") == 3
