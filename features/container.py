@@ -20,6 +20,7 @@ DEMUXERS = (
     "aac,ac3,aiff,amr,ape,asf,avi,caf,eac3,flac,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,"
     "mp3,mpeg,mpegts,ogg,wav,w64,wv"
 )
+_FIRST_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"free", b"skip", b"wide")
 _OPTIONS = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
 
 
@@ -64,12 +65,18 @@ def open_media(path: Path, limits: Limits) -> Iterator[av.container.InputContain
     """Open a file with the allow-list of demuxers and no protocol but ``file``.
 
     Raises:
-        MediaError: unsupported_container, undecodable, too_many_streams or out_of_memory.
+        MediaError: unsupported_container, truncated, undecodable, too_many_streams or
+            out_of_memory.
     """
     try:
         # The prefix keeps a name such as "concat:a" from being read as a protocol.
         container = av.open(f"file:{path.absolute()}", options=dict(_OPTIONS))
     except (av.error.ArgumentError, av.error.InvalidDataError) as error:
+        if _starts_with_a_box(path):
+            raise MediaError(
+                Reason.TRUNCATED,
+                "an MP4 or MOV file without a readable index (moov): cut short, or a segment alone",
+            ) from error
         raise MediaError(
             Reason.UNSUPPORTED_CONTAINER, f"no allowed demuxer opens it ({error.strerror})"
         ) from error
@@ -85,6 +92,12 @@ def open_media(path: Path, limits: Limits) -> Iterator[av.container.InputContain
                 f"{count} streams, {limits.streams} are allowed (limits.streams)",
             )
         yield container
+
+
+def _starts_with_a_box(path: Path) -> bool:
+    """Return whether a file starts as ISO/IEC 14496-12 media do: a length, then a known type."""
+    with path.open("rb") as file:
+        return file.read(8)[4:] in _FIRST_BOXES
 
 
 def picture_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream | None:

@@ -26,6 +26,7 @@ from features.errors import MediaError, Reason
 from features.timeline import (
     Timeline,
     build_timeline,
+    check_missing,
     lacks_pts,
     promised_seconds,
     scan_packets,
@@ -79,11 +80,11 @@ def _sample_pyav(path: Path, choose: Choose, receive: Receive, limits: Limits) -
         stream = _require_picture(container, limits)
         timeline = scan_packets(container, stream, limits)
     if timeline is not None:
-        _check_missing(timeline, limits)
+        check_missing(timeline.missing_share, limits)
         if _decode_wanted(path, timeline, set(choose(timeline)), receive, limits):
             return Sampled(timeline, "pyav")
     timeline = _decoded_timeline(path, limits)
-    _check_missing(timeline, limits)
+    check_missing(timeline.missing_share, limits)
     left = set(choose(timeline))
     with open_media(path, limits) as container:
         stream = _require_picture(container, limits)
@@ -96,15 +97,6 @@ def _sample_pyav(path: Path, choose: Choose, receive: Receive, limits: Limits) -
     if left:
         raise MediaError(Reason.UNDECODABLE, "the decoder gives other frames each time")
     return Sampled(timeline, "pyav-full")
-
-
-def _check_missing(timeline: Timeline, limits: Limits) -> None:
-    if timeline.missing_share > limits.truncated_share:
-        raise MediaError(
-            Reason.TRUNCATED,
-            f"{timeline.missing_share:.0%} of the promised length is missing, "
-            f"{limits.truncated_share:.0%} is allowed (limits.truncated_share)",
-        )
 
 
 def _require_picture(container: av.container.InputContainer, limits: Limits) -> av.VideoStream:

@@ -15,9 +15,12 @@ import soxr
 from features.config import Limits
 from features.container import open_media, sound_stream
 from features.errors import MediaError, Reason
+from features.timeline import check_missing, promised_seconds
 
 Samples = npt.NDArray[np.float32]
 
+# Containers that store how long a sound is; elsewhere ffmpeg guesses it from the bit rate.
+_TELL_LENGTH = {"mov,mp4,m4a,3gp,3g2,mj2", "flac", "wav", "w64", "aiff", "caf"}
 _SAMPLE_TYPES = {"u8p": "u1", "s16p": "i2", "s32p": "i4", "s64p": "i8", "fltp": "f4", "dblp": "f8"}
 
 
@@ -76,12 +79,13 @@ def _decode_pyav(path: Path, max_seconds: float, limits: Limits) -> list[tuple[i
     """Return runs of one sample rate, mono."""
     runs: list[tuple[int, list[Samples]]] = []
     packets = errors = 0
-    seconds = 0.0
+    seconds = missing = 0.0
     with open_media(path, limits) as container:
         stream = sound_stream(container)
         if stream is None:
             raise MediaError(Reason.NO_AUDIO, "no stream of sound that a decoder knows")
         stream.codec_context.thread_count = 1
+        promised = promised_seconds(stream) if container.format.name in _TELL_LENGTH else 0.0
         try:
             for packet in container.demux(stream):
                 packets += 1
@@ -104,6 +108,8 @@ def _decode_pyav(path: Path, max_seconds: float, limits: Limits) -> list[tuple[i
                     seconds += frame.samples / rate
                 if seconds >= max_seconds:
                     break
+            else:
+                missing = 1 - seconds / promised if promised > 0 else 0.0
         except av.error.FFmpegError as error:
             if not runs:
                 raise MediaError(Reason.UNDECODABLE, f"sound cannot be read: {error}") from error
@@ -114,6 +120,7 @@ def _decode_pyav(path: Path, max_seconds: float, limits: Limits) -> list[tuple[i
         raise MediaError(
             Reason.TRUNCATED, f"{errors} of {packets} packets of sound cannot be decoded"
         )
+    check_missing(missing, limits)
     return [(rate, np.concatenate(parts)) for rate, parts in runs]
 
 

@@ -132,9 +132,19 @@ def build_timeline(
     )
 
 
-def promised_seconds(stream: av.VideoStream) -> float:
+def promised_seconds(stream: av.VideoStream | av.AudioStream) -> float:
     """Return how long the container says a stream is, 0 where it does not."""
     return float(stream.duration) * tick_seconds(stream) if stream.duration else 0.0
+
+
+def check_missing(share: float, limits: Limits) -> None:
+    """Raise MediaError(truncated) when more of the promised length is missing than allowed."""
+    if share > limits.truncated_share:
+        raise MediaError(
+            Reason.TRUNCATED,
+            f"{share:.0%} of the promised length is missing, "
+            f"{limits.truncated_share:.0%} is allowed (limits.truncated_share)",
+        )
 
 
 def lacks_pts(container: av.container.InputContainer, stream: av.VideoStream) -> bool:

@@ -280,9 +280,10 @@ def write_film(
     picture_codec: str = "libx264",
     sound_codec: str | None = "aac",
     tracks: int = 1,
+    container: dict[str, str] | None = None,
 ) -> Path:
     """Write moving pictures with sound."""
-    with av.open(str(path), "w") as output:
+    with av.open(str(path), "w", container_options=container or {}) as output:
         stream = output.add_stream(picture_codec, rate=RATE, options=X264)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         sounds = [

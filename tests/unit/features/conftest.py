@@ -12,8 +12,6 @@ sys.path[:0] = [str(TESTS), str(Path(__file__).parent)]
 
 import media_kinds  # noqa: E402
 
-MEDIA = TESTS.parents[1] / "shared" / "media"
-
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet() -> None:

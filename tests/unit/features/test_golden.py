@@ -1,0 +1,34 @@
+"""Features of committed clips stay what they were, whatever library is upgraded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from golden_values import CLIPS, FOLDER, TRACKS, VALUES, measure
+
+DRIFT = 1e-4
+
+
+@pytest.fixture(scope="module")
+def values() -> dict[str, np.ndarray]:
+    return dict(measure())
+
+
+def test_features_do_not_drift(values: dict[str, np.ndarray]) -> None:
+    with np.load(VALUES) as golden:
+        assert set(values) == set(golden.files)
+        drift = {}
+        for name, found in values.items():
+            kept = golden[name].astype(np.float64)
+            assert found.shape == kept.shape, name
+            lengths = np.linalg.norm(found) * np.linalg.norm(kept)
+            distance = 1 - found @ kept / lengths if lengths > 0 else np.abs(found - kept).max()
+            if distance > DRIFT:
+                drift[name] = float(distance)
+    assert not drift
+
+
+def test_golden_files_are_there_and_small() -> None:
+    sizes = {path.name: path.stat().st_size for path in FOLDER.iterdir()}
+    assert set(sizes) == {kind.name for kind in CLIPS} | set(TRACKS) | {VALUES.name}
+    assert max(size for name, size in sizes.items() if name != VALUES.name) < 20_000
