@@ -7,12 +7,15 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import av.error
 
 from features.config import Limits
 from features.errors import MediaError, Reason
+
+Stream = TypeVar("Stream", av.VideoStream, av.AudioStream)
 
 # Demuxers that read one file and follow no reference to another. Playlists (hls, dash,
 # concat), subtitles, pictures and raw streams are absent on purpose.
@@ -98,6 +101,23 @@ def _starts_with_a_box(path: Path) -> bool:
     """Return whether a file starts as ISO/IEC 14496-12 media do: a length, then a known type."""
     with path.open("rb") as file:
         return file.read(8)[4:] in _FIRST_BOXES
+
+
+def read_packets(
+    container: av.container.InputContainer, stream: Stream
+) -> Iterator[av.Packet[Stream]]:
+    """Yield the packets of a stream, the last one empty.
+
+    Raises:
+        av.error.FFmpegError: the demuxer cannot read on.
+    """
+    while True:
+        try:
+            yield from container.demux(stream)
+        except IndexError:
+            # PyAV fails at a packet of a stream that appears midway; the next one may be ours.
+            continue
+        return
 
 
 def picture_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream | None:

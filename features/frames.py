@@ -21,7 +21,7 @@ import av.error
 from features import second
 from features.budget import Budget
 from features.config import Limits
-from features.container import open_media, picture_stream
+from features.container import open_media, picture_stream, read_packets
 from features.errors import MediaError, Reason
 from features.timeline import (
     Timeline,
@@ -143,7 +143,7 @@ def _decode_all(
     by_order = lacks_pts(container, stream)
     decode_times: list[int] = []
     try:
-        for packet in container.demux(stream):
+        for packet in read_packets(container, stream):
             if by_order and packet.size and packet.dts is not None:
                 heappush(decode_times, packet.dts)
             for frame in _decode(stream, packet, budget):
@@ -195,7 +195,7 @@ def _decode_wanted(
                     receive(frame.pts, frame)
 
         index = -1
-        for packet in container.demux(stream):
+        for packet in read_packets(container, stream):
             if packet.size == 0 or packet.is_discard:
                 continue
             index += 1

@@ -12,7 +12,14 @@ import numpy as np
 import soundfile
 
 from features.config import Limits
-from features.container import check_file, hash_file, open_media, picture_stream, sound_stream
+from features.container import (
+    check_file,
+    hash_file,
+    open_media,
+    picture_stream,
+    read_packets,
+    sound_stream,
+)
 from features.errors import MediaError, Reason
 from features.frames import sample_frames
 from features.picture import display_matrix
@@ -119,7 +126,7 @@ def _probe_sound(path: Path, limits: Limits) -> _Sound | None:
             return None
         base = tick_seconds(stream)
         try:
-            for packet in container.demux(stream):
+            for packet in read_packets(container, stream):
                 if not decoded:
                     decoded = _decodes(packet)
                 total += (packet.duration or 0) * base

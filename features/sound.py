@@ -13,7 +13,7 @@ import soundfile
 import soxr
 
 from features.config import Limits
-from features.container import open_media, sound_stream
+from features.container import open_media, read_packets, sound_stream
 from features.errors import MediaError, Reason
 from features.timeline import check_missing, promised_seconds
 
@@ -87,7 +87,7 @@ def _decode_pyav(path: Path, max_seconds: float, limits: Limits) -> list[tuple[i
         stream.codec_context.thread_count = 1
         promised = promised_seconds(stream) if container.format.name in _TELL_LENGTH else 0.0
         try:
-            for packet in container.demux(stream):
+            for packet in read_packets(container, stream):
                 packets += 1
                 try:
                     frames = packet.decode()

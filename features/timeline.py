@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from features import nal
 from features.config import Limits
+from features.container import read_packets
 from features.errors import MediaError, Reason
 
 # Decoders that take the order to leave out frames to which no other refers at any time.
@@ -169,7 +170,7 @@ def scan_packets(
     if lacks_pts(container, stream):
         return None
     try:
-        for packet in container.demux(stream):
+        for packet in read_packets(container, stream):
             if packet.size == 0 or packet.is_discard:
                 continue
             if packet.pts is None or packet.is_corrupt:

@@ -4,14 +4,14 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from features import second
 from features.config import Limits
-from features.container import check_file, hash_file, open_media
+from features.container import check_file, hash_file, open_media, read_packets
 from features.errors import MediaError, Reason
 from features.probe import probe
 
@@ -86,6 +86,22 @@ def test_streams_are_counted(rendered: Callable[[str], Path]) -> None:
     ):
         pass
     assert caught.value.reason is Reason.TOO_MANY_STREAMS
+
+
+def test_packets_of_a_stream_that_appears_midway_are_passed_over() -> None:
+    class Midway:
+        """As PyAV does: an IndexError for each packet of a stream it has not seen before."""
+
+        source = iter([1, 2, IndexError, 3, IndexError, IndexError, 4])
+
+        def demux(self, stream: str) -> Iterator[int]:
+            assert stream == "ours"
+            for packet in self.source:
+                if packet is IndexError:
+                    raise IndexError("list index out of range")
+                yield packet  # type: ignore[misc]
+
+    assert list(read_packets(Midway(), "ours")) == [1, 2, 3, 4]  # type: ignore[type-var, arg-type]
 
 
 def test_importing_the_package_loads_no_decoder_and_no_network() -> None:
