@@ -64,7 +64,7 @@ class ModelConfig(BaseModel):
     )
     weight_decay: float = Field(1e-2, description="AdamW weight decay, 1/step/rate", ge=0)
     temperature: float = Field(
-        0.1, description="first value of the learned temperature of a score", gt=0
+        0.2, description="first value of the learned temperature of a score", gt=0
     )
     teacher: bool = Field(True, description="train a teacher on PGC segments and learn from it")
     distill: Literal["none", "latent", "scores"] = Field(
@@ -85,20 +85,12 @@ class ModelConfig(BaseModel):
     masking: bool = Field(
         True, description="never train a row's own track, met in another row, as its negative"
     )
-    contrast: Literal["knowledge", "history", "catalogue", "batch"] = Field(
-        "knowledge",
-        description="what a pick is contrasted with: `history`, the tracks of its uploader's own "
-        "history, which the uploader surely knows (the consideration set); `knowledge`, these and, "
-        "discounted by a learned chance of being known, the rest of the catalogue; `catalogue`, "
-        "all tracks alike; `batch`, the tracks of the step",
+    contrast: Literal["history", "catalogue", "batch"] = Field(
+        "history",
+        description="what a pick is contrasted with: tracks of its uploader's own history, which "
+        "the uploader surely knows (the consideration set), the catalogue, or the batch's tracks",
     )
     history: int = Field(64, description="latest tracks of an uploader to contrast with", gt=0)
-    unknown_tracks: int = Field(
-        256,
-        description="tracks outside the uploader's history drawn for `knowledge` in a step, which "
-        "stand for the rest of the catalogue",
-        gt=0,
-    )
     kl_weight: float = Field(
         1.0, description="weight of the KL of the latents to N(0, I) in paper and released", ge=0
     )

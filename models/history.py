@@ -30,12 +30,3 @@ def history_table(picks: Picks, limit: int) -> tuple[Ints, Ints]:
     table = np.full((row.max() + 1, place[keep].max() + 1), -1, dtype=np.int64)
     table[pairs[keep, 0], place[keep]] = pairs[keep, 1]
     return row.astype(np.int64), table
-
-
-def picked_once(picks: Picks, n_music: int) -> npt.NDArray[np.float32]:
-    """Return float32[P]: 1 where no other row has the same uploader and track, else 0."""
-    _, pair, count = np.unique(
-        picks.uploader * n_music + picks.music, return_inverse=True, return_counts=True
-    )
-    once: npt.NDArray[np.float32] = (count[pair] == 1).astype(np.float32)
-    return once

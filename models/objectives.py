@@ -4,7 +4,6 @@ An objective is a module whose forward takes rows of the training pairs and retu
 losses; `weights` says how they add up. B rows of a step, M tracks, D dimensions, G groups.
 """
 
-import math
 from typing import cast
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch.distributed.nn.functional import all_gather
 from models import losses
 from models.config import ModelConfig
 from models.data import Picks, TrainingData
-from models.history import history_table, picked_once
+from models.history import history_table
 from models.networks import DebcmNetwork, VariationalNetwork, device_of
 
 Floats = npt.NDArray[np.float32]
@@ -108,13 +107,11 @@ class PickChoice(nn.Module):
         self.log_popularity = torch.from_numpy(np.log(popularity)).to(self.device)
         self.propensity = inverse_propensity(data.train, len(data.music)) if config.ips else None
         self.row, self.table = history_table(data.train, config.history)
-        self.once = torch.from_numpy(picked_once(data.train, len(data.music))).to(self.device)
         picks = config.picks_weight > 0
         network.confounder.requires_grad_(picks and config.adjustment != "none")
         network.lean.requires_grad_(picks and config.adjustment != "none")
         network.popularity.requires_grad_(picks and config.popularity)
         network.expertise.requires_grad_(picks)
-        network.unfamiliarity.requires_grad_(picks and config.contrast == "knowledge")
         self.weights = {"picks": config.picks_weight, "distil": config.distill_weight}
         self._teacher_video: Tensor | None = None
         self._teacher_music: Tensor | None = None
@@ -166,7 +163,7 @@ class PickChoice(nn.Module):
         if self.config.picks_weight > 0:
             own = torch.from_numpy(np.searchsorted(tracks, picked)).to(self.device)
             on_tracks = torch.from_numpy(tracks).to(self.device)
-            if self.config.contrast in ("knowledge", "history"):
+            if self.config.contrast == "history":
                 logits, chosen = self._against_history(rows, video, music, own, on_tracks)
             elif self.config.contrast == "batch":
                 logits, chosen = self._against_batch(rows, video, music, own, on_tracks)
@@ -234,36 +231,25 @@ class PickChoice(nn.Module):
     def _against_history(
         self, rows: Ints, video: Tensor, music: Tensor, own: Tensor, tracks: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Contrast with the other tracks of the uploader's history; the pick is column 0."""
-        known = torch.from_numpy(self.table[self.row[rows]]).to(self.device)
-        place = torch.searchsorted(tracks, known).clamp(max=len(tracks) - 1)
-        absent = (known < 0) | (tracks[place] != known)
-        if self.config.masking:
-            absent = absent | (place == own[:, None])
-        columns = torch.cat([own[:, None], place], dim=1)
-        absent = torch.cat([torch.zeros_like(absent[:, :1]), absent], dim=1)
-        every = video @ music.T
-        logits = self._explained(rows, every.gather(1, columns), tracks[columns])
-        logits = logits.masked_fill(absent, -torch.inf)
-        if self.config.contrast == "knowledge":
-            inside = torch.zeros_like(every, dtype=torch.bool)
-            inside.scatter_(1, torch.where(absent, own[:, None], columns), True)
-            first_time = self.once[torch.from_numpy(rows).to(self.device)]
-            logits[:, 0] = logits[:, 0] - self.network.unfamiliarity * first_time
-            logits = torch.cat([logits, self._unknown(rows, every, inside, tracks)], dim=1)
-        return logits, torch.zeros_like(own)
+        """Contrast with the other tracks of the uploader's history; the pick is column 0.
 
-    def _unknown(self, rows: Ints, cosine: Tensor, inside: Tensor, tracks: Tensor) -> Tensor:
-        """Return [B, R] logits of a uniform sample that stands for the tracks not inside.
-
-        Each sampled track counts for C / R of them and is considered exp(-unfamiliarity)
-        times as likely as one of the history.
+        Of the padded table only the places that hold a track are multiplied.
         """
-        size = min(self.config.unknown_tracks, len(tracks))
-        drawn = torch.randperm(len(tracks))[:size].to(self.device)
-        logits = self._explained(rows, cosine[:, drawn], tracks[drawn])
-        logits = logits - self.network.unfamiliarity + math.log(len(tracks) / size)
-        return logits.masked_fill(inside[:, drawn], -torch.inf)
+        place_of = torch.full((len(self.group) + 1,), -1, device=self.device)
+        place_of[tracks] = torch.arange(len(tracks), device=self.device)
+        place = place_of[torch.from_numpy(self.table[self.row[rows]]).to(self.device)]
+        present = place >= 0
+        if self.config.masking:
+            present &= place != own[:, None]
+        columns = torch.cat([own[:, None], place], dim=1)
+        present = torch.cat([torch.ones_like(present[:, :1]), present], dim=1)
+        pairs = video.index_select(0, present.nonzero()[:, 0]) * music.index_select(
+            0, columns[present]
+        )
+        cosine = video.new_zeros(columns.shape).masked_scatter(present, pairs.sum(dim=1))
+        logits = self._explained(rows, cosine, tracks[columns.clamp(min=0)])
+        logits = logits.masked_fill(~present, -torch.inf)
+        return logits, torch.zeros_like(own)
 
 
 class VariationalMatch(nn.Module):

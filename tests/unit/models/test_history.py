@@ -1,7 +1,7 @@
 import numpy as np
 
 from models import Picks
-from models.history import history_table, picked_once
+from models.history import history_table
 
 
 def picks(uploader: list[int], music: list[int], time: list[float]) -> Picks:
@@ -34,8 +34,3 @@ def test_the_table_equals_plain_sets() -> None:
         known = {int(track) for track in table[each] if track >= 0}
         assert known == set(what[who == uploader].tolist())
         assert (table[each] >= 0).sum() == len(known)
-
-
-def test_a_track_picked_twice_by_one_uploader_is_no_first_time() -> None:
-    made = picks([0, 0, 1, 0], [5, 6, 5, 5], [0.0, 1.0, 2.0, 3.0])
-    assert picked_once(made, 7).tolist() == [0.0, 1.0, 1.0, 0.0]

@@ -83,34 +83,6 @@ def test_without_masking_the_own_track_is_its_own_negative(training: TrainingDat
     assert float(made(ROWS)["picks"].detach()) == pytest.approx(total / len(ROWS), rel=1e-4)
 
 
-def test_the_knowledge_contrast_equals_a_plain_loop(training: TrainingData) -> None:
-    """With every track drawn the sample is the catalogue, and the loss exact."""
-    made = objective(training, contrast="knowledge", unknown_tracks=len(training.music))
-    unfamiliarity = 3.0
-    train, total = training.train, 0.0
-    for row in ROWS:
-        own = int(train.music[row])
-        mine = train.uploader == train.uploader[row]
-        elsewhere = set(train.music[mine & (np.arange(len(train)) != row)].tolist())
-        logits = [
-            value - (0.0 if track in elsewhere else unfamiliarity)
-            for track, value in enumerate(plain_logits(made, row))
-        ]
-        others = [track for track in range(len(training.music)) if track != own]
-        total += negative_log_likelihood(logits, own, others)
-    got = float(made(ROWS)["picks"].detach())
-    assert got == pytest.approx(total / len(ROWS), rel=1e-4)
-
-
-def test_a_sample_of_unknown_tracks_stands_for_all(training: TrainingData) -> None:
-    exact = objective(training, unknown_tracks=len(training.music))
-    sampled = objective(training, unknown_tracks=45)
-    torch.manual_seed(0)
-    draws = [float(sampled(ROWS)["picks"].detach()) for _ in range(40)]
-    assert np.mean(draws) == pytest.approx(float(exact(ROWS)["picks"].detach()), abs=0.05)
-    assert np.std(draws) > 0
-
-
 def test_the_catalogue_contrast_equals_a_plain_loop(training: TrainingData) -> None:
     made = objective(training, contrast="catalogue")
     total = 0.0
