@@ -32,7 +32,8 @@ test: install  ## the test suite
 test-slow: install  ## the long half of the tests: fuzzing, long trainings
 	$(BIN)/pytest -m slow
 
-test-services: install  ## PostgreSQL, Redis, S3: starts what it needs on loopback
+test-services: install  ## PostgreSQL, Redis, S3: installs and starts what it needs on loopback
+	sh tests/services/packages.sh
 	$(BIN)/pytest -m services
 
 faults: install  ## inject faults for real and write docs/reliability.md
@@ -49,7 +50,7 @@ docs: install  ## generate the pages that come from the code
 lock: install  ## renew requirements.lock from pyproject.toml
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
-	build/lock/bin/pip install '.[postgres,celery,s3,lancedb,benchmarks,dev]'
+	build/lock/bin/pip install '.[postgres,celery,s3,lancedb,benchmarks,services,dev]'
 	build/lock/bin/pip check
 	build/lock/bin/pip freeze --exclude debcm-pipeline | sed 's/+cpu$$//' > requirements.lock
 	rm -rf build

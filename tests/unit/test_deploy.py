@@ -1,0 +1,127 @@
+"""deploy/ as far as it can be checked without a container engine or a cluster: by parsing it."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import tomllib
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from pipeline.settings import load_settings
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+DEPLOY = CHECKOUT / "deploy"
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+(AIRFLOW,) = re.findall(r"apache-airflow\[.*?\]==([\d.]+)", " ".join(PROJECT["dependencies"]))
+
+
+def airflow_options() -> set[tuple[str, str]]:
+    """Every (section, option) that the installed Airflow and its Celery provider know.
+
+    Read from their files: importing Airflow would make it a home.
+    """
+    found = find_spec("airflow")
+    assert found is not None
+    assert found.submodule_search_locations
+    package = Path(found.submodule_search_locations[0])
+    sections = yaml.safe_load((package / "config_templates" / "config.yml").read_text())
+    celery = runpy.run_path(str(package / "providers" / "celery" / "get_provider_info.py"))
+    sections |= celery["get_provider_info"]()["config"]
+    return {(name, option) for name, section in sections.items() for option in section["options"]}
+
+
+def unknown(named: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    return set(named) - airflow_options()
+
+
+def as_option(variable: str) -> tuple[str, str]:
+    _, section, option = variable.split("__")
+    return section.lower(), option.lower()
+
+
+def with_variables(text: str) -> str:
+    """${NAME:-default} as its default, and ${NAME:?} as some path."""
+    return re.sub(r"\$\{\w+:\?\}", "/srv/debcm", re.sub(r"\$\{\w+:-(.*?)\}", r"\1", text))
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def values() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((DEPLOY / "values.yaml").read_text())
+    return found
+
+
+def test_the_compose_file_is_one(compose: dict[str, Any]) -> None:
+    compose_spec = pytest.importorskip("compose_spec")
+    # The parser knows neither merge keys (<<) nor variables: both are resolved first.
+    text = with_variables(yaml.safe_dump(compose))
+    parsed = compose_spec.PyCompose.from_yaml(text)
+    parsed.validate()
+    services = {"postgres", "redis", "init", "api-server", "scheduler", "dag-processor"}
+    assert set(parsed.service_names()) == services | {"triggerer", "worker"}
+    with pytest.raises(ValueError, match="healthchek"):
+        compose_spec.PyCompose.from_yaml(text.replace("healthcheck", "healthchek"))
+
+
+def test_it_listens_on_loopback_and_holds_no_secret(compose: dict[str, Any]) -> None:
+    ports = [port for service in compose["services"].values() for port in service.get("ports", [])]
+    assert ports == ["127.0.0.1:8080:8080"]
+    for service in compose["services"].values():
+        assert re.fullmatch(r"[\w-]+:[\d.]+", service["image"])
+        for name, value in service["environment"].items() if "environment" in service else ():
+            if re.search("SECRET|PASSWORD|FERNET|CONN$|BACKEND", name):
+                assert "${" in value, name
+
+
+def test_every_variable_of_it_exists(
+    compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = compose["x-airflow"]["environment"]
+    assert unknown(as_option(name) for name in variables if name.startswith("AIRFLOW__")) == set()
+    for name, value in variables.items():
+        if name.startswith("DEBCM_"):
+            monkeypatch.setenv(name, with_variables(value))
+    settings = load_settings()
+    assert settings.lake.root == "/data/lake"
+    assert settings.landing.root == Path("/data/landing")
+
+
+def test_the_helm_values_name_fields_of_the_chart(values: dict[str, Any]) -> None:
+    schema = json.loads((DEPLOY / "values.schema.json").read_text())
+    jsonschema.Draft7Validator.check_schema(schema)
+    jsonschema.validate(values, schema)
+    with pytest.raises(jsonschema.ValidationError, match="executer"):
+        jsonschema.validate(values | {"executer": "LocalExecutor"}, schema)
+
+
+def test_the_helm_values_set_options_and_settings_that_exist(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ((name, key) for name, section in values["config"].items() for key in section)
+    assert unknown(options) == set()
+    for variable in values["env"]:
+        if variable["name"].startswith("DEBCM_"):
+            monkeypatch.setenv(variable["name"], variable["value"])
+    assert load_settings().lake.root.startswith("s3://")
+    (mount,) = values["volumeMounts"]
+    assert str(load_settings().landing.root) == mount["mountPath"]
+
+
+def test_versions_are_those_of_the_project(compose: dict[str, Any], values: dict[str, Any]) -> None:
+    assert f"apache/airflow:slim-{AIRFLOW}-python3.11" in (DEPLOY / "Dockerfile").read_text()
+    assert values["airflowVersion"] == AIRFLOW
+    assert values["defaultAirflowTag"] == PROJECT["version"]
+    assert compose["x-airflow"]["image"] == f"debcm-pipeline:{PROJECT['version']}"
