@@ -23,13 +23,15 @@ from deltalake.table import TableMerger
 from pipeline.errors import LakeUnavailableError, ProvenanceError, WriteConflictError
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
-from pipeline.storage import meaning
+from pipeline.storage import meaning, names_missing_file
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _LOG_RETENTION = "delta.logRetentionDuration"
 _ORPHAN_HOURS = 24
+# Upkeep may remove old entries of the log between a listing of it and the reading.
+_LOOKS = 5
 Partition = Mapping[str, str | dt.date]
 
 
@@ -264,15 +266,19 @@ class Lake:
 
     def _open(self, table: str) -> DeltaTable | None:
         uri = self.uri(table)
-        try:
-            delta = DeltaTable(uri, storage_options=self.options)
-        except TableNotFoundError as error:
-            # A disk that was unmounted meanwhile must not look like a lake that is still empty.
-            if table in self._seen:
-                raise LakeUnavailableError("was there a moment ago", where=uri) from error
-            return None
-        except (DeltaError, OSError) as error:
-            raise meaning(error, uri) from error
+        for look in range(1, _LOOKS + 1):
+            try:
+                delta = DeltaTable(uri, storage_options=self.options)
+                break
+            except TableNotFoundError as error:
+                # A disk that was unmounted meanwhile must not look like a lake that is still empty.
+                if table in self._seen:
+                    raise LakeUnavailableError("was there a moment ago", where=uri) from error
+                return None
+            except (DeltaError, OSError) as error:
+                if look == _LOOKS or not names_missing_file(error):
+                    raise meaning(error, uri) from error
+                log.info("%s was cleaned up while it was opened: %s", table, error)
         self._seen.add(table)
         _refuse_empty_entry(uri, delta.version())
         return delta
@@ -293,14 +299,15 @@ class Lake:
         for attempt in range(1, self._attempts + 1):
             try:
                 return commit()
-            except CommitFailedError as error:
+            except (DeltaError, OSError) as error:
+                overtaken = attempt < _LOOKS and names_missing_file(error)
+                if not isinstance(error, CommitFailedError) and not overtaken:
+                    raise meaning(error, self.uri(table)) from error
                 if attempt == self._attempts:
                     raise WriteConflictError(str(error), where=self.uri(table)) from error
                 log.info("commit to %s met another writer's, attempt %d", table, attempt)
                 # Two writers that wait equally long would meet again.
                 time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
-            except (DeltaError, OSError) as error:
-                raise meaning(error, self.uri(table)) from error
         raise AssertionError("unreachable: the last attempt returns or raises")
 
 

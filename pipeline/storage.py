@@ -58,6 +58,11 @@ def meaning(error: Exception, where: str) -> PipelineError:
     return ProvenanceError(f"damaged: {text}", where=where)
 
 
+def names_missing_file(error: Exception) -> bool:
+    """Whether a library looked for a file that is not there, or not any more."""
+    return isinstance(error, FileNotFoundError) or bool(_MISSING_TEXT.search(str(error)))
+
+
 @contextmanager
 def storage_errors(where: str) -> Iterator[None]:
     """Let an `OSError` of the block mean what `meaning` says."""

@@ -6,8 +6,8 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
-from conftest import DAYS, Site
 from fault_harness import age
+from fault_sites import DAYS, Site
 
 from pipeline.catalog import id_hash
 from pipeline.lake import Lake

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Site, make_site
 from fault_harness import Outcome, copy_lake, differences, leftovers, tables
 from fault_nights import Call, Night, media_night, model_night, statistics_night, upkeep_later
+from fault_sites import Site, make_site
 
 from pipeline.serving import Release
 

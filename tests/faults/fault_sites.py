@@ -1,0 +1,177 @@
+"""Places to break: a folder with settings, a landing folder and a lake."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fault_harness import Steps
+
+from pipeline.lake import Lake
+from pipeline.schemas import LANDING
+from pipeline.settings import Settings, load_settings
+from pipeline.store import Store
+from simulation.lake import Night, Taste, deliver
+
+DAYS = [dt.date(2026, 3, day) for day in (1, 2, 3)]
+Row = dict[str, Any]
+
+SETTINGS = """
+[landing]
+root = "landing"
+reject_share = 1.0
+[lake]
+root = "lake"
+keep_versions_days = 0
+[extract]
+workers = 1
+shard_cpu_seconds = 2
+commit_clips = 2
+[split]
+validation_share = 0.1
+test_share = 0.3
+[model]
+dim = 16
+hidden = 32
+epochs = 6
+teacher_epochs = 6
+batch_size = 64
+[gate]
+min_test_rows = 10
+bootstrap_rounds = 100
+slice_rows = 1000
+champion_loss = 1.0
+calibration_worsening = 10
+[release]
+keep = 2
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A folder with settings, a landing folder and a lake."""
+
+    folder: Path
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "lake"
+
+    @property
+    def landing(self) -> Path:
+        return self.folder / "landing"
+
+    @property
+    def steps(self) -> Steps:
+        return Steps({"DEBCM_CONFIG": str(self.folder / "debcm.toml")})
+
+    @property
+    def settings(self) -> Settings:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DEBCM_CONFIG", str(self.folder / "debcm.toml"))
+            return load_settings()
+
+    @property
+    def lake(self) -> Lake:
+        return Lake(self.settings.lake)
+
+    @property
+    def store(self) -> Store:
+        return Store(self.settings.lake)
+
+
+def make_site(folder: Path, **sections: str) -> Site:
+    """A folder with settings; a section's text replaces lines of the same key."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = SETTINGS
+    for section, lines in sections.items():
+        text = text.replace(f"[{section}]\n", f"[{section}]\n{lines}\n")
+    (folder / "debcm.toml").write_text(text, encoding="utf-8")
+    return Site(folder)
+
+
+def video(name: str, media: str, **changes: Any) -> Row:
+    """A row of videos.csv."""
+    return {
+        "video_id": name,
+        "uploader_id": "u1",
+        "music_id": "m1",
+        "source": "ugc",
+        "uploaded_at": "2026-03-01T10:00:00Z",
+        "media_path": f"media/{media}",
+        "sha256": "",
+    } | changes
+
+
+def track(name: str, media: str, **changes: Any) -> Row:
+    """A row of music.csv."""
+    return {
+        "music_id": name,
+        "genre": "rock",
+        "title": f"title of {name}",
+        "artist": "somebody",
+        "media_path": f"media/{media}",
+        "sha256": "",
+    } | changes
+
+
+def write_day(site: Site, day: dt.date, media: Path, videos: list[Row], music: list[Row]) -> Path:
+    """Deliver a landing day; again, in place of what it held."""
+    folder = site.landing / f"dt={day}"
+    (folder / "media").mkdir(parents=True, exist_ok=True)
+    for path in media.iterdir():
+        # Links cost nothing and are no symbolic links, which landing refuses.
+        (folder / "media" / path.name).unlink(missing_ok=True)
+        (folder / "media" / path.name).hardlink_to(path)
+    for name, rows in (("videos", videos), ("music", music)):
+        columns = [field.name for field in LANDING[f"landing_{name}"].fields]
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+    (folder / "_SUCCESS").touch()
+    return folder
+
+
+def deliver_media(site: Site, media: Path) -> None:
+    """Two landing days: good files, a broken one, a repeated id, unknown music, a duplicate."""
+    write_day(
+        site,
+        DAYS[0],
+        media,
+        [
+            video("v1", "red.mp4"),
+            video("v2", "blue.webm"),
+            video("v3", "noise.mp4"),
+            video("p1", "music_video.mp4", source="pgc", uploader_id="", music_id=""),
+        ],
+        [track("m1", "low.ogg")],
+    )
+    write_day(
+        site,
+        DAYS[1],
+        media,
+        [
+            video("v1", "red.mp4"),
+            video("v4", "green.mp4", music_id="m2", uploader_id="u2"),
+            video("v5", "blue.webm", music_id="none"),
+            video("v6", "red.mp4", uploader_id="u2"),
+        ],
+        [track("m2", "high.mp3", genre="pop")],
+    )
+
+
+def fill_world(site: Site) -> None:
+    """Three nights of catalogue and features without media, enough to train on."""
+    taste = Taste.make(46, 24, 16, 0)
+    nights = [
+        Night(DAYS[0], 240, 40, segments=60),
+        Night(DAYS[1], 60, 3, first=1000, first_music=40),
+        Night(DAYS[2], 60, 3, first=2000, first_music=43),
+    ]
+    for night in nights:
+        deliver(site.settings, site.lake, night, taste)

@@ -1,0 +1,205 @@
+"""Damaged files: named when they are read, never used in silence."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from fault_harness import copy_lake
+from fault_nights import judged
+from fault_sites import DAYS, Site, make_site
+
+from pipeline.errors import ProvenanceError
+from pipeline.lake import Lake
+from pipeline.schemas import TABLES
+from pipeline.settings import LakeSettings
+from pipeline.store import Store
+
+TABLE = "visual_features"
+Damage = Callable[[Path], None]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def noise(path: Path) -> None:
+    path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size))
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+def flip(path: Path, rng: np.random.Generator) -> None:
+    """Turn one bit of a file over."""
+    content = bytearray(path.read_bytes())
+    content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+    path.write_bytes(content)
+
+
+def features(first: int, count: int = 1, dim: int = 8) -> pl.DataFrame:
+    rng = np.random.default_rng(first)
+    rows = [
+        {
+            "content_hash": f"{first + number:064x}",
+            "segment": -1,
+            "extractor": "test@1",
+            "embedding": rng.standard_normal(dim).tolist(),
+            "frames": 16,
+            "decoder": "pyav",
+            "dt": dt.date(2026, 3, 1),
+        }
+        for number in range(count)
+    ]
+    return TABLES[TABLE].frame(rows)
+
+
+@pytest.fixture(scope="module")
+def sound_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four commits, a checkpoint, a commit."""
+    root = tmp_path_factory.mktemp("sound") / "lake"
+    lake = Lake(LakeSettings(root=str(root)))
+    for number in range(3):
+        lake.add(TABLE, features(number))
+    delta = lake.delta(TABLE)
+    assert delta is not None
+    delta.create_checkpoint()
+    lake.add(TABLE, features(3))
+    return root
+
+
+# A log that ends one entry earlier is an older table, and whole: no case of its own.
+@pytest.mark.parametrize(
+    ("what", "damage"),
+    [
+        *(
+            (what, damage)
+            for what in ("data", "checkpoint")
+            for damage in (cut, empty, noise, gone)
+        ),
+        *(("log entry", damage) for damage in (cut, empty, noise)),
+    ],
+)
+def test_damaged_table_is_named_and_not_read(
+    tmp_path: Path, sound_lake: Path, what: str, damage: Damage
+) -> None:
+    root = copy_lake(sound_lake, tmp_path / "lake")
+    damage(table_file(root, what))
+    lake = Lake(LakeSettings(root=str(root)))
+    with pytest.raises(ProvenanceError, match=TABLE):
+        lake.read(TABLE)
+
+
+def table_file(root: Path, what: str) -> Path:
+    """The newest data file, log entry or checkpoint of the table."""
+    table = root / "tables" / TABLE
+    pattern = {
+        "data": "extractor=*/*/*.parquet",
+        "log entry": "_delta_log/*.json",
+        "checkpoint": "_delta_log/*.checkpoint.parquet",
+    }
+    return max(table.glob(pattern[what]), key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"promotions": []}', "\x00\x00"])
+def test_damaged_pointer_is_named(tmp_path: Path, text: str) -> None:
+    from pipeline.current import read_current
+
+    store = Store(LakeSettings(root=str(tmp_path)))
+    assert store.replace_pointer("releases/current.json", text, None)
+    with pytest.raises(ProvenanceError, match=r"releases/current\.json"):
+        read_current(store)
+
+
+@pytest.mark.faults
+def test_flipped_bits_in_tables_are_counted(tmp_path: Path, record: Callable[..., None]) -> None:
+    """Parquet as the tables' engine writes it has no checksums: this measures, and says so."""
+    root = tmp_path / "lake"
+    lake = Lake(LakeSettings(root=str(root)))
+    lake.add(TABLE, features(0, count=300, dim=1280))
+    written = lake.read(TABLE)
+    path = table_file(root, "data")
+    content = path.read_bytes()
+    rng = np.random.default_rng(5)
+    seen: Counter[str] = Counter()
+    for _ in range(100):
+        flip(path, rng)
+        try:
+            read = Lake(LakeSettings(root=str(root))).read(TABLE)
+            seen["harmless" if read.equals(written) else "unnoticed"] += 1
+        except ProvenanceError:
+            seen["named"] += 1
+        path.write_bytes(content)
+    assert seen.total() == 100
+    record(
+        "one bit turned over in a table's Parquet file",
+        "at random places of a file of 300 feature vectors",
+        seen.total(),
+        f"{seen['named']} named on reading, {seen['harmless']} without effect, "
+        f"**{seen['unnoticed']} changed a number unnoticed**: the tables' engine writes Parquet "
+        "without checksums, so keep the lake on storage that has them (object storage, ZFS)",
+    )
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(900)
+def test_damaged_folders_stop_the_step_that_reads_them(
+    tmp_path: Path, world_once: Path, record: Callable[..., None]
+) -> None:
+    site = make_site(tmp_path / "site")
+    copy_lake(world_once, site.root)
+    site.steps.run("publish", judged(site.steps.run, str(DAYS[0])))
+    run_id = judged(site.steps.run, str(DAYS[1]))
+    release = next(site.root.glob(f"releases/{DAYS[0]}*")).name
+    folders = [f"runs/{run_id}/{part}" for part in ("dataset", "teacher", "student", "evaluation")]
+    rng = np.random.default_rng(6)
+    named = damaged_and_named(site, [*folders, f"releases/{release}"], rng)
+    for folder in ("student", "dataset"):
+        spoilt = make_site(tmp_path / folder)
+        copy_lake(site.root, spoilt.root)
+        file = max(
+            (spoilt.root / "runs" / run_id / folder).iterdir(), key=lambda p: p.stat().st_size
+        )
+        flip(file, rng)
+        outcome = spoilt.steps.start("publish", run_id).wait()
+        assert outcome.error == "ProvenanceError", outcome
+        assert file.name in outcome.message
+        assert site.store.read_pointer("releases/current.json") == spoilt.store.read_pointer(
+            "releases/current.json"
+        )
+    record(
+        "a damaged file of a dataset, model, evaluation or release",
+        "every file of each folder: one bit turned over, cut in half, emptied, removed",
+        named,
+        "nothing was used: every damage was named, and publishing from damaged folders left the "
+        "current release in place",
+    )
+
+
+def damaged_and_named(site: Site, folders: list[str], rng: np.random.Generator) -> int:
+    """Damage every file of some folders in four ways; how often that was named."""
+    named = 0
+    for folder in folders:
+        whole = site.root / folder
+        aside = site.folder / "whole"
+        shutil.copytree(whole, aside)
+        for file in sorted(path for path in whole.rglob("*") if path.is_file()):
+            for damage in (cut, empty, gone, lambda path: flip(path, rng)):
+                damage(file)
+                with pytest.raises(ProvenanceError, match=Path(folder).name):
+                    site.store.fetch(folder)
+                named += 1
+                shutil.copy2(aside / file.relative_to(whole), file)
+        shutil.rmtree(aside)
+    return named
