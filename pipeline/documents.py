@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import pkgutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeGuard, get_args
@@ -17,9 +17,9 @@ import pyarrow as pa
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-import pipeline
 from features.errors import Reason
 from pipeline.errors import Permanent, PipelineError, RowReason, Transient
+from pipeline.metrics import METRICS
 from pipeline.schemas import LANDING, TABLES
 from pipeline.settings import Candidate, Settings
 from pipeline.store import write_atomically
@@ -38,6 +38,13 @@ The cache of exported networks and of folders fetched from object storage is `$D
 default `~/.cache/debcm`.
 """
 
+METRICS_INTRODUCTION = """\
+`media_features` sends the first group after each day's check, `debcm_retrain` the second after the
+gate's decision, as gauges through Airflow's own emission: StatsD (`[metrics] statsd_on`) or
+OpenTelemetry (`[metrics] otel_on`). Airflow puts its prefix in front (`airflow.` by default) and
+sends its own metrics, such as run durations, beside them.
+"""
+
 
 def pages() -> dict[str, str]:
     """Path below docs/ -> text of every generated page."""
@@ -46,6 +53,7 @@ def pages() -> dict[str, str]:
         "tables.md": tables(),
         "dags.md": dags(),
         "reasons.md": reasons(),
+        "metrics.md": metrics(),
     }
 
 
@@ -114,10 +122,27 @@ def reasons() -> str:
     return "\n".join(parts)
 
 
+def metrics() -> str:
+    """docs/metrics.md: every gauge that the DAGs send."""
+    parts = [
+        "# Metrics\n",
+        GENERATED,
+        METRICS_INTRODUCTION,
+        "| gauge | meaning |",
+        "|---|---|",
+        *(f"| `{name}` | {meaning} |" for name, meaning in METRICS.items()),
+        "",
+    ]
+    return "\n".join(parts)
+
+
 def _error_classes() -> list[type[PipelineError]]:
     """Every error that is raised, wherever in the package it is defined."""
-    for module in pkgutil.iter_modules(pipeline.__path__):
-        importlib.import_module(f"pipeline.{module.name}")
+    # Importing all of the package would import Airflow, which makes itself a home.
+    error = re.compile(r"^class \w+\(\w*(Permanent|Transient|Error)\)", re.MULTILINE)
+    for path in sorted((CHECKOUT / "pipeline").glob("*.py")):
+        if error.search(path.read_text()):
+            importlib.import_module(f"pipeline.{path.stem}")
     return sorted(_leaves(PipelineError), key=lambda kind: kind.__name__)
 
 
