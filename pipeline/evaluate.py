@@ -21,7 +21,6 @@ from models import Model, metrics
 from models.baselines import Scorer, model_scorer, popularity_scorer, random_scorer
 from pipeline.current import read_current, run_of
 from pipeline.dataset import Dataset, load_dataset
-from pipeline.lake import Lake
 from pipeline.onnx_towers import MUSIC_TOWER, VIDEO_TOWER, embed, open_tower
 from pipeline.release_files import read_manifest
 from pipeline.settings import GateSettings, Settings
@@ -82,13 +81,12 @@ class Judged:
     recommended: Ints
 
 
-def evaluate(settings: Settings, lake: Lake, store: Store, run_id: str) -> EvaluationSummary:
+def evaluate(settings: Settings, store: Store, run_id: str) -> EvaluationSummary:
     """Write runs/<run_id>/evaluation, unless it is there for the same champion.
 
     Raises:
         ProvenanceError: the run's dataset or student is missing.
     """
-    del lake  # every step has the same four arguments; this one reads the run's folders only
     current = read_current(store)
     champion = current.release_id if current and current.run_id != run_id else None
     name = f"runs/{run_id}/evaluation"

@@ -168,8 +168,8 @@ def evaluate(run_id: str) -> Result:
     """Score challenger, champion and baselines on the held-out picks."""
     from pipeline.evaluate import evaluate as step
 
-    settings, lake, store = _open()
-    return asdict(step(settings, lake, store, run_id))
+    settings, _, store = _open()
+    return asdict(step(settings, store, run_id))
 
 
 def gate(run_id: str, force: tuple[str, str] | None = None) -> Result:

@@ -207,7 +207,7 @@ def published(published_once: Path, trained: tuple[Path, str, World], tmp_path: 
 
 
 def publish_run(toy: Toy, run_id: str) -> None:
-    evaluate(toy.settings, toy.lake, toy.store, run_id)
+    evaluate(toy.settings, toy.store, run_id)
     decision = decide(toy.settings, toy.lake, toy.store, run_id)
     assert decision.may_publish, decision.failed
     publish(toy.settings, toy.lake, toy.store, run_id)

@@ -19,7 +19,7 @@ from pipeline.onnx_towers import MUSIC_TOWER
 
 @pytest.fixture
 def metrics(toy) -> dict:
-    evaluate(toy.settings, toy.lake, toy.store, toy.run_id)
+    evaluate(toy.settings, toy.store, toy.run_id)
     return load_metrics(toy.store, toy.run_id)
 
 
@@ -90,7 +90,7 @@ def test_the_difference_is_that_of_the_figures_and_lies_in_its_interval(metrics:
 
 def test_against_itself_there_is_no_difference(published, next_run) -> None:
     run_id = next_run(published)
-    evaluate(published.settings, published.lake, published.store, run_id)
+    evaluate(published.settings, published.store, run_id)
     found = load_metrics(published.store, run_id)
     assert found["champion"] == {"release_id": published.run_id, "scored": True, "why": ""}
     against = found["differences"]["champion"]
@@ -101,12 +101,12 @@ def test_against_itself_there_is_no_difference(published, next_run) -> None:
 
 def test_the_evaluation_set_is_frozen(toy, metrics: dict, next_run, published) -> None:
     run_id = next_run(published)
-    evaluate(published.settings, published.lake, published.store, run_id)
+    evaluate(published.settings, published.store, run_id)
     again = load_metrics(published.store, run_id)["evaluation_set"]
     assert again == metrics["evaluation_set"]
     other = toy.settings.model_copy(update={"seed": 1})
     toy.store.remove(f"runs/{toy.run_id}/evaluation")
-    evaluate(other, toy.lake, toy.store, toy.run_id)
+    evaluate(other, toy.store, toy.run_id)
     found = load_metrics(toy.store, toy.run_id)
     assert found["evaluation_set"]["sha256"] != metrics["evaluation_set"]["sha256"]
     assert found["contenders"]["challenger"]["recall@10"] == pytest.approx(
@@ -119,7 +119,7 @@ def test_a_champion_of_another_extractor_is_not_scored_and_it_is_said(published,
     document = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(document | {"visual_extractor": "old@1"}))
     run_id = next_run(published)
-    summary = evaluate(published.settings, published.lake, published.store, run_id)
+    summary = evaluate(published.settings, published.store, run_id)
     assert "old@1" in summary.champion
     assert "champion" not in summary.recall
     assert not load_metrics(published.store, run_id)["champion"]["scored"]
@@ -130,18 +130,18 @@ def test_it_is_done_once_for_a_champion_and_again_for_another(
 ) -> None:
     first, second = next_run(published, days=1), next_run(published, days=2)
     path = f"runs/{first}/evaluation"
-    evaluate(published.settings, published.lake, published.store, first)
+    evaluate(published.settings, published.store, first)
     written = (published.store.fetch(path) / "metrics.json").stat().st_mtime_ns
-    evaluate(published.settings, published.lake, published.store, first)
+    evaluate(published.settings, published.store, first)
     assert (published.store.fetch(path) / "metrics.json").stat().st_mtime_ns == written
     publishing(published, second)
-    evaluate(published.settings, published.lake, published.store, first)
+    evaluate(published.settings, published.store, first)
     assert load_metrics(published.store, first)["champion"]["release_id"] == second
 
 
 def test_the_evaluation_of_the_current_run_stands(published) -> None:
     before = load_metrics(published.store, published.run_id)
-    evaluate(published.settings, published.lake, published.store, published.run_id)
+    evaluate(published.settings, published.store, published.run_id)
     assert load_metrics(published.store, published.run_id) == before
     assert before["champion"]["release_id"] is None
     assert read_current(published.store).run_id == published.run_id
@@ -149,13 +149,13 @@ def test_the_evaluation_of_the_current_run_stands(published) -> None:
 
 def test_without_segments_there_is_no_teacher_to_score(toy) -> None:
     toy.store.remove(f"runs/{toy.run_id}/teacher")
-    summary = evaluate(toy.settings, toy.lake, toy.store, toy.run_id)
+    summary = evaluate(toy.settings, toy.store, toy.run_id)
     assert set(summary.recall) == {"challenger", "random", "popularity"}
 
 
 def test_a_run_without_a_dataset_is_an_error(toy) -> None:
     with pytest.raises(ProvenanceError, match="runs/2020-01-01-x/dataset"):
-        evaluate(toy.settings, toy.lake, toy.store, "2020-01-01-x")
+        evaluate(toy.settings, toy.store, "2020-01-01-x")
 
 
 def test_embedding_checks_by_hand() -> None:
@@ -179,4 +179,4 @@ def test_the_champion_is_scored_by_its_own_towers(published, next_run) -> None:
     run_id = next_run(published)
     (folder / MUSIC_TOWER).unlink()
     with pytest.raises(Exception, match=MUSIC_TOWER):
-        evaluate(published.settings, published.lake, published.store, run_id)
+        evaluate(published.settings, published.store, run_id)

@@ -19,7 +19,7 @@ from pipeline.settings import GateSettings
 
 
 def judged(toy, run_id: str) -> Decision:
-    evaluate(toy.settings, toy.lake, toy.store, run_id)
+    evaluate(toy.settings, toy.store, run_id)
     return decide(toy.settings, toy.lake, toy.store, run_id)
 
 
@@ -117,7 +117,7 @@ def test_an_honest_small_improvement_passes(toy, next_run, publishing) -> None:
 def test_without_enough_rows_nothing_is_published_and_the_rule_is_named(toy) -> None:
     gate = toy.settings.gate.model_copy(update={"min_test_rows": 271})
     settings = toy.settings.model_copy(update={"gate": gate})
-    evaluate(settings, toy.lake, toy.store, toy.run_id)
+    evaluate(settings, toy.store, toy.run_id)
     decision = decide(settings, toy.lake, toy.store, toy.run_id)
     assert broken(decision) == {"enough_rows"}
     assert "270 of 271 rows" in decision.failed[0].text
@@ -143,7 +143,7 @@ def test_a_refusal_is_stored_with_its_reasons_and_force_with_name_and_reason(
 
 
 def test_force_is_not_recorded_where_it_was_not_needed(toy) -> None:
-    evaluate(toy.settings, toy.lake, toy.store, toy.run_id)
+    evaluate(toy.settings, toy.store, toy.run_id)
     decision = decide(toy.settings, toy.lake, toy.store, toy.run_id, Force("Ada", "in a hurry"))
     assert decision.decision == "publish"
     assert decision.force is None

@@ -52,7 +52,7 @@ def test_an_undecided_run_is_not_published(toy) -> None:
 def test_a_refused_run_is_not_published_and_the_rule_is_named(toy) -> None:
     gate = toy.settings.gate.model_copy(update={"min_test_rows": 1000})
     settings = toy.settings.model_copy(update={"gate": gate})
-    evaluate(settings, toy.lake, toy.store, toy.run_id)
+    evaluate(settings, toy.store, toy.run_id)
     decide(settings, toy.lake, toy.store, toy.run_id)
     with pytest.raises(ReleaseError, match="enough_rows"):
         publish(settings, toy.lake, toy.store, toy.run_id)
@@ -203,7 +203,7 @@ def test_a_tower_that_differs_from_the_embeddings_is_found(published, tmp_path: 
 
 
 def test_an_index_that_loses_too_much_is_refused(toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluate(toy.settings, toy.lake, toy.store, toy.run_id)
+    evaluate(toy.settings, toy.store, toy.run_id)
     decide(toy.settings, toy.lake, toy.store, toy.run_id)
     monkeypatch.setattr("pipeline.index._NEIGHBOURS", 2)
     monkeypatch.setattr("pipeline.index._EF_CONSTRUCTION", 1)
@@ -220,7 +220,7 @@ def test_a_challenger_judged_against_another_champion_is_not_published(
     published, next_run, publishing
 ) -> None:
     first, second = next_run(published, days=1), next_run(published, days=2)
-    evaluate(published.settings, published.lake, published.store, first)
+    evaluate(published.settings, published.store, first)
     decide(published.settings, published.lake, published.store, first)
     publishing(published, second)
     with pytest.raises(ReleaseError, match="evaluate it again"):
@@ -242,7 +242,7 @@ def test_a_run_that_was_taken_back_is_not_published_by_a_repeated_night(
 
 
 def test_two_publishers_at_once_end_in_one_release(toy) -> None:
-    evaluate(toy.settings, toy.lake, toy.store, toy.run_id)
+    evaluate(toy.settings, toy.store, toy.run_id)
     decide(toy.settings, toy.lake, toy.store, toy.run_id)
     arguments = [str(toy.settings.lake.root), toy.run_id]
     both = [start_publisher(*arguments) for _ in range(2)]
@@ -265,7 +265,7 @@ def test_a_killed_publish_leaves_the_old_release_and_the_next_one_ends_well(
     published, next_run, tmp_path: Path
 ) -> None:
     run_id = next_run(published)
-    evaluate(published.settings, published.lake, published.store, run_id)
+    evaluate(published.settings, published.store, run_id)
     decide(published.settings, published.lake, published.store, run_id)
     releases = Path(published.settings.lake.root) / "releases"
     process = start_publisher(published.settings.lake.root, run_id)

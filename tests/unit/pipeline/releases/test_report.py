@@ -108,7 +108,7 @@ def test_strings_of_a_manifest_cannot_leave_their_place(
 def test_a_refused_run_gets_a_report_too(toy: Any) -> None:
     strict = toy.settings.gate.model_copy(update={"min_test_rows": 10_000})
     settings = toy.settings.model_copy(update={"gate": strict})
-    evaluate(settings, toy.lake, toy.store, toy.run_id)
+    evaluate(settings, toy.store, toy.run_id)
     with pytest.raises(ProvenanceError, match="not decided"):
         report.write_report(settings, toy.lake, toy.store, toy.run_id)
     decide(settings, toy.lake, toy.store, toy.run_id)

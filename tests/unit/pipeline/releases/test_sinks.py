@@ -56,7 +56,7 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> MemorySink:
 
 
 def ready(toy, run_id: str) -> None:
-    evaluate(toy.settings, toy.lake, toy.store, run_id)
+    evaluate(toy.settings, toy.store, run_id)
     decide(toy.settings, toy.lake, toy.store, run_id)
 
 

@@ -48,7 +48,7 @@ def test_a_refusal_names_the_rules_it_broke(toy: Any) -> None:
 
     strict = toy.settings.gate.model_copy(update={"min_test_rows": 10_000})
     settings = toy.settings.model_copy(update={"gate": strict})
-    evaluate(settings, toy.lake, toy.store, toy.run_id)
+    evaluate(settings, toy.store, toy.run_id)
     decide(settings, toy.lake, toy.store, toy.run_id)
     text = status_text(read_status(toy.lake, toy.store), [], NOW)
     assert f"  refuse {toy.run_id}" in text
