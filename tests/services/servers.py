@@ -1,0 +1,108 @@
+"""PostgreSQL, Redis and an S3 endpoint on loopback, each in a process ended by its pid."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.local_airflow import free_port
+
+START_SECONDS = 60
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """An empty database; yields its SQLAlchemy URL."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not found:
+        pytest.skip("needs the Debian package postgresql")
+    # Not below pytest's folder, which only its owner may enter: PostgreSQL refuses to be root.
+    with tempfile.TemporaryDirectory(prefix="debcm-postgres-") as home:
+        user = _nobody(Path(home))
+        data, port = Path(home) / "data", free_port()
+        subprocess.run(
+            [found[-1] / "initdb", "-D", data, "-U", "debcm", "--auth=trust", "-E", "UTF8"],
+            check=True,
+            capture_output=True,
+            **user,
+        )
+        command = [found[-1] / "postgres", "-D", data, "-p", str(port), "-k", home, "-F"]
+        # SIGINT: end now, with clients still connected.
+        with _process(command, port, signal.SIGINT, cwd=home, **user):
+            yield f"postgresql+psycopg2://debcm@127.0.0.1:{port}/postgres"
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    """An empty Redis that keeps nothing on disk; yields its URL."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("needs the Debian package redis-server")
+    port = free_port()
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    with _process([*command, "--appendonly", "no"], port):
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def s3(bucket: str) -> Iterator[str]:
+    """An S3 endpoint with one empty bucket; yields its URL. Credentials are in the environment."""
+    pytest.importorskip("moto.server")
+    import boto3
+
+    port = free_port()
+    with _process([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port):
+        endpoint = f"http://127.0.0.1:{port}"
+        client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+        client.create_bucket(Bucket=bucket)
+        client.close()
+        yield endpoint
+
+
+def _nobody(home: Path) -> dict[str, Any]:
+    if os.getuid():
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    os.chown(home, nobody.pw_uid, nobody.pw_gid)
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+@contextmanager
+def _process(
+    command: Sequence[str | Path], port: int, end: int = signal.SIGTERM, **how: Any
+) -> Iterator[None]:
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **how)
+        try:
+            _until(lambda: _answers(port) or process.poll() is not None, command)
+            assert process.poll() is None, f"{command[0]} ended with {process.returncode}"
+            yield
+        finally:
+            process.send_signal(end)
+            process.wait(timeout=30)
+
+
+def _until(reached: Callable[[], bool], command: Sequence[str | Path]) -> None:
+    end = time.monotonic() + START_SECONDS
+    while not reached():
+        assert time.monotonic() < end, f"{command[0]} does not answer after {START_SECONDS} s"
+        time.sleep(0.2)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,218 @@
+"""The same nights on PostgreSQL and LocalExecutor, and on PostgreSQL, Redis and two Celery workers
+with the lake on S3: the tables of the embedded run, row by row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import servers
+from real_airflow import DAYS, Watched, debcm, picture, small_settings, sound, write_manifest
+
+from pipeline.current import read_current
+from pipeline.lake import Lake
+from pipeline.local_airflow import environment, free_port
+from pipeline.schemas import TABLES
+from pipeline.settings import LakeSettings
+from pipeline.store import Store, sha256_of
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(1200)]
+
+GENRES = ["rock", "techno", "classical", "folk"]
+TINTS = [(1.0, 0.1, 0.1), (0.1, 1.0, 0.1), (0.1, 0.1, 1.0), (1.0, 1.0, 0.1)]
+PICKS = 16
+# Every video has its track's colour: a model that learns anything passes the gate.
+LEARNABLE = {
+    "DEBCM_GATE__RECALL_K": "1",
+    "DEBCM_GATE__MAX_CALIBRATION": "5",
+    "DEBCM_SPLIT__TEST_SHARE": "0.3",
+    "DEBCM_MODEL__EPOCHS": "30",
+    "DEBCM_MODEL__TEACHER_EPOCHS": "30",
+    "DEBCM_MODEL__DIM": "16",
+    "DEBCM_MODEL__HIDDEN": "32",
+}
+# Clocks, and how many commits it took.
+OF_ONE_RUN = {"ingested_at", "finished_at", "inputs"}
+# Plans and speeds are those of one run; nothing was deleted.
+COMPARED = [
+    name for name in TABLES if name not in {"shards", "extractions", "deletions", "erasures"}
+]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one way of running the nights left behind.
+
+    Attributes:
+        tables: name -> rows, without what differs from run to run.
+        release: the current release.
+        arrays: sha256 of its embeddings, towers and index.
+    """
+
+    tables: dict[str, pl.DataFrame]
+    release: str
+    arrays: dict[str, str]
+
+
+def read(settings: LakeSettings) -> Outcome:
+    lake, store = Lake(settings), Store(settings)
+    current = read_current(store)
+    assert current is not None
+    folder = store.fetch(f"releases/{current.release_id}")
+    arrays = {
+        path.name: sha256_of(path)
+        for path in sorted(folder.iterdir())
+        if path.suffix in {".parquet", ".safetensors", ".onnx", ".faiss"}
+    }
+    tables = {
+        name: lake.read(name).sort(TABLES[name].key).drop(OF_ONE_RUN, strict=False)
+        for name in COMPARED
+    }
+    return Outcome(tables, current.release_id, arrays)
+
+
+@pytest.fixture(scope="module")
+def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("services") / "landing"
+    for day in DAYS:
+        media = root / f"dt={day}" / "media"
+        media.mkdir(parents=True)
+        videos = [
+            {
+                "video_id": f"v{day.day}{i:02d}",
+                "uploader_id": f"u{i % 5}",
+                "music_id": f"m{i % 4}",
+                "source": "ugc",
+                "uploaded_at": f"{day}T{10 + i // 4}:{i % 4}0:00Z",
+                "media_path": f"media/v{i:02d}.mp4",
+            }
+            for i in range(PICKS)
+        ]
+        for i in range(PICKS):
+            picture(media / f"v{i:02d}.mp4", 100 * day.day + i, seconds=1, tint=TINTS[i % 4])
+        tracks = [
+            {
+                "music_id": f"m{i}",
+                "genre": genre,
+                "title": f"title {i}",
+                "artist": "somebody",
+                "media_path": f"media/m{i}.ogg",
+            }
+            for i, genre in enumerate(GENRES)
+        ]
+        for i in range(len(GENRES)):
+            sound(media / f"m{i}.ogg", 220.0 * (i + 1))
+            picture(media / f"p{i}.mp4", i, seconds=6, tone=220.0 * (i + 1), tint=TINTS[i])
+            professional = {"video_id": f"p{day.day}{i}", "source": "pgc", "uploader_id": ""}
+            videos.append(
+                videos[0] | professional | {"music_id": "", "media_path": f"media/p{i}.mp4"}
+            )
+        write_manifest(media.parent / "music.csv", tracks)
+        write_manifest(media.parent / "videos.csv", videos)
+        (media.parent / "_SUCCESS").touch()
+    return root
+
+
+@pytest.fixture(scope="module")
+def embedded(landing: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """The nights as `debcm` runs them, one day after the other, without Airflow."""
+    lake = tmp_path_factory.mktemp("embedded") / "lake"
+    variables = small_settings(landing, lake) | LEARNABLE
+    debcm(["run"], variables)
+    return read(LakeSettings(root=str(lake)))
+
+
+def run_nights(seen: Watched) -> None:
+    """Three days side by side, then the retraining of all of them."""
+    seen.unpause("media_features", "debcm_retrain")
+    for day in DAYS:
+        seen.airflow.trigger("media_features", partition_key=day.isoformat())
+
+
+def assert_equal(found: Outcome, wanted: Outcome) -> None:
+    assert wanted.tables["videos"].height == 3 * (PICKS + 4)
+    assert wanted.tables["runs"]["decision"].to_list() == ["publish"]
+    for name in COMPARED:
+        assert found.tables[name].equals(wanted.tables[name], null_equal=True), name
+    assert found.release == wanted.release
+    assert len(wanted.arrays) >= 5
+    assert found.arrays == wanted.arrays
+
+
+@pytest.fixture
+def database() -> Iterator[dict[str, str]]:
+    with servers.postgres() as url:
+        yield {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url}
+
+
+def test_postgresql_and_local_executor_with_a_person_who_approves(
+    landing: Path, embedded: Outcome, database: dict[str, str], tmp_path: Path
+) -> None:
+    variables = small_settings(landing, tmp_path / "lake") | LEARNABLE | database
+    variables["DEBCM_SCHEDULE__APPROVAL"] = "true"
+    env = environment(home=tmp_path / "airflow", port=free_port()) | variables
+    with Watched.start(env) as seen:
+        run_nights(seen)
+        asked = "/dags/debcm_retrain/dagRuns/~/hitlDetails?response_received=false"
+        waiting: list[dict[str, Any]] = []
+
+        def asks() -> bool:
+            waiting[:] = seen.airflow.call("GET", asked)["hitl_details"]
+            return bool(waiting)
+
+        seen.until(asks, "the question whether to publish", 600)
+        (question,) = waiting
+        assert embedded.release in question["subject"]
+        assert read_current(Store(LakeSettings(root=str(tmp_path / "lake")))) is None
+        run = question["task_instance"]["dag_run_id"]
+        seen.airflow.call(
+            "PATCH",
+            f"/dags/debcm_retrain/dagRuns/{run}/taskInstances/approve/-1/hitlDetails",
+            {"chosen_options": ["Approve"]},
+        )
+        seen.until(lambda: seen.over("debcm_retrain", 3), "three retraining runs", 600)
+        assert seen.states("debcm_retrain", "publish").count("success") == 1
+    assert_equal(read(LakeSettings(root=str(tmp_path / "lake"))), embedded)
+
+
+def test_postgresql_redis_and_two_celery_workers_with_the_lake_on_s3(
+    landing: Path,
+    embedded: Outcome,
+    database: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    with servers.redis() as broker, servers.s3("lake") as endpoint:
+        options = {
+            "aws_endpoint_url": endpoint,
+            "aws_region": "us-east-1",
+            "aws_allow_http": "true",
+        }
+        variables = small_settings(landing, "s3://lake/debcm") | LEARNABLE | database
+        variables |= {
+            "DEBCM_LAKE__STORAGE_OPTIONS": json.dumps(options),
+            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+            "AIRFLOW__CELERY__BROKER_URL": broker,
+            "AIRFLOW__CELERY__RESULT_BACKEND": "db+"
+            + database["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"],
+        }
+        env = environment(home=tmp_path / "airflow", port=free_port()) | variables
+        workers = {
+            f"worker-{i}": ["celery", "worker", "-H", f"worker-{i}@localhost", "-c", "2", "-s"]
+            for i in (1, 2)
+        }
+        with Watched.start(env, workers) as seen:
+            run_nights(seen)
+            seen.until(lambda: seen.over("debcm_retrain", 3), "three retraining runs", 900)
+        assert_equal(read(LakeSettings(root="s3://lake/debcm", storage_options=options)), embedded)
+    for name in workers:
+        log = (tmp_path / "airflow" / "logs" / f"{name}.log").read_text()
+        assert "succeeded in" in log, name
