@@ -2,7 +2,16 @@
 
 Uses the real clips of ../shared/media where that folder lies beside the checkout (or the
 folder named by --media, in the landing contract), else clips of the simulated world.
-Every column is measured on features standardised over the catalogue, by cosine.
+Retrieval is by the cosine of features standardised over the catalogue. Columns:
+
+- same track (clip): how often the part nearest to one part is the other part of the same file
+- genre of nearest: how often the nearest part of another track has the same genre group
+- same-genre AUC: chance that two tracks of one group are more alike than two of different ones
+- other codec: how often a file encoded again, at another level, finds itself
+- excerpt: how often ten seconds from the middle, as mp3, find the part they were cut from
+- cosine, lowest: mean and lowest cosine between a file and its copies
+- controls: of rendered clips, the share of the variance of what they were made from (speed,
+  light, cuts and so on) that a ridge regression predicts for a clip left out
 """
 
 from __future__ import annotations
@@ -12,7 +21,7 @@ import csv
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -21,9 +30,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import av
 import numpy as np
 import numpy.typing as npt
+import soundfile
 
 from features import AudioConfig, AudioExtractor, Limits, VisualConfig, VisualExtractor
 from features.sound import decode_sound
+from pipeline.settings import GenreSettings
 from simulation.encode import SAMPLE_RATE, write_sound, write_video
 from simulation.music import Musical, make_music
 from simulation.pictures import SCENES, Pictorial, make_frames
@@ -33,8 +44,9 @@ Matrix = npt.NDArray[np.float64]
 
 SHARED = Path(__file__).parents[2] / "shared" / "media" / "landing"
 PART_SECONDS = 20.0
+EXCERPT_SECONDS = 10.0
 # Another codec, another level (a factor), for the retrieval of the same recording.
-COPIES = (("mp3", 0.25), ("ogg", 0.5), ("m4a", 0.7))
+COPIES = (("mp3", 0.25), ("ogg", 0.5), ("m4a", 0.7), ("wav", 0.1))
 OTHER_CODECS = (
     ("libx264", {"preset": "veryfast", "crf": "32"}),
     ("libvpx", {"cpu-used": "8", "deadline": "realtime", "b": "400k"}),
@@ -43,7 +55,7 @@ OTHER_CODECS = (
 
 @dataclass(frozen=True)
 class Track:
-    """A file of music and its genre."""
+    """A file of music and its genre group."""
 
     path: Path
     genre: str
@@ -51,11 +63,12 @@ class Track:
 
 def real_tracks(media: Path) -> list[Track]:
     """Return the music of all days in a landing folder."""
+    groups = GenreSettings()
     found = []
     for manifest in sorted(media.glob("dt=*/music.csv")):
         with manifest.open(newline="") as file:
             found += [
-                Track(manifest.parent / row["media_path"], row["genre"])
+                Track(manifest.parent / row["media_path"], groups.group(row["genre"]))
                 for row in csv.DictReader(file)
             ]
     return found
@@ -73,17 +86,18 @@ def simulated_tracks(folder: Path) -> list[Track]:
     return found
 
 
-def simulated_clips(folder: Path) -> list[Path]:
-    """Render four clips of each kind of scene."""
+def simulated_clips(folder: Path, count: int) -> tuple[list[Path], Matrix]:
+    """Render clips of each kind of scene; return them and their controls [N, 8], 0 to 1."""
     rng = np.random.default_rng(1)
-    found = []
-    for scene, number in itertools.product(range(len(SCENES)), range(4)):
+    found, made_from = [], []
+    for scene, number in itertools.product(range(len(SCENES)), range(count)):
         path = folder / f"scene{scene}-{number}.mp4"
-        controls = Pictorial(*rng.uniform(0, 1, len(fields(Pictorial))))
-        frames = make_frames(scene, controls, 8.0, 24, (256, 256), rng)
+        controls = rng.uniform(0, 1, len(fields(Pictorial)))
+        frames = make_frames(scene, Pictorial(*controls), 8.0, 24, (256, 256), rng)
         write_video(path, frames, 24, np.zeros((2, SAMPLE_RATE), np.float32))
         found.append(path)
-    return found
+        made_from.append(controls)
+    return found, np.stack(made_from)
 
 
 def cosines(rows: Matrix, columns: Matrix, catalogue: Matrix) -> Matrix:
@@ -127,41 +141,84 @@ def retrieval(queries: Matrix, catalogue: Matrix, truth: npt.NDArray[np.int64]) 
     return [float((similar.argmax(axis=1) == truth).mean()), float(true.mean()), float(true.min())]
 
 
-def sound_table(tracks: Sequence[Track], folder: Path) -> None:
-    """Print the table of sound."""
-    default = AudioConfig().blocks
-    config = AudioConfig(blocks=("log_mel", "timbre", "brightness", "rhythm", "tempo", "harmony"))
-    extractor = AudioExtractor(config)
-    parts, owner, genre, copies, origin = [], [], [], [], []
+def write_copy(path: Path, mono: npt.NDArray[np.float32]) -> None:
+    """Encode mono sound at SAMPLE_RATE as stereo."""
+    stereo = np.stack([mono, mono])
+    if path.suffix == ".ogg":
+        # libvorbis: the encoder of FFmpeg's own is experimental and heard to be.
+        soundfile.write(path, stereo.T, SAMPLE_RATE, format="OGG", subtype="VORBIS")
+    else:
+        write_sound(path, stereo)
+
+
+@dataclass
+class Catalogue:
+    """Embeddings [N, D] of all blocks, and where each comes from."""
+
+    parts: Matrix
+    owner: npt.NDArray[np.int64]
+    genre: npt.NDArray[np.str_]
+    copies: Matrix
+    origin: npt.NDArray[np.int64]
+    excerpts: Matrix
+
+
+def hear(tracks: Sequence[Track], extractor: AudioExtractor, folder: Path) -> Catalogue:
+    """Measure two parts of each track, copies of the first, and an excerpt of it."""
+    parts, copies, excerpts = [], [], []
     for number, track in enumerate(tracks):
-        sound = decode_sound(track.path, config.sample_rate, 2 * PART_SECONDS, Limits())
-        for half in np.array_split(sound.samples, 2):
-            parts.append(extractor.measure(half, sound.decoder).embedding)
-            owner.append(number)
-            genre.append(track.genre)
+        rate = extractor.config.sample_rate
+        sound = decode_sound(track.path, rate, 2 * PART_SECONDS, Limits())
+        halves = np.array_split(sound.samples, 2)
+        parts += [extractor.measure(half, sound.decoder).embedding for half in halves]
         wide = decode_sound(track.path, SAMPLE_RATE, PART_SECONDS, Limits()).samples
         for suffix, level in COPIES:
             path = folder / f"copy{number}.{suffix}"
-            write_sound(path, np.stack([wide, wide]) * np.float32(level))
+            write_copy(path, wide * np.float32(level))
             copies.append(extractor.extract(path)[0].embedding)
-            origin.append(2 * number)
-            path.unlink()
-    catalogue = np.stack(parts).astype(np.float64)
-    queries = np.stack(copies).astype(np.float64)
-    print(f"\nSound: {len(tracks)} tracks of {len(set(genre))} genres, two parts each")
-    header = ["same track", "genre of nearest", "same-genre AUC", "other codec", "cosine", "lowest"]
-    print(f"{'block':>22} | dims | " + " | ".join(f"{name:>16}" for name in header))
-    rows = {"log-mel mean + std": ("log_mel",)}
-    rows |= {name: (name,) for name in config.blocks[1:]}
+        edge = max(0, (len(wide) - round(EXCERPT_SECONDS * SAMPLE_RATE)) // 2)
+        write_copy(folder / "excerpt.mp3", wide[edge : len(wide) - edge] / 2)
+        excerpts.append(extractor.extract(folder / "excerpt.mp3")[0].embedding)
+    return Catalogue(
+        np.stack(parts).astype(np.float64),
+        np.arange(len(tracks)).repeat(2),
+        np.array([track.genre for track in tracks]).repeat(2),
+        np.stack(copies).astype(np.float64),
+        2 * np.arange(len(tracks)).repeat(len(COPIES)),
+        np.stack(excerpts).astype(np.float64),
+    )
+
+
+def sound_table(tracks: Sequence[Track], folder: Path) -> None:
+    """Print the table of sound."""
+    default = AudioConfig().blocks
+    extractor = AudioExtractor(AudioConfig(blocks=("log_mel", *default)))
+    heard = hear(tracks, extractor, folder)
+    groups = len(set(heard.genre))
+    print(f"\nSound: {len(tracks)} tracks of {groups} genre groups, two parts each")
+    header = ["same track", "genre of nearest", "same-genre AUC", "other codec", "excerpt"]
+    print_row("block", "dims", [*header, "cosine", "lowest"])
+    rows = {"log-mel mean + std": ("log_mel",)} | {name: (name,) for name in default}
     rows |= {"default": default}
     rows |= {f"default - {name}": tuple(b for b in default if b != name) for name in default}
-    rows |= {"default + tempo": (*default, "tempo"), "default + log_mel": (*default, "log_mel")}
+    rows |= {"default + log-mel": (*default, "log_mel")}
     for name, blocks in rows.items():
-        index = np.concatenate([np.arange(extractor.dim)[extractor.blocks[b]] for b in blocks])
-        values = judge(catalogue[:, index], np.array(owner), np.array(genre))
-        values += retrieval(queries[:, index], catalogue[:, index], np.array(origin))
-        cells = " | ".join(f"{value:16.3f}" for value in values)
-        print(f"{name:>22} | {len(index):4d} | {cells}")
+        index = columns(extractor.blocks, blocks)
+        parts = heard.parts[:, index]
+        found, mean, lowest = retrieval(heard.copies[:, index], parts, heard.origin)
+        excerpt, *_ = retrieval(heard.excerpts[:, index], parts, 2 * np.arange(len(tracks)))
+        values = [*judge(parts, heard.owner, heard.genre), found, excerpt, mean, lowest]
+        print_row(name, str(len(index)), [f"{value:.3f}" for value in values])
+
+
+def columns(blocks: dict[str, slice], names: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return the indices of some blocks of an embedding."""
+    return np.concatenate([np.arange(blocks[name].start, blocks[name].stop) for name in names])
+
+
+def print_row(name: str, dims: str, cells: Sequence[str]) -> None:
+    """Print one row as Markdown takes it."""
+    print(f"| {name:>24} | {dims:>4} | " + " | ".join(f"{cell:>16}" for cell in cells) + " |")
 
 
 def recoded(path: Path, target: Path, codec: str, options: dict[str, str]) -> None:
@@ -179,41 +236,62 @@ def recoded(path: Path, target: Path, codec: str, options: dict[str, str]) -> No
         output.mux(copy.encode(None))
 
 
-def halves(seconds: float) -> Iterator[tuple[float, float]]:
-    """Yield the two halves of a clip."""
-    yield 0.0, seconds / 2
-    yield seconds / 2, seconds
+def explained(blocks: Sequence[Matrix], truth: Matrix) -> float:
+    """Return the share of variance (at most 1) that ridge regression predicts for rows left out.
+
+    Each block weighs alike, whatever its dimension; the ridge is the best of six.
+    """
+    kernel = np.zeros((len(truth), len(truth)))
+    for block in blocks:
+        standard = (block - block.mean(axis=0)) / (block.std(axis=0) + 1e-6)
+        gram = standard @ standard.T
+        kernel += gram / np.trace(gram)
+    centred = truth - truth.mean(axis=0)
+    best = -np.inf
+    for ridge in 10.0 ** np.arange(-5, 1):
+        inverse = np.linalg.inv(kernel + (ridge * np.eye(len(kernel)) + 1) / len(kernel))
+        # Residuals of leaving one out, in closed form (Rasmussen and Williams, 5.4.2).
+        left_out = (inverse @ centred) / np.diag(inverse)[:, None]
+        best = max(best, 1 - float((left_out**2).sum() / (centred**2).sum()))
+    return best
 
 
 def picture_table(clips: Sequence[Path], folder: Path) -> None:
     """Print the table of pictures."""
     extractor = VisualExtractor(VisualConfig())
-    parts, owner, whole, copies = [], [], [], []
+    parts, whole, copies = [], [], []
     for number, path in enumerate(clips):
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            length = float(stream.duration * stream.time_base) if stream.duration else 2.0
-        parts += [f.embedding for f in extractor.extract(path, list(halves(0.98 * length)))]
-        owner += [number, number]
-        whole.append(extractor.extract(path)[0].embedding)
-        target = folder / "copy.mkv"
-        recoded(path, target, *OTHER_CODECS[number % 2])
-        copies.append(extractor.extract(target)[0].embedding)
+        (once,) = extractor.extract(path)
+        whole.append(once.embedding)
+        # The last frame time is the centre of the last part.
+        length = float(once.frame_times[-1])
+        spans = [(0.0, length / 2), (length / 2, length)]
+        parts += [features.embedding for features in extractor.extract(path, spans)]
+        recoded(path, folder / "copy.mkv", *OTHER_CODECS[number % 2])
+        copies.append(extractor.extract(folder / "copy.mkv")[0].embedding)
     halved = np.stack(parts).astype(np.float64)
     catalogue = np.stack(whole).astype(np.float64)
     queries = np.stack(copies).astype(np.float64)
-    print(f"\nPictures: {len(clips)} clips")
-    print(f"{'block':>22} | dims | {'same clip':>16} | {'other codec':>16} | {'cosine':>16}")
-    names = list(extractor.blocks)
-    rows = {name: [name] for name in names} | {"dynamics": names[1:], "default": names}
+    rendered, truth = simulated_clips(folder, 12)
+    made = np.stack([extractor.extract(path)[0].embedding for path in rendered]).astype(np.float64)
+    print(f"\nPictures: {len(clips)} clips; controls of {len(rendered)} rendered ones")
+    print_row("block", "dims", ["same clip", "other codec", "cosine", "controls"])
+    network, *measured = extractor.blocks
+    rows = {name: [name] for name in (network, *measured)} | {"measurements": measured}
+    rows |= {"default": [network, *measured]}
+    rows |= {
+        f"default - {name}": [network, *(b for b in measured if b != name)] for name in measured
+    }
+    owner = np.arange(len(clips)).repeat(2)
     for name, blocks in rows.items():
-        index = np.concatenate([np.arange(extractor.dim)[extractor.blocks[b]] for b in blocks])
+        index = columns(extractor.blocks, blocks)
         similar = cosines(halved[:, index], halved[:, index], halved[:, index])
         np.fill_diagonal(similar, -np.inf)
-        same = float((np.array(owner)[similar.argmax(axis=1)] == np.array(owner)).mean())
-        truth = np.arange(len(clips))
-        found, cosine, _ = retrieval(queries[:, index], catalogue[:, index], truth)
-        print(f"{name:>22} | {len(index):4d} | {same:16.3f} | {found:16.3f} | {cosine:16.3f}")
+        same = float((owner[similar.argmax(axis=1)] == owner).mean())
+        found, cosine, _ = retrieval(queries[:, index], catalogue[:, index], np.arange(len(clips)))
+        share = explained([made[:, extractor.blocks[block]] for block in blocks], truth)
+        cells = [f"{value:.3f}" for value in (same, found, cosine, share)]
+        print_row(name, str(len(index)), cells)
 
 
 def main() -> None:
@@ -228,7 +306,7 @@ def main() -> None:
             clips = sorted(media.glob("dt=*/media/video/*"))
             print(f"media: {media.name} with {len(tracks)} tracks and {len(clips)} clips")
         else:
-            tracks, clips = simulated_tracks(folder), simulated_clips(folder)
+            tracks, (clips, _) = simulated_tracks(folder), simulated_clips(folder, 4)
             print("media: rendered by the simulation")
         sound_table(tracks, folder)
         picture_table(clips, folder)

@@ -120,7 +120,7 @@ class VisualConfig(BaseModel):
         default=None, description="Network for the frames; none is the packaged EfficientNet-Lite0."
     )
     blocks: tuple[DynamicsBlock, ...] = Field(
-        default=("motion", "rhythm", "cuts", "colour", "light", "sharpness"),
+        default=("motion", "rhythm", "colour", "light", "sharpness"),
         description="Measurements by OpenCV that stand beside the network's embedding.",
     )
 

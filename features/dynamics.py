@@ -20,7 +20,9 @@ MOTION_SIZE = 112
 PAIR_SECONDS = 0.125
 WINDOW_SECONDS = 4.0
 WINDOW_RATE = 8.0
-_CUT_DISTANCE = 0.35
+# Colour distance that makes a cut: this many times what is usual in the window, and this much.
+_CUT_FACTOR, _CUT_LEAST = 3.0, 0.05
+_SCENE_DISTANCE = 0.35
 
 
 @dataclass(frozen=True)
@@ -133,10 +135,10 @@ def cuts(centres: Picture, window: Picture, times: npt.NDArray[np.float64]) -> V
     far = _distances(centres)
     near = _distances(window)
     seconds = float(times[-1] - times[0]) if len(times) > 1 else 0.0
-    rate = float((near > _CUT_DISTANCE).sum()) / seconds if seconds > 0 else 0.0
-    if far.size == 0:
-        return np.array([rate, 0.0, 0.0, 0.0])
-    return np.array([rate, (far > _CUT_DISTANCE).mean(), far.mean(), far.std()])
+    if seconds <= 0 or far.size == 0:
+        return np.zeros(4)
+    cut = near > max(_CUT_FACTOR * float(np.median(near)), _CUT_LEAST)
+    return np.array([cut.sum() / seconds, (far > _SCENE_DISTANCE).mean(), far.mean(), far.std()])
 
 
 def _distances(pictures: Picture) -> Vector:

@@ -77,17 +77,20 @@ def test_rhythm_is_that_of_the_motion(hertz: float) -> None:
     np.testing.assert_array_equal(dynamics.rhythm(flows([(0.2, 0.0)] * 7)), np.zeros(6))
 
 
-def test_cuts_are_counted_and_fades_are_not() -> None:
-    red, blue = flat(200, 30, 30), flat(30, 30, 200)
-    shots = np.concatenate([red] * 5 + [blue] * 5 + [red] * 7)
+def test_cuts_are_counted_and_motion_is_not() -> None:
+    red, blue, grey = flat(200, 30, 30), flat(30, 30, 200), flat(90, 90, 90)
+    shots = np.concatenate([red] * 5 + [blue] * 5 + [grey] * 7)
     times = np.arange(17) * STEP
     centres = np.concatenate([red, red, blue, blue])
     rate, across, mean, deviation = dynamics.cuts(centres, shots, times)
     assert rate == pytest.approx(2 / 2.0)
     assert across == pytest.approx(1 / 3)
     assert (mean, deviation) == (pytest.approx(1 / 3), pytest.approx(np.std([0, 1, 0])))
-    moving = np.stack([texture(x=0.02 * i) for i in range(17)])
+    moving = np.stack([texture(x=0.04 * i) for i in range(17)])
     assert dynamics.cuts(moving[::4], moving, times)[0] == 0
+    # A cut between two scenes that both move.
+    shots = np.concatenate([moving[:8], [texture(x=0.04 * i, seed=5) for i in range(9)]])
+    assert dynamics.cuts(shots[::4], shots, times)[0] == pytest.approx(1 / 2.0)
     np.testing.assert_array_equal(dynamics.cuts(red, red, np.zeros(1)), np.zeros(4))
 
 
