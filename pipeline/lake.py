@@ -23,7 +23,7 @@ from deltalake.table import TableMerger
 from pipeline.errors import LakeUnavailableError, ProvenanceError, WriteConflictError
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
-from pipeline.storage import meaning, names_missing_file
+from pipeline.storage import meaning, names_missing_file, stands
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,12 @@ class Lake:
     def __init__(self, settings: LakeSettings) -> None:
         self.root = settings.root.rstrip("/")
         self.options = dict(settings.storage_options)
+        # The engine that reads wants a number where the one that writes wants text.
+        self._reading = self.options | {
+            name: int(self.options[name]) for name in {"max_retries"} & self.options.keys()
+        }
         self._attempts = settings.commit_attempts
-        self._seen: set[str] = set()
+        self._stood = stands(self.root)
 
     def uri(self, table: str) -> str:
         """Where the table lies."""
@@ -65,7 +69,7 @@ class Lake:
             return TABLES[table].empty.lazy()
         if version is not None:
             delta.load_as_version(version)
-        return pl.scan_delta(delta, storage_options=self.options or None)
+        return pl.scan_delta(delta, storage_options=self._reading or None)
 
     def read(self, table: str, *predicates: pl.Expr) -> pl.DataFrame:
         """The table's rows for which all predicates hold.
@@ -272,14 +276,13 @@ class Lake:
                 break
             except TableNotFoundError as error:
                 # A disk that was unmounted meanwhile must not look like a lake that is still empty.
-                if table in self._seen:
+                if self._stood and not stands(self.root):
                     raise LakeUnavailableError("was there a moment ago", where=uri) from error
                 return None
             except (DeltaError, OSError) as error:
                 if look == _LOOKS or not names_missing_file(error):
                     raise meaning(error, uri) from error
                 log.info("%s was cleaned up while it was opened: %s", table, error)
-        self._seen.add(table)
         _refuse_empty_entry(uri, delta.version())
         return delta
 
@@ -293,7 +296,7 @@ class Lake:
                 partition_by=list(schema.partition_by),
                 storage_options=self.options,
             )
-            self._seen.add(table)
+            self._stood = True
 
     def _retry(self, commit: Callable[[], T], table: str) -> T:
         for attempt in range(1, self._attempts + 1):

@@ -77,10 +77,14 @@ class LandingDay:
         """Read `videos`, `music` or `deletions`; an absent `deletions` has no rows.
 
         Raises:
-            ManifestError: the file is absent, there are two, or it cannot be read as a whole.
+            ManifestError: the file is absent or a symbolic link, there are two, or it cannot be
+                read as a whole.
         """
         table = LANDING["deletion_requests" if name == "deletions" else f"landing_{name}"]
         files = [path for ext in FORMATS if (path := self.folder / f"{name}.{ext}").is_file()]
+        for path in (self.folder, *files):
+            if path.is_symlink():
+                raise ManifestError("a symbolic link", where=str(path))
         if len(files) > 1:
             raise ManifestError("one format only", where=", ".join(map(str, files)))
         if not files:

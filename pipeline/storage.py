@@ -58,6 +58,14 @@ def meaning(error: Exception, where: str) -> PipelineError:
     return ProvenanceError(f"damaged: {text}", where=where)
 
 
+def stands(root: str) -> bool:
+    """Whether a lake is there: on a disk, whether its folder holds anything.
+
+    A disk that is not mounted leaves an empty folder, or none.
+    """
+    return "://" in root or (Path(root).is_dir() and any(Path(root).iterdir()))
+
+
 def names_missing_file(error: Exception) -> bool:
     """Whether a library looked for a file that is not there, or not any more."""
     return isinstance(error, FileNotFoundError) or bool(_MISSING_TEXT.search(str(error)))
@@ -91,7 +99,7 @@ def writing_into(folder: Path) -> Iterator[None]:
             raise LakeUnavailableError(f"gone meanwhile: {error}", where=str(folder)) from error
         disk = os.statvfs(folder)
         free = disk.f_bavail * disk.f_frsize
-        refused = isinstance(error, OSError) and error.errno in _MAY_NOT_WRITE
+        refused = isinstance(meaning(error, str(folder)), DiskFullError)
         if refused or free < _LEAST_FREE_BYTES or disk.f_flag & os.ST_RDONLY:
             raise DiskFullError(f"{free} bytes free: {error}", where=str(folder)) from error
         raise

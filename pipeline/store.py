@@ -27,7 +27,7 @@ from features.export import cache_folder
 from pipeline import object_pointer
 from pipeline.errors import LakeUnavailableError, ProvenanceError
 from pipeline.settings import LakeSettings
-from pipeline.storage import storage_errors, writing_into
+from pipeline.storage import stands, storage_errors, writing_into
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Store:
         self._options = dict(settings.storage_options)
         self._filesystem, self._base = _filesystem(self.root, settings.storage_options)
         self._checked: set[str] = set()
-        self._stood = not self.remote and Path(self.root).is_dir()
+        self._stood = stands(self.root)
 
     def exists(self, name: str) -> bool:
         """Whether the folder was written to its end.
@@ -93,7 +93,7 @@ class Store:
 
     def _stand(self, name: str) -> None:
         """Make the folder that `name` will lie in, unless the whole lake has gone away."""
-        if self._stood and not Path(self.root).is_dir():
+        if self._stood and not stands(self.root):
             raise LakeUnavailableError("was there a moment ago", where=self.root)
         (Path(self.root) / name).parent.mkdir(parents=True, exist_ok=True)
 
@@ -118,7 +118,7 @@ class Store:
             LakeUnavailableError: the storage does not answer.
         """
         if not self.exists(name):
-            if not self.remote and not Path(self.root).is_dir():
+            if not stands(self.root):
                 raise LakeUnavailableError("no such lake", where=self.root)
             raise ProvenanceError("no such folder, or not written to its end", where=name)
         local = self._downloaded(name) if self.remote else Path(self.root) / name

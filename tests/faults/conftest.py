@@ -12,21 +12,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import fault_report
-from fault_sites import Site, deliver_media, fill_world, make_site
+from fault_sites import deliver_media, fill_world, make_site
 
 from simulation.encode import SAMPLE_RATE, write_sound, write_video
 
 Record = Callable[..., None]
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return make_site(tmp_path / "site")
-
-
-@pytest.fixture
-def make() -> Callable[..., Site]:
-    return make_site
 
 
 @pytest.fixture(scope="session")
@@ -49,12 +39,6 @@ def small_media(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_video(folder / name, frames, 5, np.zeros((2, SAMPLE_RATE * seconds), np.float32))
     (folder / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
     return folder
-
-
-@pytest.fixture
-def media_site(site: Site, small_media: Path) -> Site:
-    deliver_media(site, small_media)
-    return site
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections import Counter
 from pathlib import Path
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -31,6 +32,11 @@ def record(fault: str, injected: str, times: int, lost: str) -> None:
     """Take down what was injected, how often and what was lost."""
     today = dt.datetime.now(dt.UTC).date().isoformat()
     rows[fault] = {"injected": injected, "times": f"{times:,}", "lost": lost, "run": today}
+
+
+def listed(counts: Counter[str]) -> str:
+    """Counts by step, as a cell of the table."""
+    return ", ".join(f"{step} {count}" for step, count in sorted(counts.items()) if count)
 
 
 def page(results: dict[str, dict[str, str]]) -> str:

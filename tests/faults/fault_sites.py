@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,10 @@ keep = 2
 
 @dataclass(frozen=True)
 class Site:
-    """A folder with settings, a landing folder and a lake."""
+    """A folder with settings, a landing folder and a lake; variables may move the lake away."""
 
     folder: Path
+    variables: dict[str, str] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
@@ -67,12 +68,13 @@ class Site:
 
     @property
     def steps(self) -> Steps:
-        return Steps({"DEBCM_CONFIG": str(self.folder / "debcm.toml")})
+        return Steps({"DEBCM_CONFIG": str(self.folder / "debcm.toml")} | self.variables)
 
     @property
     def settings(self) -> Settings:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("DEBCM_CONFIG", str(self.folder / "debcm.toml"))
+            for name, value in self.steps.environment.items():
+                patch.setenv(name, value)
             return load_settings()
 
     @property
@@ -84,14 +86,11 @@ class Site:
         return Store(self.settings.lake)
 
 
-def make_site(folder: Path, **sections: str) -> Site:
-    """A folder with settings; a section's text replaces lines of the same key."""
+def make_site(folder: Path, **variables: str) -> Site:
+    """A folder with settings."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = SETTINGS
-    for section, lines in sections.items():
-        text = text.replace(f"[{section}]\n", f"[{section}]\n{lines}\n")
-    (folder / "debcm.toml").write_text(text, encoding="utf-8")
-    return Site(folder)
+    (folder / "debcm.toml").write_text(SETTINGS, encoding="utf-8")
+    return Site(folder, variables)
 
 
 def video(name: str, media: str, **changes: Any) -> Row:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from fault_harness import Outcome, copy_lake, differences, leftovers, tables
 from fault_nights import Call, Night, media_night, model_night, statistics_night, upkeep_later
+from fault_report import listed
 from fault_sites import Site, make_site
 
 from pipeline.serving import Release
@@ -103,10 +104,6 @@ def with_world(world_once: Path) -> Callable[[Site], None]:
     return lambda site: copy_lake(world_once, site.root) and None
 
 
-def described(kills: Counter[str]) -> str:
-    return ", ".join(f"{step} {count}" for step, count in sorted(kills.items()))
-
-
 def test_statistics_survive_some_kills(tmp_path: Path, with_world: Callable[[Site], None]) -> None:
     kills, _ = kill_through(tmp_path, with_world, statistics_night, least=4, most=3)
     assert kills.total() >= 4
@@ -119,7 +116,7 @@ def test_features_survive_kills(tmp_path: Path, with_media: Callable[[Site], Non
     assert children > 0
     record(
         "process killed on the way from landing to features",
-        f"kill -9 at random points, then run again: {described(kills)}; {children} decoding "
+        f"kill -9 at random points, then run again: {listed(kills)}; {children} decoding "
         "children were at work and ended with it",
         kills.total(),
         "nothing: tables equal an undisturbed run's, no file left over after upkeep",
@@ -132,7 +129,7 @@ def test_releases_survive_kills(tmp_path: Path, with_world: Callable[[Site], Non
     kills, _ = kill_through(tmp_path, with_world, model_night, least=120, most=3)
     record(
         "process killed on the way from features to release",
-        f"kill -9 at random points, then run again: {described(kills)}",
+        f"kill -9 at random points, then run again: {listed(kills)}",
         kills.total(),
         "nothing: tables and every file of every release equal an undisturbed run's; the "
         "current release could be read after every kill",

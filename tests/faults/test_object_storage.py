@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from fault_harness import copy_lake
 from fault_nights import judged
+from fault_report import listed
 from fault_sites import DAYS, Site, fill_world, make_site
 from faulty_s3 import BUCKET, REGION, FaultyS3, faulty_s3
 
 from pipeline.current import read_current
 from pipeline.serving import Release
+from pipeline.store import Store
 
 pytest.importorskip("boto3")
 pytest.importorskip("moto.server")
@@ -22,36 +27,137 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
 # As Airflow does: a task and three retries.
 TRIES = 4
-# The longest that a request may hang before a step gives up on it, all retries included.
+# The longest that a step may take to say that nobody answers.
 PATIENCE_SECONDS = 90
-OPTIONS = """
-root = "s3://{bucket}/debcm"
-[lake.storage_options]
-aws_endpoint_url = "{endpoint}"
-aws_region = "{region}"
-aws_allow_http = "true"
-timeout = "2s"
-"""
+MEANS = {
+    "broken": "LakeUnavailableError",
+    "throttled": "LakeUnavailableError",
+    "hangs": "LakeUnavailableError",
+    "denied": "DiskFullError",
+}
 
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
     with faulty_s3() as server:
         yield server
 
 
 @pytest.fixture
-def site(tmp_path: Path, s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """A lake in the bucket with three nights of features; its cache is its own."""
-    monkeypatch.setenv("DEBCM_CACHE", str(tmp_path / "cache"))
-    site = make_site(tmp_path / "site")
-    options = OPTIONS.format(bucket=BUCKET, endpoint=s3.endpoint, region=REGION)
-    text = (site.folder / "debcm.toml").read_text().replace('root = "lake"\n', "")
-    (site.folder / "debcm.toml").write_text(
-        text.replace("[extract]", f"{options}[extract]").replace("[lake]\n", "[lake]" + "\n")
+def site(tmp_path: Path, s3: FaultyS3) -> Site:
+    """A lake in the bucket with three nights of features."""
+    options = {
+        "aws_endpoint_url": s3.endpoint,
+        "aws_region": REGION,
+        "aws_allow_http": "true",
+        "max_retries": "2",
+        "timeout": "2s",
+    }
+    site = make_site(
+        tmp_path / "site",
+        AWS_ACCESS_KEY_ID="test",
+        AWS_SECRET_ACCESS_KEY="test",
+        AWS_MAX_ATTEMPTS="3",
+        DEBCM_LAKE__ROOT=f"s3://{BUCKET}/debcm",
+        DEBCM_LAKE__STORAGE_OPTIONS=json.dumps(options),
     )
     fill_world(site)
     return site
+
+
+def hashes(store: Store) -> dict[str, str]:
+    """What the current release says: sha256 of its tables."""
+    current = read_current(store)
+    assert current is not None
+    folder = store.fetch(f"releases/{current.release_id}")
+    listed = json.loads((folder / "folder.json").read_text())["sha256"]
+    return {name: digest for name, digest in listed.items() if name.endswith(".parquet")}
+
+
+def calm_hashes(folder: Path, world: Path) -> dict[str, str]:
+    """What an undisturbed night on a local disk releases."""
+    calm = make_site(folder)
+    copy_lake(world, calm.root)
+    calm.steps.run("publish", judged(calm.steps.run, str(DAYS[0])))
+    return hashes(calm.store)
+
+
+def test_storage_that_fails_now_and_then(
+    tmp_path: Path, site: Site, s3: FaultyS3, world_once: Path, record: Callable[..., None]
+) -> None:
+    expected = calm_hashes(tmp_path / "calm", world_once)
+    retried: Counter[str] = Counter()
+
+    def patient(step: str, *arguments: Any) -> Any:
+        for _ in range(TRIES):
+            outcome = site.steps.start(step, *arguments).wait()
+            if not outcome.error:
+                return outcome.result
+            assert outcome.error == "LakeUnavailableError", outcome
+            retried[step] += 1
+        raise AssertionError(f"{step}: every retry failed")
+
+    s3.fail("broken", every=6)
+    run_id = judged(patient, str(DAYS[0]))
+    s3.fail("throttled", every=6)
+    patient("publish", run_id)
+    s3.fail("")
+    assert hashes(site.store) == expected
+    assert s3.injected > 30
+    record(
+        "object storage that fails or throttles now and then",
+        "every sixth request of a retraining answered 500, of its publishing 503 SlowDown",
+        s3.injected,
+        f"nothing: {retried.total()} retries of tasks, the release equals one made on a disk",
+    )
+
+
+@pytest.mark.parametrize("fault", MEANS)
+def test_storage_that_fails_for_good(
+    tmp_path: Path,
+    site: Site,
+    s3: FaultyS3,
+    world_once: Path,
+    record: Callable[..., None],
+    fault: str,
+) -> None:
+    """Each step meets the fault at its start and at a random point, then runs again."""
+    expected = calm_hashes(tmp_path / "calm", world_once)
+    rng = np.random.default_rng(13)
+    refused: Counter[str] = Counter()
+    longest = 0.0
+
+    def disturbed(step: str, *arguments: Any) -> Any:
+        nonlocal longest
+        for delay in (0.0, rng.uniform(0.1, 1.5)):
+            running = site.steps.start(step, *arguments)
+            running.process.join(delay)
+            s3.fail(fault)
+            started = time.monotonic()
+            outcome = running.wait()
+            s3.fail("")
+            assert outcome.error in {"", MEANS[fault]}, outcome
+            if outcome.error:
+                refused[step] += 1
+                longest = max(longest, time.monotonic() - started)
+        return site.steps.run(step, *arguments)
+
+    run_id = judged(disturbed, str(DAYS[0]))
+    disturbed("publish", run_id)
+    assert hashes(site.store) == expected
+    assert refused.total() >= 8
+    assert longest < PATIENCE_SECONDS
+    current = read_current(site.store)
+    assert current is not None
+    folder = site.store.fetch(f"releases/{current.release_id}")
+    s3.fail(fault)
+    assert Release.open(folder).video_ids
+    record(
+        f"object storage that is {fault}" if fault != "hangs" else "object storage that hangs",
+        f"every request fails, from the start of a step and from a random point: {listed(refused)}",
+        refused.total(),
+        f"nothing: {MEANS[fault]} after at most {longest:.0f} s; run again, the release equals "
+        "one made on a disk; a release that was fetched stays readable",
+    )
