@@ -88,6 +88,11 @@ def test_cuts_are_counted_and_motion_is_not() -> None:
     assert (mean, deviation) == (pytest.approx(1 / 3), pytest.approx(np.std([0, 1, 0])))
     moving = np.stack([texture(x=0.04 * i) for i in range(17)])
     assert dynamics.cuts(moving[::4], moving, times)[0] == 0
+    # A wipe changes colours as far in each step as some cuts do, but evenly.
+    wipe = np.concatenate([red] * 17)
+    for number in range(17):
+        wipe[number, :, : 6 * number] = blue[0, 0, 0]
+    assert dynamics.cuts(wipe[::4], wipe, times)[0] <= 1 / 2.0
     # A cut between two scenes that both move.
     shots = np.concatenate([moving[:8], [texture(x=0.04 * i, seed=5) for i in range(9)]])
     assert dynamics.cuts(shots[::4], shots, times)[0] == pytest.approx(1 / 2.0)
