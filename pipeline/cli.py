@@ -61,6 +61,24 @@ def extract(day: Day) -> None:
 
 
 @app.command()
+def backfill(
+    first_day: Annotated[dt.datetime, typer.Option(formats=["%Y-%m-%d"], help="landing day")],
+    last_day: Annotated[dt.datetime, typer.Option(formats=["%Y-%m-%d"], help="landing day")],
+    extractor: Annotated[str, typer.Option(help="current, or a name of [candidates]")] = "current",
+    kind: Annotated[str, typer.Option(help="both, visual or audio")] = "both",
+    dry_run: Annotated[bool, typer.Option(help="only say what would be done")] = True,
+) -> None:
+    """What `feature_backfill` does: features of days already ingested, by any extractor."""
+    shards = steps.plan_backfill(_iso(first_day), _iso(last_day), extractor, kind, dry_run=False)
+    for shard in shards:
+        typer.echo(f"  {shard['label']}, {shard['cpu_seconds']:.0f} CPU s expected")
+        if not dry_run:
+            _show(steps.extract(shard["plan"], shard["shard"], extractor, shard["kinds"]))
+    done = "would be extracted; --no-dry-run does it" if dry_run else "were to be extracted"
+    typer.echo(f"{sum(shard['clips'] for shard in shards)} clips {done}")
+
+
+@app.command()
 def confounders(as_of: AsOf = None) -> None:
     """Write the uploaders' genre preferences."""
     _show(steps.confounders(_iso(as_of)))

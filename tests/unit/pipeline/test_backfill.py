@@ -7,10 +7,12 @@ import logging
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from features.config import AudioConfig, VisualConfig
 from pipeline import steps
 from pipeline.backfill import BackfillError, plan_backfill
+from pipeline.cli import app
 from pipeline.clips import extractors
 from pipeline.extract import extract_shard
 from pipeline.ingest import ingest
@@ -83,6 +85,24 @@ def test_a_candidates_features_stand_beside_the_current_ones(
             extractors(two_days)[kind],
             extractors(two_days.with_extractor("fewer"))[kind],
         }
+
+
+def test_at_the_keyboard_it_is_dry_unless_told_otherwise(
+    two_days: Settings, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEBCM_LAKE__ROOT", two_days.lake.root)
+    monkeypatch.setenv("DEBCM_LANDING__ROOT", str(two_days.landing.root))
+    asked = ["backfill", "--first-day", "2026-03-01", "--last-day", "2026-03-02"]
+    said = CliRunner().invoke(app, asked).output
+    assert "shard 0: 3 clips, 0 min, 2 CPU s expected" in said
+    assert said.endswith("3 clips would be extracted; --no-dry-run does it\n")
+    assert lake.read("audio_features").is_empty()
+    done = CliRunner().invoke(app, [*asked, "--kind", "audio", "--no-dry-run"])
+    assert done.exit_code == 0, done.output
+    assert lake.read("audio_features").height == 1
+    assert lake.read("visual_features").is_empty()
+    again = CliRunner().invoke(app, [*asked, "--kind", "audio"]).output
+    assert again == "0 clips would be extracted; --no-dry-run does it\n"
 
 
 def test_a_dry_run_hands_nothing_to_the_tasks_that_extract(
