@@ -154,23 +154,36 @@ started = time.process_time()
 bag = DagBag(sys.argv[1])
 seconds = time.process_time() - started
 heavy = sorted(set(sys.argv[2].split(",")) & set(sys.modules))
-print(json.dumps([len(bag.dags), seconds, heavy]))
+before_publish = sorted(bag.dags["debcm_retrain"].get_task("publish").upstream_task_ids)
+print(json.dumps([len(bag.dags), seconds, heavy, before_publish]))
 """
 
 
-def test_parsing_takes_under_two_seconds_and_imports_nothing_heavy() -> None:
+def parsed(**settings: str) -> Any:
+    """What a process of its own finds when it parses the folder."""
     done = subprocess.run(
         [sys.executable, "-c", PARSE, str(CHECKOUT / "dags"), ",".join(sorted(HEAVY))],
-        env=os.environ.copy(),
+        env=os.environ | settings,
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
     )
-    count, seconds, heavy = json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_parsing_takes_under_two_seconds_and_imports_nothing_heavy() -> None:
+    count, seconds, heavy, before_publish = parsed()
     assert count == len(DAGS)
     assert seconds < 2.0
     assert heavy == []
+    assert "approve" not in before_publish
+
+
+def test_a_person_approves_where_the_settings_say_so() -> None:
+    count, _, _, before_publish = parsed(DEBCM_SCHEDULE__APPROVAL="true")
+    assert count == len(DAGS)
+    assert before_publish == ["approve", "dataset"]
 
 
 def test_dag_files_are_wiring() -> None:

@@ -243,6 +243,7 @@ def test_the_ui_lists_runs_and_shows_the_report_to_those_who_are_logged_in(
     status, report, _ = page(f"reports/{run_ids[0]}", token)
     assert status == 200
     assert f"Run {run_ids[0]}" in report
+    assert "data:image/jpeg;base64," in report  # thumbnails of real files
     assert page("reports/2026-03-03-0000000000", token)[0] == 404
     assert page("reports/..%2f..%2fruns", token)[0] == 404
 
