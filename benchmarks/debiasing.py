@@ -3,17 +3,21 @@
     python -m benchmarks.debiasing [--small] [--workers N] [--results FILE]
 
 Nine worlds (3 seeds x 3 confounding strengths) of `simulation.world`; test videos are later
-than every training pick. Each world's results go to FILE as one JSON line; worlds already
-in it are not run again. Default recipes were chosen on a world of another seed (100).
+than every training pick. Each row's result goes to FILE as one JSON line; a row of the same
+world and configuration that is already in it is not run again. The default recipe was chosen
+on a world of another seed (100).
 """
 
 import argparse
 import json
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -21,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models import ModelConfig, TrainingData, fit, metrics, train_student, train_teacher
+from models import ModelConfig, fit, metrics, train_student, train_teacher
 from models.baselines import (
     baseline_config,
     cca_scorer,
@@ -57,7 +61,21 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "debcm without masking": {"masking": False},
     "debcm without consideration set": {"contrast": "catalogue"},
 }
+BASELINES = (
+    "random",
+    "popularity",
+    "popularity per genre",
+    "CCA",
+    "dual encoder",
+    "IPS",
+    "released",
+    "paper",
+    "teacher alone",
+    "distilled without picks",
+)
+ORDER = (*BASELINES, "debcm", "oracle", "oracle, catalogue contrast", *ABLATIONS)
 Scores = Callable[[np.ndarray], np.ndarray]
+Rows = dict[str, dict[str, Any]]
 
 
 def true_quality(world: World, data: WorldData, scores: np.ndarray) -> dict[str, float]:
@@ -95,99 +113,172 @@ def observed_quality(data: WorldData, scores: np.ndarray) -> dict[str, float]:
     }
 
 
-def contenders(data: WorldData, oracle: WorldData, seed: int) -> dict[str, Callable[[], Scores]]:
-    """Return name -> training; a teacher is trained once and its cost added by the caller."""
-    training = data.training
-    config = ModelConfig(seed=seed)
-    teacher: list[Model] = []
+@dataclass
+class Contest:
+    """One world and all that compete in it; the teacher is trained once, when first needed."""
 
-    def taught(on: TrainingData, changed: ModelConfig) -> Scores:
-        return model_scorer(train_student(on, teacher[0], changed), on)
+    data: WorldData
+    oracle: WorldData
+    config: ModelConfig
 
-    def teach() -> Scores:
-        teacher.append(train_teacher(training, config))
-        return model_scorer(teacher[0], training)
+    @cached_property
+    def teacher(self) -> Model:
+        """The teacher of every taught student."""
+        return train_teacher(self.data.training, self.config)
 
-    def alone(changed: ModelConfig) -> Scores:
-        return model_scorer(fit(training, changed), training)
+    def taught(self, on: WorldData, config: ModelConfig) -> Scores:
+        """Train a student with the teacher."""
+        return model_scorer(train_student(on.training, self.teacher, config), on.training)
 
-    catalogue = config.model_copy(update={"contrast": "catalogue"})
-    rows: dict[str, Callable[[], Scores]] = {
-        "random": lambda: random_scorer(training, seed),
-        "popularity": lambda: popularity_scorer(training),
-        "popularity per genre": lambda: genre_popularity_scorer(training),
-        "CCA": lambda: cca_scorer(training, config.dim),
-        "dual encoder": lambda: alone(baseline_config("dual encoder", config)),
-        "IPS": lambda: alone(baseline_config("ips", config)),
-        "released": lambda: alone(ModelConfig.preset("released", seed=seed)),
-        "paper": lambda: alone(ModelConfig.preset("paper", seed=seed)),
-        "teacher alone": teach,
-        "distilled without picks": lambda: taught(
-            training, baseline_config("distilled without picks", config)
-        ),
-        "debcm": lambda: taught(training, config),
-        "oracle": lambda: taught(oracle.training, config),
-        "oracle, catalogue contrast": lambda: taught(oracle.training, catalogue),
-    }
-    for name, changes in ABLATIONS.items():
-        changed = config.model_copy(update=changes)
-        rows[name] = lambda changed=changed: taught(training, changed)
-    return rows
+    def closed_form(self) -> dict[str, Callable[[], Scores]]:
+        """Return the rows that have no configuration."""
+        training = self.data.training
+        return {
+            "random": lambda: random_scorer(training, self.config.seed),
+            "popularity": lambda: popularity_scorer(training),
+            "popularity per genre": lambda: genre_popularity_scorer(training),
+            "CCA": lambda: cca_scorer(training, self.config.dim),
+        }
+
+    def alone(self) -> dict[str, ModelConfig]:
+        """Return the rows that train a teacher of their own, or none."""
+        seed = self.config.seed
+        return {
+            "dual encoder": baseline_config("dual encoder", self.config),
+            "IPS": baseline_config("ips", self.config),
+            "released": ModelConfig.preset("released", seed=seed),
+            "paper": ModelConfig.preset("paper", seed=seed),
+        }
+
+    def students(self) -> dict[str, tuple[WorldData, ModelConfig]]:
+        """Return the rows that learn from the teacher, and the picks they learn from."""
+        catalogue = self.config.model_copy(update={"contrast": "catalogue"})
+        nothing = baseline_config("distilled without picks", self.config)
+        rows = {
+            "distilled without picks": (self.data, nothing),
+            "debcm": (self.data, self.config),
+            "oracle": (self.oracle, self.config),
+            "oracle, catalogue contrast": (self.oracle, catalogue),
+        }
+        for name, changes in ABLATIONS.items():
+            rows[name] = (self.data, self.config.model_copy(update=changes))
+        return rows
+
+    def rows(self) -> dict[str, tuple[str, Callable[[], Scores]]]:
+        """Return name -> (configuration, training), in the table's order."""
+        found = {name: ("", train) for name, train in self.closed_form().items()}
+        for name, config in self.alone().items():
+            found[name] = (
+                config.model_dump_json(),
+                lambda config=config: model_scorer(
+                    fit(self.data.training, config), self.data.training
+                ),
+            )
+        found["teacher alone"] = (
+            self.config.model_dump_json(),
+            lambda: model_scorer(self.teacher, self.data.training),
+        )
+        for name, (on, config) in self.students().items():
+            found[name] = (
+                config.model_dump_json(),
+                lambda on=on, config=config: self.taught(on, config),
+            )
+        return found
 
 
-def run_world(size: dict[str, int], strength: float, seed: int) -> dict[str, Any]:
-    """Train and judge every contender on one world."""
+def read_results(file: Path, size: dict[str, int]) -> dict[tuple[float, int], Rows]:
+    """Return (strength, seed) -> name -> the last result of that row in the file."""
+    worlds: dict[tuple[float, int], Rows] = {}
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    for line in map(json.loads, lines):
+        if line["size"] == size:
+            worlds.setdefault((line["strength"], line["seed"]), {})[line["name"]] = line
+    return worlds
+
+
+def run_world(size: dict[str, int], strength: float, seed: int, file: Path) -> None:
+    """Train and judge every contender on one world that the file lacks; add it to the file."""
     torch.set_num_threads(1)
     logging.basicConfig(level=logging.WARNING)
+    done = read_results(file, size).get((strength, seed), {})
     world = make_world(WorldConfig(confounding=strength, seed=seed, **size))
-    data, oracle = make_data(world), make_data(world, unbiased=True)
-    found: dict[str, dict[str, float]] = {}
-    for name, train in contenders(data, oracle, seed).items():
+    data = make_data(world)
+    contest = Contest(data, make_data(world, unbiased=True), ModelConfig(seed=seed))
+    for name, (config, train) in contest.rows().items():
+        if name in done and done[name]["config"] == config:
+            continue
+        if name in contest.students():
+            _ = contest.teacher  # its cost is the teacher's own row's
         started = time.process_time()
         score = train()
         seconds = time.process_time() - started
         scores = score(data.training.video[data.test_videos])
-        found[name] = true_quality(world, data, scores) | observed_quality(data, scores)
-        found[name]["seconds"] = seconds
-    return {"size": size, "strength": strength, "seed": seed, "rows": found}
+        found = true_quality(world, data, scores) | observed_quality(data, scores)
+        line = {"size": size, "strength": strength, "seed": seed, "name": name, "config": config}
+        with file.open("a", encoding="utf-8") as results:
+            results.write(json.dumps(line | {"found": found | {"seconds": seconds}}) + "\n")
 
 
-def print_table(worlds: list[dict[str, Any]]) -> None:
+def print_table(worlds: list[Rows]) -> None:
     """Print mean and standard deviation over the worlds, as a Markdown table."""
-    names = list(worlds[0]["rows"])
     print("| | " + " | ".join(title for _, title in COLUMNS) + " |")
     print("|---|" + "---|" * len(COLUMNS))
-    for name in names:
+    for name in ORDER:
         cells = []
         for column, _ in COLUMNS:
-            values = [world["rows"][name][column] for world in worlds]
+            values = [world[name]["found"][column] for world in worlds]
             digits = 1 if column == "seconds" else 3
             cells.append(f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}")
         print(f"| {name} | " + " | ".join(cells) + " |")
 
 
-def print_targets(worlds: list[dict[str, Any]]) -> None:
+def print_targets(worlds: dict[tuple[float, int], Rows]) -> None:
     """Print, world by world, what the targets ask for."""
-    baselines = ["dual encoder", "IPS", "CCA", "teacher alone", "distilled without picks"]
     print(
-        "\n| confounding | seed | debcm / oracle | above best baseline | genre KL | debcm / dual |"
+        "\n| confounding | seed | debcm | oracle | debcm / oracle | best baseline "
+        "| above it | genre KL | debcm / dual |"
     )
-    print("|---|---|---|---|---|---|")
-    for world in sorted(worlds, key=lambda each: (each["strength"], each["seed"])):
-        recall = {name: row["true_recall_10"] for name, row in world["rows"].items()}
-        best = max(recall[name] for name in baselines)
+    print("|---" * 9 + "|")
+    for (strength, seed), rows in sorted(worlds.items()):
+        recall = {name: row["found"]["true_recall_10"] for name, row in rows.items()}
+        best = max(BASELINES, key=lambda name: recall[name])
         print(
-            f"| {world['strength']:g} | {world['seed']} | {recall['debcm'] / recall['oracle']:.3f} "
-            f"| {recall['debcm'] - best:+.4f} | {world['rows']['debcm']['genre_kl']:.4f} "
+            f"| {strength:g} | {seed} | {recall['debcm']:.4f} | {recall['oracle']:.4f} "
+            f"| {recall['debcm'] / recall['oracle']:.3f} | {best} "
+            f"| {recall['debcm'] - recall[best]:+.4f} "
+            f"| {rows['debcm']['found']['genre_kl']:.4f} "
             f"| {recall['debcm'] / recall['dual encoder']:.2f} |"
         )
-    mean = {
-        name: np.mean([world["rows"][name]["true_recall_10"] for world in worlds])
-        for name in worlds[0]["rows"]
-    }
-    print(f"\ndebcm / oracle, mean over {len(worlds)} worlds: {mean['debcm'] / mean['oracle']:.3f}")
-    strict = mean["debcm"] / mean["oracle, catalogue contrast"]
-    print(f"debcm / oracle with catalogue contrast: {strict:.3f}")
+
+    def mean(name: str) -> float:
+        return float(np.mean([rows[name]["found"]["true_recall_10"] for rows in worlds.values()]))
+
+    for name in ("oracle", "oracle, catalogue contrast"):
+        print(f"\ndebcm / {name}, means: {mean('debcm') / mean(name):.3f}", end="")
+    print()
+    for name in ABLATIONS:
+        gap = [
+            rows["debcm"]["found"]["true_recall_10"] - rows[name]["found"]["true_recall_10"]
+            for rows in worlds.values()
+        ]
+        print(f"{name} loses {np.mean(gap):+.4f}, and in {(np.array(gap) > 0).sum()} worlds")
+
+
+def run_all(size: dict[str, int], workers: int, file: Path) -> None:
+    """Run what the file lacks and print the tables."""
+    started = time.perf_counter()
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        jobs = [
+            pool.submit(run_world, size, strength, seed, file)
+            for seed in SEEDS
+            for strength in STRENGTHS
+        ]
+        for job in as_completed(jobs):
+            job.result()
+    worlds = read_results(file, size)
+    print_table(list(worlds.values()))
+    print_targets(worlds)
+    print(f"\n{len(worlds)} worlds, {time.perf_counter() - started:.0f} s")
 
 
 def main() -> None:
@@ -197,23 +288,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="JSON lines to add to and to resume from")
     chosen = parser.parse_args()
     size = SMALL if chosen.small else FULL
-    worlds = []
-    if chosen.results and chosen.results.exists():
-        lines = chosen.results.read_text(encoding="utf-8").splitlines()
-        worlds = [world for world in map(json.loads, lines) if world["size"] == size]
-    done = {(world["strength"], world["seed"]) for world in worlds}
-    wanted = [(strength, seed) for seed in SEEDS for strength in STRENGTHS]
-    started = time.perf_counter()
-    with ProcessPoolExecutor(chosen.workers, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(run_world, size, *each) for each in wanted if each not in done]
-        for job in as_completed(jobs):
-            worlds.append(job.result())
-            if chosen.results:
-                with chosen.results.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(worlds[-1]) + "\n")
-    print_table(worlds)
-    print_targets(worlds)
-    print(f"\n{len(worlds)} worlds, {time.perf_counter() - started:.0f} s")
+    with tempfile.TemporaryDirectory() as folder:
+        run_all(size, chosen.workers, chosen.results or Path(folder) / "results.jsonl")
 
 
 if __name__ == "__main__":

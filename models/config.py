@@ -73,7 +73,7 @@ class ModelConfig(BaseModel):
         "distribution of scores over the catalogue",
     )
     distill_weight: float = Field(1.0, description="weight of the distillation loss", ge=0)
-    picks_weight: float = Field(4.0, description="weight of the loss on uploaders' picks", ge=0)
+    picks_weight: float = Field(2.0, description="weight of the loss on uploaders' picks", ge=0)
     adjustment: Literal["none", "batch", "marginal"] = Field(
         "marginal",
         description="backdoor adjustment for genre preference: none, the batch-level Monte Carlo "
