@@ -17,7 +17,6 @@ Rendered = Callable[[str], Path]
 Make = Callable[[Rendered], bytes]
 
 PAGE = Path(__file__).parents[3] / "docs" / "media.md"
-LIMITS = Limits(seconds=60, streams=8, pixels=1 << 20, frames=500)
 
 
 def whole(name: str) -> Make:
@@ -147,7 +146,7 @@ def outcomes(
         path = folder / f"{number}.mp4"
         path.write_bytes(make(rendered))
         jobs += [Job(f"{kind}|{job}", path, job) for job in ("video", "music")]  # type: ignore[arg-type]
-    with MediaPool(1, LIMITS, VisualConfig(frames=2), AudioConfig()) as pool:
+    with MediaPool(1, Limits(), VisualConfig(frames=2), AudioConfig()) as pool:
         found = {job.key: result for job, result in pool.run(jobs)}
         assert len(pool._processes) == 1
     words = {}
