@@ -92,11 +92,6 @@ def standard_normal_kl(mean: Tensor, logvar: Tensor) -> Tensor:
     return 0.5 * (mean.square() + torch.exp(logvar) - 1.0 - logvar).sum(dim=1).mean()
 
 
-def _violations(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (positives [B, 1], scores [B, B]) of a square matrix of inner products."""
-    return scores.diagonal()[:, None], scores
-
-
 def released_matching(scores: Tensor) -> Tensor:
     """Return the released code's matching loss of one direction.
 
@@ -107,9 +102,8 @@ def released_matching(scores: Tensor) -> Tensor:
     Args:
         scores: [B, B], inner products; the diagonal holds the positives.
     """
-    positive, negative = _violations(scores)
-    gap = (positive - negative - MARGIN).clamp(min=0.0)
-    return -gap.topk(min(HARDEST, len(scores)), dim=1).values.mean()
+    gap = F.relu(scores.diagonal()[:, None] - MARGIN - scores)
+    return -_mean_of_largest(gap)
 
 
 def hard_matching(scores: Tensor, same: Tensor | None) -> Tensor:
@@ -122,11 +116,14 @@ def hard_matching(scores: Tensor, same: Tensor | None) -> Tensor:
         same: bool[B, B], true where row and column hold the same track, which is no
             negative; None takes every other row for a negative.
     """
-    positive, negative = _violations(scores)
-    hinge = (MARGIN - positive + negative).clamp(min=0.0)
+    hinge = F.relu(scores - (scores.diagonal()[:, None] - MARGIN))
     own = torch.eye(len(scores), dtype=torch.bool, device=scores.device) if same is None else same
-    hinge = hinge.masked_fill(own, 0.0)
-    return hinge.topk(min(HARDEST, len(scores)), dim=1).values.mean()
+    return _mean_of_largest(hinge.masked_fill(own, 0.0))
+
+
+def _mean_of_largest(rows: Tensor) -> Tensor:
+    """Return the mean over the `HARDEST` largest entries of each row of [B, B]."""
+    return rows.topk(min(HARDEST, len(rows)), dim=1, sorted=False).values.mean()
 
 
 def contrastive_loss(scores: Tensor, own: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_gather
+from torch.nn import functional as F  # noqa: N812
 
 from models import losses
 from models.config import ModelConfig
@@ -184,7 +185,7 @@ class PickChoice(nn.Module):
                 self.network.scale * video @ music.T, taught @ columns.T
             )
         same = torch.zeros((), device=self.device)
-        towards = nn.functional.normalize(taught, dim=1)
+        towards = F.normalize(taught, dim=1)
         of_video = losses.gaussian_kl(video, same.expand_as(video), towards, same)
         return of_video + losses.gaussian_kl(music, same.expand_as(music), columns, same)
 
@@ -298,24 +299,26 @@ class VariationalMatch(nn.Module):
         """Return {"match", "reconstruction", "kl", "distil"} for rows int64[B]."""
         video, music, preference, track = self._pairs(rows)
         network = self.network
-        video_mean, video_logvar = network.video(video)
-        music_mean, music_logvar = network.music(music)
+        to_video, to_music = network.video.standardise(video), network.music.standardise(music)
+        video_mean, video_logvar = network.video.encode(to_video)
+        music_mean, music_logvar = network.music.encode(to_music)
         video_latent = video_mean + torch.randn_like(video_mean) * torch.exp(video_logvar / 2)
         music_latent = music_mean + torch.randn_like(music_mean) * torch.exp(music_logvar / 2)
         fused = music_latent if preference is None else network.fuse(music_latent, preference)
         found = {
             "match": self._match(fused @ video_latent.T, track),
-            "reconstruction": self._reconstruction(video, music, video_latent, music_latent),
+            "reconstruction": F.mse_loss(network.music_from_video(video_latent), to_music)
+            + F.mse_loss(network.video_from_music(music_latent), to_video),
             "kl": losses.standard_normal_kl(video_mean, video_logvar)
             + losses.standard_normal_kl(music_mean, music_logvar),
         }
         for frozen in self.teacher:
             with torch.no_grad():
-                to_video = cast(tuple[Tensor, Tensor], frozen.video(video))
-                to_music = cast(tuple[Tensor, Tensor], frozen.music(music))
+                of_video = cast(tuple[Tensor, Tensor], frozen.video(video))
+                of_music = cast(tuple[Tensor, Tensor], frozen.music(music))
             kl = losses.released_distillation if self.released else losses.gaussian_kl
-            found["distil"] = kl(video_mean, video_logvar, *to_video)
-            found["distil"] = found["distil"] + kl(music_mean, music_logvar, *to_music)
+            found["distil"] = kl(video_mean, video_logvar, *of_video)
+            found["distil"] = found["distil"] + kl(music_mean, music_logvar, *of_music)
         return found
 
     def _match(self, scores: Tensor, track: Tensor | None) -> Tensor:
@@ -326,17 +329,6 @@ class VariationalMatch(nn.Module):
         if self.config.masking and track is not None:
             same = track[:, None] == track[None, :]
         return losses.hard_matching(scores, same) + losses.hard_matching(scores.T, same)
-
-    def _reconstruction(
-        self, video: Tensor, music: Tensor, video_latent: Tensor, music_latent: Tensor
-    ) -> Tensor:
-        """Return the mean squared errors of each modality rebuilt from the other."""
-        network = self.network
-        to_music = network.music.standardise(music)
-        to_video = network.video.standardise(video)
-        return nn.functional.mse_loss(
-            network.music_from_video(video_latent), to_music
-        ) + nn.functional.mse_loss(network.video_from_music(music_latent), to_video)
 
 
 Objective = SegmentContrast | PickChoice | VariationalMatch
