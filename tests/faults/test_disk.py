@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from fault_nights import judged, media_night, model_night
 from fault_report import listed
 from fault_sites import DAYS, Site, make_site
 
+from pipeline import steps
 from pipeline.serving import Release
 
 pytestmark = pytest.mark.faults
@@ -207,10 +209,26 @@ def test_vanished_lake(
     )
 
 
+def announced(flag: str, step: str, *arguments: Any) -> Any:
+    """Run a step that touches a file once it has found its lake."""
+    found = steps._open
+
+    def find() -> Any:
+        lake = found()
+        Path(flag).touch()
+        return lake
+
+    steps._open = find
+    return call_step(step, *arguments)
+
+
 def vanish(site: Site, step: str, arguments: tuple[Any, ...], delay: float) -> bool:
     """Move the lake away under a step; whether that met it."""
-    away = site.folder / "away"
-    running = site.steps.start(step, *arguments)
+    away, flag = site.folder / "away", site.folder / "found"
+    flag.unlink(missing_ok=True)
+    running = site.steps.start_call(announced, str(flag), step, *arguments)
+    while running.process.is_alive() and not flag.exists():
+        time.sleep(0.01)
     running.process.join(delay)
     site.root.rename(away)
     outcome = running.wait()

@@ -1,0 +1,323 @@
+"""What a night costs as the catalogue grows: `python -m benchmarks.scale` prints three tables.
+
+The first: 1k, 10k, 100k and 1M catalogued items and the same 500 new ones; wall seconds of each
+step in a process of its own, and the exponent of growth over the largest tenfold. The second: the
+largest memory of those processes. The third: the memory of an extraction task over few and over
+many small clips. Vectors are 64 and 32 wide; a step's cost is linear in that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from features.config import VisualConfig
+from models import ModelConfig, train_student
+from models.data import Picks
+from pipeline import index
+from pipeline.check import check
+from pipeline.clips import delivered_clips
+from pipeline.confounders import summarise
+from pipeline.current import read_current
+from pipeline.dataset import build, load_dataset
+from pipeline.earlier import look_up
+from pipeline.evaluate import evaluate
+from pipeline.extract import extract_shard
+from pipeline.gate import Force, decide
+from pipeline.ingest import ingest
+from pipeline.lake import Lake
+from pipeline.landing import Manifest
+from pipeline.release import publish
+from pipeline.release_files import MUSIC, matrix, read_manifest, read_table
+from pipeline.settings import (
+    ExtractSettings,
+    LakeSettings,
+    LandingSettings,
+    Settings,
+    SplitSettings,
+)
+from pipeline.shards import plan
+from pipeline.store import Store
+from simulation.encode import SAMPLE_RATE, write_sound, write_video
+from simulation.lake import Night, Taste, deliver
+
+NEW = 500
+HISTORY_DAYS = 20
+TRACK_SHARE = 0.1
+TRAINED_BATCHES = 20
+WIDTHS = (64, 32)
+TONIGHT = dt.date(2026, 3, 1)
+FREE_BOX = b"\0\0\0\x10free"
+
+
+class Bench:
+    """A lake with so many catalogued items; the last `NEW` of them are tonight's."""
+
+    def __init__(self, folder: Path, items: int) -> None:
+        self.items = items
+        held_out = NEW / items / 2
+        self.settings = Settings(
+            lake=LakeSettings(root=str(folder / "lake")),
+            landing=LandingSettings(root=folder / "landing"),
+            split=SplitSettings(validation_share=held_out, test_share=held_out),
+            model=ModelConfig(epochs=1, teacher=False),
+        )
+        self.lake = Lake(self.settings.lake)
+        self.store = Store(self.settings.lake)
+
+    @property
+    def run_id(self) -> str:
+        """The one run."""
+        return self.store.children("runs")[-1]
+
+    def fill(self) -> float:
+        """Deliver the history in equal days, then tonight."""
+        tracks = int(self.items * TRACK_SHARE)
+        new_tracks = int(NEW * TRACK_SHARE)
+        taste = Taste.make(tracks, *WIDTHS, 0)
+        music = np.linspace(0, tracks - new_tracks, HISTORY_DAYS + 1).astype(int)
+        videos = np.linspace(0, self.items - tracks - NEW + new_tracks, HISTORY_DAYS + 1)
+        uploaders = max(20, self.items // 50)
+        for day, (track, video) in enumerate(zip(music, videos.astype(int), strict=True)):
+            last = day == HISTORY_DAYS
+            night = Night(
+                TONIGHT - dt.timedelta(days=HISTORY_DAYS - day),
+                videos=NEW - new_tracks if last else int(videos[day + 1]) - int(video),
+                music=new_tracks if last else int(music[day + 1] - track),
+                uploaders=uploaders,
+                first=int(video),
+                first_music=int(track),
+            )
+            deliver(self.settings, self.lake, night, taste)
+        return 0.0
+
+    def ids(self) -> float:
+        """What ingest looks up of earlier days for tonight's 500 rows."""
+        videos = self.lake.read("videos").filter(dt=TONIGHT).select("video_id", "music_id")
+        rows = list(enumerate(videos.iter_rows(named=True), start=1))
+        manifests = Manifest(rows, [], "videos"), Manifest([], [], "music")
+        return seconds(lambda: look_up(self.lake, TONIGHT, *manifests))
+
+    def plan(self) -> float:
+        """Which of tonight's clips lack features: none."""
+        assert len(delivered_clips(self.settings, self.lake, [TONIGHT], ("visual", "audio")))
+        return seconds(lambda: plan(self.settings, self.lake, [TONIGHT]))
+
+    def check(self) -> float:
+        """Account for tonight's rows."""
+        return seconds(lambda: check(self.settings, self.lake, TONIGHT))
+
+    def statistics(self) -> float:
+        """Every uploader's genre preference, up to tonight."""
+        return seconds(lambda: summarise(self.settings, self.lake, TONIGHT))
+
+    def dataset(self) -> float:
+        """The arrays of everything up to tonight."""
+        return seconds(lambda: build(self.settings, self.lake, self.store, TONIGHT))
+
+    def train_step(self) -> float:
+        """One step of the optimiser, over the newest picks and the whole catalogue."""
+        data = load_dataset(self.store, self.run_id).training
+        size = self.settings.model.batch_size
+        data = replace(data, train=newest(data.train, TRAINED_BATCHES * size))
+        model = train_student(data, None, self.settings.model)
+        with self.store.writing(f"runs/{self.run_id}/student") as folder:
+            model.save(folder)
+        return model.history[0].seconds / math.ceil(len(data.train.video) / size)
+
+    def evaluate(self) -> float:
+        """Rank the newest picks' tracks in the whole catalogue."""
+        return seconds(lambda: evaluate(self.settings, self.store, self.run_id))
+
+    def publish(self) -> float:
+        """Embed, index, write, verify, make current."""
+        force = Force("benchmarks.scale", "an epoch is too little to pass the gate")
+        decide(self.settings, self.lake, self.store, self.run_id, force)
+        return seconds(lambda: publish(self.settings, self.lake, self.store, self.run_id))
+
+    def index(self) -> float:
+        """The music's index alone."""
+        current = read_current(self.store)
+        assert current is not None
+        folder = self.store.fetch(f"releases/{current.release_id}")
+        vectors = matrix(read_table(folder / MUSIC, read_manifest(folder).run_id), "embedding")
+        below = self.settings.release.flat_index_below
+        return seconds(lambda: index.build_index(vectors, below))
+
+
+STEPS: dict[str, Callable[[Bench], float]] = {
+    "ids of earlier days": Bench.ids,
+    "plan": Bench.plan,
+    "check": Bench.check,
+    "statistics": Bench.statistics,
+    "dataset": Bench.dataset,
+    "train step": Bench.train_step,
+    "evaluate": Bench.evaluate,
+    "publish": Bench.publish,
+    "index": Bench.index,
+}
+
+
+class Clips:
+    """A landing day of so many small clips; two frames of each are embedded."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.count = count
+        self.settings = Settings(
+            lake=LakeSettings(root=str(folder / "lake")),
+            landing=LandingSettings(root=folder / "landing"),
+            extract=ExtractSettings(workers=1, max_shards=1),
+            visual=VisualConfig(frames=2),
+        )
+        self.lake = Lake(self.settings.lake)
+
+    def fill(self) -> float:
+        """Write the day: one track, and one clip as so many files."""
+        folder = self.settings.landing.root / f"dt={TONIGHT}"
+        folder.mkdir(parents=True)
+        silence = np.zeros((2, SAMPLE_RATE), np.float32)
+        write_sound(folder / "track.ogg", silence + 0.1)
+        pictures = [np.full((48, 64, 3), 40 * n, np.uint8) for n in range(5)]
+        write_video(folder / "clip.mp4", pictures, 5, silence)
+        content = (folder / "clip.mp4").read_bytes()
+        videos = []
+        for number in range(self.count):
+            # A free box at the end makes another file of the same pictures.
+            (folder / f"{number}.mp4").write_bytes(content + FREE_BOX + number.to_bytes(8))
+            videos.append(f"v{number},u{number % 50},m,ugc,{TONIGHT}T10:00:00Z,{number}.mp4")
+        columns = "video_id,uploader_id,music_id,source,uploaded_at,media_path"
+        (folder / "videos.csv").write_text("\n".join([columns, *videos]))
+        columns = "music_id,genre,title,artist,media_path"
+        (folder / "music.csv").write_text(f"{columns}\nm,pop,title,artist,track.ogg")
+        (folder / "_SUCCESS").touch()
+        return 0.0
+
+    def ingest(self) -> float:
+        """Read the day: each file is probed."""
+        took = seconds(lambda: ingest(self.settings, self.lake, TONIGHT))
+        assert len(self.lake.read("videos")) == self.count
+        return took
+
+    def extract(self) -> float:
+        """Extract the day as one shard."""
+        (shard,) = plan(self.settings, self.lake, [TONIGHT], ("visual",))
+        work = (self.settings, self.lake, shard.plan, shard.shard, ("visual",))
+        took = seconds(lambda: extract_shard(*work))
+        assert len(self.lake.read("visual_features")) == self.count
+        return took
+
+
+CLIP_STEPS: dict[str, Callable[[Clips], float]] = {"ingest": Clips.ingest, "extract": Clips.extract}
+
+
+def newest(picks: Picks, count: int) -> Picks:
+    """The last picks by time."""
+    rows = np.argsort(picks.time, kind="stable")[-count:]
+    return Picks(**{field.name: getattr(picks, field.name)[rows] for field in fields(picks)})
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall seconds of a call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def run_step(kind: str, step: str, size: int, folder: Path) -> None:
+    """Run one step in this process; print its seconds and memory as JSON."""
+    if kind == "items":
+        bench = Bench(folder, size)
+        took = bench.fill() if step == "fill" else STEPS[step](bench)
+    else:
+        clips = Clips(folder, size)
+        took = clips.fill() if step == "fill" else CLIP_STEPS[step](clips)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"seconds": took, "megabytes": peak}))
+
+
+def in_process(kind: str, step: str, size: int, folder: Path) -> dict[str, float]:
+    """`run_step` in a process of its own."""
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.scale",
+        "--run",
+        kind,
+        step,
+        str(size),
+        str(folder),
+    ]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure(kind: str, steps: Iterable[str], size: int) -> dict[str, dict[str, float]]:
+    """Every step over one lake of that size."""
+    with tempfile.TemporaryDirectory(prefix="scale-") as folder:
+        in_process(kind, "fill", size, Path(folder))
+        return {step: in_process(kind, step, size, Path(folder)) for step in steps}
+
+
+def growth(found: Sequence[float], sizes: Sequence[int]) -> str:
+    """Exponent over the largest tenfold: 0 is flat, 1 is as fast as the catalogue."""
+    if len(sizes) < 2:
+        return "-"
+    return f"{math.log(found[-1] / found[-2]) / math.log(sizes[-1] / sizes[-2]):.2f}"
+
+
+def print_table(title: str, head: list[str], rows: list[list[str]]) -> None:
+    """Print a table as Markdown."""
+    print(f"\n{title}\n\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000, 100_000, 1_000_000])
+    parser.add_argument("--clips", type=int, nargs="+", default=[200, 2000])
+    parser.add_argument("--run", nargs=4, metavar=("KIND", "STEP", "SIZE", "FOLDER"))
+    arguments = parser.parse_args()
+    if arguments.run:
+        kind, step, size, folder = arguments.run
+        run_step(kind, step, int(size), Path(folder))
+        return
+    print(f"{dt.date.today()}, {os.cpu_count()} cores, {' '.join(sys.argv[1:]) or 'defaults'}")
+    sizes = arguments.sizes
+    found = [measure("items", STEPS, size) for size in sizes]
+    head = ["step", *(f"{size:,} items" for size in sizes)]
+    for title, unit, digits in (
+        (f"Seconds of a night with {NEW} new items", "seconds", 3),
+        ("Largest memory of the step's process, MB", "megabytes", 0),
+    ):
+        rows = []
+        for step in STEPS:
+            values = [one[step][unit] for one in found]
+            rows.append([step, *(f"{v:.{digits}f}" for v in values), growth(values, sizes)])
+        print_table(title, [*head, "exponent"], rows)
+    counts = arguments.clips
+    clips = [measure("clips", CLIP_STEPS, count) for count in counts]
+    rows = [
+        [f"{step}, {unit}", *(f"{one[step][unit]:.0f}" for one in clips)]
+        for step in CLIP_STEPS
+        for unit in ("seconds", "megabytes")
+    ]
+    print_table("Small clips", ["task", *(f"{count:,} clips" for count in counts)], rows)
+
+
+if __name__ == "__main__":
+    main()

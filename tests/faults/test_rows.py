@@ -1,0 +1,162 @@
+"""Rows as platforms deliver them on bad days: late, twice, out of order, hostile, one-sided."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from fault_harness import copy_lake, tables
+from fault_nights import judged
+from fault_sites import DAYS, Site, make_site, track, video, write_day
+
+from pipeline.confounders import summarise
+from pipeline.dataset import build
+from pipeline.ingest import ingest, unfinished_days
+from pipeline.serving import Release
+from pipeline.settings import LakeSettings, Settings
+from pipeline.store import Store
+from simulation.lake import Night, Taste, deliver
+
+pytestmark = pytest.mark.faults
+
+HOSTILE = [
+    "=1+1",
+    "@SUM(A1:A9)",
+    "../../etc/passwd",
+    "/absolute",
+    "back\\slash",
+    "'; DROP TABLE videos; --",
+    '" OR ""="',
+    "100%00",
+    "{{7*7}}",
+    "<script>document.title='owned'</script>",
+    "😀🎵🇺🇳",
+    "مقطع فيديو",
+    "\u202egnp.exe",
+    "e\u0301",
+    "é",
+    "x" * 4096,
+    "a#b,c|d",
+    " padded ",
+]
+CATALOGUE = ("videos", "music", "segments", "quarantine")
+
+
+def deliver_day(site: Site, media: Path, number: int, *, again: bool = False) -> None:
+    """Three days that fight over ids; delivered again, the second one is corrected."""
+    day = DAYS[number]
+    videos = {
+        0: [
+            video("v1", "red.mp4"),
+            video("ahead", "red.mp4", uploaded_at="2026-03-09T00:00:00Z"),
+            video("p1", "music_video.mp4", source="pgc", uploader_id="", music_id=""),
+        ],
+        1: [
+            video("v1", "red.mp4"),
+            video("v2", "green.mp4" if again else "noise.mp4"),
+            video("v3", "blue.webm", music_id="m3" if again else "nobody's"),
+        ],
+        2: [video("v1", "green.mp4"), video("v2", "green.mp4"), video("v4", "red.mp4")],
+    }
+    music = {
+        0: [track("m1", "low.ogg")],
+        1: [track("m2", "high.mp3", genre="a genre never seen"), track("m3", "high.mp3")],
+        2: [track("m1", "high.mp3")],
+    }
+    write_day(site, day, media, videos[number], music[number])
+
+
+def settle(site: Site) -> None:
+    """The nights that follow: what changed is read again until nothing is left."""
+    for _ in range(len(DAYS)):
+        for day in unfinished_days(site.settings, site.lake, DAYS[0], DAYS[-1]):
+            ingest(site.settings, site.lake, day)
+
+
+def test_days_in_every_order_and_twice(
+    tmp_path: Path, small_media: Path, record: Callable[..., None]
+) -> None:
+    calm = make_site(tmp_path / "calm")
+    for number in range(3):
+        deliver_day(calm, small_media, number, again=True)
+        ingest(calm.settings, calm.lake, DAYS[number])
+    expected = tables(calm.root)
+    reasons = Counter(expected["quarantine"]["reason"])
+    assert {"future_upload", "repeated", "id_conflict"} <= set(reasons)
+    assert "other" in set(expected["music"]["genre_group"])
+    orders = list(itertools.permutations(range(3)))
+    for order in orders:
+        site = make_site(tmp_path / "".join(map(str, order)))
+        for number in order:
+            deliver_day(site, small_media, number)
+            ingest(site.settings, site.lake, DAYS[number])
+        deliver_day(site, small_media, 1, again=True)
+        settle(site)
+        found = tables(site.root)
+        assert [name for name in CATALOGUE if not found[name].equals(expected[name])] == [], order
+    record(
+        "days out of order, one delivered twice with changes",
+        "three days that fight over ids, in every order, the second one corrected afterwards; "
+        f"uploads dated in the future, a genre never seen; rows refused: {dict(reasons)}",
+        len(orders),
+        "nothing: the catalogue equals that of nights in order",
+    )
+
+
+def test_hostile_ids_go_all_the_way(
+    tmp_path: Path, world_once: Path, record: Callable[..., None]
+) -> None:
+    site = make_site(tmp_path / "site")
+    copy_lake(world_once, site.root)
+    renamed = {
+        column: {f"{letter}{number:08d}": name for number, name in enumerate(HOSTILE)}
+        for column, letter in (("video_id", "v"), ("music_id", "m"), ("uploader_id", "u"))
+    }
+    for table in ("videos", "music"):
+        rows = site.lake.read(table, pl.col("dt") == DAYS[0])
+        for column in renamed.keys() & set(rows.columns):
+            rows = rows.with_columns(pl.col(column).replace(renamed[column]))
+        if table == "music":
+            rows = rows.with_columns(title=pl.col("music_id"), artist=pl.col("music_id"))
+        site.lake.replace(table, rows, {"dt": DAYS[0]})
+    run_id = judged(site.steps.run, str(DAYS[0]))
+    site.steps.run("publish", run_id)
+    site.steps.run("report", run_id)
+    release = Release.open(site.root)
+    assert set(HOSTILE) <= set(release.video_ids)
+    listed = {
+        hit.music_id for name in release.video_ids for hit in release.recommend_known(name, top=40)
+    }
+    assert set(HOSTILE) <= listed
+    pages = [page.read_text(encoding="utf-8") for page in site.root.rglob("*.html")]
+    assert pages
+    assert not any("<script>document.title" in page for page in pages)
+    record(
+        "hostile ids and titles",
+        "paths, formulas, SQL, templates, script, emoji, right-to-left, 4 KB, two spellings of "
+        "one letter, as ids of videos, tracks and uploaders, from catalogue to report",
+        3 * len(HOSTILE),
+        "nothing: every id comes back as it was, and no page runs any",
+    )
+
+
+def test_one_uploader_with_100k_rows(tmp_path: Path, record: Callable[..., None]) -> None:
+    settings = Settings(lake=LakeSettings(root=str(tmp_path / "lake")))
+    site_lake, store = make_site(tmp_path).lake, Store(settings.lake)
+    night = Night(DAYS[0], videos=100_000, music=500, uploaders=1)
+    deliver(settings, site_lake, night, Taste.make(500, 4, 4, 0))
+    confounders = summarise(settings, site_lake, DAYS[0])
+    assert (confounders.uploaders, confounders.picks) == (1, 100_000)
+    dataset = build(settings, site_lake, store, DAYS[0])
+    assert dataset.videos == 100_000
+    assert dataset.train + dataset.validation + dataset.test == 100_000
+    record(
+        "100,000 rows of one uploader",
+        "a night whose every upload is by the same uploader: statistics and dataset",
+        100_000,
+        "nothing: every row counts, once",
+    )
