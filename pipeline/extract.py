@@ -69,11 +69,16 @@ def extract_shard(
     todo = lacking_features(settings, lake, clips, kinds)
     jobs = _jobs(settings, lake, todo)
     batch = _Batch(settings, lake, todo, kinds)
+
+    def wanted(kind: Kind) -> bool:
+        # A segment is always both: its picture and its sound come from one pass over the file.
+        return kind in kinds or any(job.kind == "segments" for job in jobs)
+
     with MediaPool(
         settings.extract.workers,
         settings.limits,
-        settings.visual if "visual" in kinds else None,
-        settings.audio if "audio" in kinds else None,
+        settings.visual if wanted("visual") else None,
+        settings.audio if wanted("audio") else None,
     ) as pool:
         for job, outcome in progress(pool.run(jobs), len(jobs), f"shard {shard}"):
             assert isinstance(outcome, ClipFeatures | MediaError)

@@ -28,8 +28,10 @@ CANDIDATE = Candidate(
 
 @pytest.fixture
 def two_days(settings: Settings, lake: Lake, platform: Any) -> Settings:
-    """A day of two files and one of one more, ingested; a candidate in the settings."""
-    platform.deliver(DAY, [platform.video("v1")], [platform.track("m1")])
+    """A day of three files and one of one more, ingested; a candidate in the settings."""
+    professional = {"source": "pgc", "uploader_id": "", "music_id": ""}
+    videos = [platform.video("v1"), platform.video("p1", "music_video.mp4", **professional)]
+    platform.deliver(DAY, videos, [platform.track("m1")])
     platform.deliver(NEXT_DAY, [platform.video("v2", "blue.webm")], [])
     for day in (DAY, NEXT_DAY):
         ingest(settings, lake, day)
@@ -41,10 +43,10 @@ def clips(settings: Settings, lake: Lake, *what: Any) -> int:
 
 
 def test_it_takes_the_days_and_the_kinds_it_is_asked_for(two_days: Settings, lake: Lake) -> None:
-    assert clips(two_days, lake, DAY, NEXT_DAY, "current", "both") == 3
+    assert clips(two_days, lake, DAY, NEXT_DAY, "current", "both") == 4
     assert clips(two_days, lake, NEXT_DAY, NEXT_DAY, "current", "both") == 1
-    assert clips(two_days, lake, DAY, dt.date(2030, 1, 1), "fewer", "visual") == 2
-    assert clips(two_days, lake, DAY, NEXT_DAY, "fewer", "audio") == 1
+    assert clips(two_days, lake, DAY, dt.date(2030, 1, 1), "fewer", "visual") == 3
+    assert clips(two_days, lake, DAY, NEXT_DAY, "fewer", "audio") == 2
 
 
 def test_parameters_that_make_no_sense_run_nothing(two_days: Settings, lake: Lake) -> None:
@@ -66,8 +68,8 @@ def test_it_says_clips_minutes_and_hours_before_it_costs_any(
 ) -> None:
     with caplog.at_level(logging.INFO, "pipeline.backfill"):
         plan_backfill(two_days, lake, DAY, NEXT_DAY, "current", "both")
-    assert "3 clips, 0.1 minutes of media, 0.00 CPU hours expected" in caplog.text
-    assert "shard 0: 3 clips, 0 min, 2 CPU s expected" in caplog.text
+    assert "4 clips, 0.2 minutes of media, 0.00 CPU hours expected" in caplog.text
+    assert "shard 0: 4 clips, 0 min, 2 CPU s expected" in caplog.text
 
 
 def test_a_candidates_features_stand_beside_the_current_ones(
@@ -80,7 +82,7 @@ def test_a_candidates_features_stand_beside_the_current_ones(
         assert clips(two_days, lake, DAY, DAY, extractor, "both") == 0
     for kind in ("visual", "audio"):
         rows = lake.read(f"{kind}_features")
-        assert len(rows) == 2
+        assert len(rows) == 4
         assert set(rows["extractor"]) == {
             extractors(two_days)[kind],
             extractors(two_days.with_extractor("fewer"))[kind],
@@ -94,12 +96,12 @@ def test_at_the_keyboard_it_is_dry_unless_told_otherwise(
     monkeypatch.setenv("DEBCM_LANDING__ROOT", str(two_days.landing.root))
     asked = ["backfill", "--first-day", "2026-03-01", "--last-day", "2026-03-02"]
     said = CliRunner().invoke(app, asked).output
-    assert "shard 0: 3 clips, 0 min, 2 CPU s expected" in said
-    assert said.endswith("3 clips would be extracted; --no-dry-run does it\n")
+    assert "shard 0: 4 clips, 0 min, 2 CPU s expected" in said
+    assert said.endswith("4 clips would be extracted; --no-dry-run does it\n")
     assert lake.read("audio_features").is_empty()
     done = CliRunner().invoke(app, [*asked, "--kind", "audio", "--no-dry-run"])
     assert done.exit_code == 0, done.output
-    assert lake.read("audio_features").height == 1
+    assert lake.read("audio_features").height == 2
     assert lake.read("visual_features").is_empty()
     again = CliRunner().invoke(app, [*asked, "--kind", "audio"]).output
     assert again == "0 clips would be extracted; --no-dry-run does it\n"
@@ -114,4 +116,4 @@ def test_a_dry_run_hands_nothing_to_the_tasks_that_extract(
     assert steps.plan_backfill(**asked, kind="both", dry_run=True) == []
     (shard,) = steps.plan_backfill(**asked, kind="visual", dry_run=False)
     assert shard["kinds"] == ("visual",)
-    assert shard["label"] == "shard 0: 2 clips, 0 min"
+    assert shard["label"] == "shard 0: 3 clips, 0 min"
