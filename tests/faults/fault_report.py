@@ -21,6 +21,11 @@ INTRODUCTION = """\
 What can go wrong was made to go wrong: every row is a test in `tests/faults/` that injects the
 fault for real. The numbers are those of the last run on one machine with two cores.
 
+What is not protected against: a bit that turns over inside a table's Parquet file (see its row),
+and a lake that is not mounted when an ingest begins, which looks like a new one: make the mount
+point unwritable. What a night costs as the catalogue grows stands in [scale.md](scale.md), the
+threat model in [security.md](security.md).
+
 | fault | injected | times | what was lost | run |
 |---|---|---|---|---|
 """

@@ -29,11 +29,12 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 TRIES = 4
 # The longest that a step may take to say that nobody answers.
 PATIENCE_SECONDS = 90
-MEANS = {
-    "broken": "LakeUnavailableError",
-    "throttled": "LakeUnavailableError",
-    "hangs": "LakeUnavailableError",
-    "denied": "DiskFullError",
+# What a fault does, and what it means.
+FAULTS = {
+    "broken": ("answers 500", "LakeUnavailableError"),
+    "throttled": ("answers 503 SlowDown", "LakeUnavailableError"),
+    "hangs": ("does not answer", "LakeUnavailableError"),
+    "denied": ("answers 403", "DiskFullError"),
 }
 
 
@@ -76,18 +77,18 @@ def hashes(store: Store) -> dict[str, str]:
     return {name: digest for name, digest in listed.items() if name.endswith(".parquet")}
 
 
-def calm_hashes(folder: Path, world: Path) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory, world_once: Path) -> dict[str, str]:
     """What an undisturbed night on a local disk releases."""
-    calm = make_site(folder)
-    copy_lake(world, calm.root)
+    calm = make_site(tmp_path_factory.mktemp("calm"))
+    copy_lake(world_once, calm.root)
     calm.steps.run("publish", judged(calm.steps.run, str(DAYS[0])))
     return hashes(calm.store)
 
 
 def test_storage_that_fails_now_and_then(
-    tmp_path: Path, site: Site, s3: FaultyS3, world_once: Path, record: Callable[..., None]
+    site: Site, s3: FaultyS3, expected: dict[str, str], record: Callable[..., None]
 ) -> None:
-    expected = calm_hashes(tmp_path / "calm", world_once)
     retried: Counter[str] = Counter()
 
     def patient(step: str, *arguments: Any) -> Any:
@@ -114,17 +115,16 @@ def test_storage_that_fails_now_and_then(
     )
 
 
-@pytest.mark.parametrize("fault", MEANS)
+@pytest.mark.parametrize("fault", FAULTS)
 def test_storage_that_fails_for_good(
-    tmp_path: Path,
     site: Site,
     s3: FaultyS3,
-    world_once: Path,
+    expected: dict[str, str],
     record: Callable[..., None],
     fault: str,
 ) -> None:
     """Each step meets the fault at its start and at a random point, then runs again."""
-    expected = calm_hashes(tmp_path / "calm", world_once)
+    does, error = FAULTS[fault]
     rng = np.random.default_rng(13)
     refused: Counter[str] = Counter()
     longest = 0.0
@@ -138,7 +138,7 @@ def test_storage_that_fails_for_good(
             started = time.monotonic()
             outcome = running.wait()
             s3.fail("")
-            assert outcome.error in {"", MEANS[fault]}, outcome
+            assert outcome.error in {"", error}, outcome
             if outcome.error:
                 refused[step] += 1
                 longest = max(longest, time.monotonic() - started)
@@ -155,9 +155,9 @@ def test_storage_that_fails_for_good(
     s3.fail(fault)
     assert Release.open(folder).video_ids
     record(
-        f"object storage that is {fault}" if fault != "hangs" else "object storage that hangs",
-        f"every request fails, from the start of a step and from a random point: {listed(refused)}",
+        f"object storage that {does}",
+        f"every request, from the start of a step and from a random point: {listed(refused)}",
         refused.total(),
-        f"nothing: {MEANS[fault]} after at most {longest:.0f} s; run again, the release equals "
+        f"nothing: {error} after at most {longest:.0f} s; run again, the release equals "
         "one made on a disk; a release that was fetched stays readable",
     )
