@@ -1,0 +1,142 @@
+"""`feature_backfill` in a real Airflow: a dry run, a run that is stopped half-way and goes on, and
+a night that comes while it works.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import polars as pl
+import pytest
+from real_airflow import DAYS, Platform, Watched, debcm, small_settings
+
+from pipeline.lake import Lake
+from pipeline.local_airflow import environment, free_port
+from pipeline.schemas import TABLES
+from pipeline.settings import LakeSettings
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+CANDIDATES = {"fewer": {"visual": {"frames": 2, "blocks": ["light"]}}}
+ASKED = {"first_day": str(DAYS[0]), "last_day": str(DAYS[-1]), "kind": "visual"}
+
+
+@dataclass
+class Backfill:
+    """What the tests look at.
+
+    Attributes:
+        watched: the Airflow, still running.
+        lake: its lake.
+        dry: the tasks of the dry run.
+        rows_when_stopped: feature rows that there were when the first run was stopped.
+        stopped: its shards.
+        again: the shards of the second run, with the same parameters.
+        night: the shards of the night that came while the second one worked.
+    """
+
+    watched: Watched
+    lake: Lake
+    dry: dict[str, list[dict[str, Any]]]
+    rows_when_stopped: int
+    stopped: list[dict[str, Any]]
+    again: list[dict[str, Any]]
+    night: list[dict[str, Any]]
+
+
+def one(seen: Watched, run_id: str, dag_id: str = "feature_backfill") -> dict[str, Any]:
+    (run,) = [run for run in seen.runs(dag_id) if run["dag_run_id"] == run_id]
+    return run
+
+
+@pytest.fixture(scope="module")
+def backfill(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backfill]:
+    home = tmp_path_factory.mktemp("backfill")
+    variables = small_settings(platform.root, home / "lake") | {
+        "DEBCM_CANDIDATES": json.dumps(CANDIDATES),
+        # Two clips a shard, each committed by itself.
+        "DEBCM_EXTRACT__SHARD_CPU_SECONDS": "1.2",
+        "DEBCM_EXTRACT__COMMIT_CLIPS": "1",
+    }
+    for day in DAYS:
+        debcm(["ingest", "--day", str(day)], variables)
+    lake = Lake(LakeSettings(root=str(home / "lake")))
+    env = environment(home=home / "airflow", port=free_port()) | variables
+    with Watched.start(env) as seen:
+        seen.unpause("feature_backfill", "media_features")
+        dry = seen.airflow.trigger("feature_backfill", conf=ASKED | {"extractor": "fewer"})
+        seen.until(lambda: one(seen, dry)["state"] == "success", "the dry run")
+        assert lake.read("visual_features").is_empty()
+        wanted = ASKED | {"extractor": "fewer", "dry_run": False}
+        first = seen.airflow.trigger("feature_backfill", conf=wanted)
+
+        def shards(run_id: str) -> list[dict[str, Any]]:
+            return seen.tasks(one(seen, run_id)).get("extract", [])
+
+        def done() -> int:
+            return sum(shard["state"] == "success" for shard in shards(first))
+
+        seen.until(lambda: done() >= 2, "two shards of the backfill")
+        seen.airflow.call("PATCH", f"/dags/feature_backfill/dagRuns/{first}", {"state": "failed"})
+        stopped = lake.read("visual_features").height
+        second = seen.airflow.trigger("feature_backfill", conf=wanted)
+        seen.until(lambda: bool(shards(second)), "the second run's shards")
+        night = seen.airflow.trigger("media_features", partition_key=str(DAYS[0]))
+        seen.until(lambda: one(seen, second)["state"] == "success", "the backfill to end", 400)
+        seen.until(lambda: one(seen, night, "media_features")["state"] == "success", "the night")
+        yield Backfill(
+            seen,
+            lake,
+            seen.tasks(one(seen, dry)),
+            stopped,
+            shards(first),
+            shards(second),
+            seen.tasks(one(seen, night, "media_features"))["extract"],
+        )
+
+
+def of_candidate(backfill: Backfill, table: str) -> pl.DataFrame:
+    return backfill.lake.read(table, pl.col("extractor").str.starts_with("efficientnet-lite0-2f"))
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(backfill: Backfill) -> None:
+    (plan,) = backfill.dry["plan"]
+    assert plan["state"] == "success"
+    assert [task["state"] for task in backfill.dry["extract"]] == ["skipped"]
+    path = f"/dags/feature_backfill/dagRuns/{plan['dag_run_id']}/taskInstances/plan/logs/1"
+    log = json.dumps(backfill.watched.airflow.call("GET", path))
+    assert "21 clips" in log
+    assert "CPU hours expected" in log
+    assert "shard 0: 2 clips, 0 min, 1 CPU s expected" in log
+
+
+def test_a_stopped_backfill_goes_on_and_does_no_clip_twice(backfill: Backfill) -> None:
+    rows = of_candidate(backfill, "visual_features")
+    # Six videos and a music video's segment a day; the broken file never entered the catalogue.
+    assert rows.height == rows["content_hash"].n_unique() == 21
+    assert 4 <= backfill.rows_when_stopped < 21
+    assert {shard["state"] for shard in backfill.stopped} > {"success"}
+    # "shard 3: 2 clips, 0 min"
+    planned = sum(int(shard["rendered_map_index"].split()[2]) for shard in backfill.again)
+    assert 1 <= planned <= 21 - backfill.rows_when_stopped
+    frames = of_candidate(backfill, "visual_frames")
+    assert not frames.select(pl.struct(TABLES["visual_frames"].key).is_duplicated().any()).item()
+
+
+def test_it_takes_one_slot_and_lets_the_night_pass(backfill: Backfill) -> None:
+    spans = sorted((shard["start_date"], shard["end_date"]) for shard in backfill.again)
+    assert len(spans) >= 4
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
+    last = max(end for _, end in spans)
+    assert any(shard["start_date"] < last for shard in backfill.night)
+    assert {shard["pool"] for shard in backfill.again + backfill.night} == {"decode"}
+
+
+def test_the_night_is_not_mixed_with_the_candidate(backfill: Backfill) -> None:
+    rows = backfill.lake.read("visual_features", pl.col("dt") == DAYS[0])
+    counts = dict(rows.group_by("extractor").len().iter_rows())
+    assert sorted(counts.values()) == [7, 7]
