@@ -25,7 +25,7 @@ Vector = npt.NDArray[np.float64]
 TARGET_RMS = 0.1
 # Range of the spectrogram that is kept, and of what the statistics see.
 MEL_DB = 80.0
-FLOOR_DB = 70.0
+FLOOR_DB = 65.0
 
 _MFCC = 20
 _CORRELATED = 8
@@ -93,11 +93,13 @@ def log_mel(spectra: Spectra) -> Vector:
 def timbre(spectra: Spectra) -> Vector:
     """Return 100 values of the colour of the sound.
 
-    MFCC 1 to 19: mean, log deviation, log mean step from frame to frame; correlations
-    between the first 8 of them (-1 to 1); spectral contrast in 7 octaves, mean and deviation
-    (dB); share of frames above the floor.
+    MFCC 1 to 19 of pairs of frames (codecs shake single ones): mean, log deviation, log mean
+    step from pair to pair; correlations between the first 8 of them (-1 to 1); spectral
+    contrast in 7 octaves, mean and deviation (dB); share of frames above the floor.
     """
-    mfcc = spectra.mfcc[1:].astype(np.float64)
+    single = spectra.mfcc[1:].astype(np.float64)
+    pairs = single[:, : single.shape[1] // 2 * 2].reshape(len(single), -1, 2).mean(axis=2)
+    mfcc = pairs if pairs.shape[1] else single
     step = np.abs(np.diff(mfcc, axis=1)).mean(axis=1) if mfcc.shape[1] > 1 else np.zeros(len(mfcc))
     first = mfcc[:_CORRELATED] - mfcc[:_CORRELATED].mean(axis=1, keepdims=True)
     first /= np.linalg.norm(first, axis=1, keepdims=True) + 1e-6

@@ -137,7 +137,9 @@ def test_brightness_follows_the_spectrum() -> None:
 
 def test_timbre_holds_the_statistics_of_the_coefficients() -> None:
     spectra = analyse(noise(), CONFIG)
-    coefficients = spectra.mfcc[1:].astype(float)
+    single = spectra.mfcc[1:].astype(float)
+    last = single.shape[1] - single.shape[1] % 2
+    coefficients = (single[:, 0:last:2] + single[:, 1:last:2]) / 2
     found = BLOCKS["timbre"](spectra)
     np.testing.assert_allclose(found[:19], coefficients.mean(axis=1))
     np.testing.assert_allclose(found[19:38], np.log(coefficients.std(axis=1) + 0.1))
