@@ -47,7 +47,7 @@ class Standardise(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout with one random byte an element: a fifth of a step's time less than nn.Dropout.
+    """Dropout that draws one random byte an element where nn.Dropout draws a double.
 
     The share dropped is a whole number of 256ths; what is kept is scaled to the same mean.
     """
