@@ -7,6 +7,7 @@ what happened in their text alone.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -78,6 +79,17 @@ def storage_errors(where: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise meaning(error, where) from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a local folder alone, until the block or the process ends; no lock file is left."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ in object storage the manifest `folder.json`, uploaded last, makes it exist.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -27,7 +26,7 @@ from features.export import cache_folder
 from pipeline import object_pointer
 from pipeline.errors import LakeUnavailableError, ProvenanceError
 from pipeline.settings import LakeSettings
-from pipeline.storage import stands, storage_errors, writing_into
+from pipeline.storage import locked, stands, storage_errors, writing_into
 
 log = logging.getLogger(__name__)
 
@@ -249,16 +248,11 @@ class Store:
         path = Path(self.root) / name
         with storage_errors(self.root):
             self._stand(name)
-            # The folder itself is what writers lock: no lock file is left behind.
-            handle = os.open(path.parent, os.O_RDONLY)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
+            with locked(path.parent):
                 found = self.read_pointer(name)
                 if (found[1] if found else None) != expected:
                     return False
                 write_atomically(path, text)
-            finally:
-                os.close(handle)
         return True
 
     def sweep(self, older_than: float) -> list[str]:

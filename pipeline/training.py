@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from models import Model, ModelConfig, train_student, train_teacher
+from models.data import TrainingData
 from pipeline.dataset import load_dataset
 from pipeline.settings import Settings
-from pipeline.storage import writing_into
+from pipeline.storage import locked, writing_into
 from pipeline.store import Store
 
 log = logging.getLogger(__name__)
@@ -46,14 +48,11 @@ def train_teacher_step(settings: Settings, store: Store, run_id: str) -> Trainin
     Raises:
         ProvenanceError: the run has no dataset.
     """
-    name = f"runs/{run_id}/teacher"
-    if store.exists(name):
-        return _unchanged(run_id, "teacher")
-    data = load_dataset(store, run_id).training
-    checkpoint = store.scratch(f"runs/{run_id}/teacher-checkpoint")
-    with writing_into(checkpoint):
-        model = train_teacher(data, model_config(settings), checkpoint)
-    return _keep(store, name, run_id, "teacher", model, checkpoint)
+
+    def train(data: TrainingData, checkpoint: Path) -> Model:
+        return train_teacher(data, model_config(settings), checkpoint)
+
+    return _once(store, run_id, "teacher", train)
 
 
 def train_student_step(settings: Settings, store: Store, run_id: str) -> TrainingSummary:
@@ -62,16 +61,30 @@ def train_student_step(settings: Settings, store: Store, run_id: str) -> Trainin
     Raises:
         ProvenanceError: the run has no dataset or no teacher.
     """
-    name = f"runs/{run_id}/student"
+
+    def train(data: TrainingData, checkpoint: Path) -> Model:
+        has_segments = bool(len(data.segment_video))
+        teacher = Model.load(store.fetch(f"runs/{run_id}/teacher")) if has_segments else None
+        return train_student(data, teacher, model_config(settings), checkpoint)
+
+    return _once(store, run_id, "student", train)
+
+
+def _once(
+    store: Store, run_id: str, stage: str, train: Callable[[TrainingData, Path], Model]
+) -> TrainingSummary:
+    """Train a stage that the run lacks; who comes second waits, and finds it made."""
+    name = f"runs/{run_id}/{stage}"
     if store.exists(name):
-        return _unchanged(run_id, "student")
+        return _unchanged(run_id, stage)
     data = load_dataset(store, run_id).training
-    has_segments = bool(len(data.segment_video))
-    teacher = Model.load(store.fetch(f"runs/{run_id}/teacher")) if has_segments else None
-    checkpoint = store.scratch(f"runs/{run_id}/student-checkpoint")
-    with writing_into(checkpoint):
-        model = train_student(data, teacher, model_config(settings), checkpoint)
-    return _keep(store, name, run_id, "student", model, checkpoint)
+    with locked(store.scratch(f"runs/{run_id}")):
+        if store.exists(name):
+            return _unchanged(run_id, stage)
+        checkpoint = store.scratch(f"{name}-checkpoint")
+        with writing_into(checkpoint):
+            model = train(data, checkpoint)
+        return _keep(store, name, run_id, stage, model, checkpoint)
 
 
 def model_config(settings: Settings) -> ModelConfig:

@@ -112,7 +112,7 @@ def test_statistics_survive_some_kills(tmp_path: Path, with_world: Callable[[Sit
 @pytest.mark.faults
 @pytest.mark.timeout(3600)
 def test_features_survive_kills(tmp_path: Path, with_media: Callable[[Site], None], record) -> None:
-    kills, children = kill_through(tmp_path, with_media, media_night, least=90, most=3)
+    kills, children = kill_through(tmp_path, with_media, media_night, least=90, most=8)
     assert children > 0
     record(
         "process killed on the way from landing to features",
@@ -126,7 +126,7 @@ def test_features_survive_kills(tmp_path: Path, with_media: Callable[[Site], Non
 @pytest.mark.faults
 @pytest.mark.timeout(3600)
 def test_releases_survive_kills(tmp_path: Path, with_world: Callable[[Site], None], record) -> None:
-    kills, _ = kill_through(tmp_path, with_world, model_night, least=120, most=3)
+    kills, _ = kill_through(tmp_path, with_world, model_night, least=120, most=8)
     record(
         "process killed on the way from features to release",
         f"kill -9 at random points, then run again: {listed(kills)}",
