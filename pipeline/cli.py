@@ -140,6 +140,12 @@ def status() -> None:
 
 
 @app.command()
+def quarantine(day: Day) -> None:
+    """Every row of a landing day that was rejected: reason, id, and what exactly was wrong."""
+    typer.echo(steps.quarantine(_iso(day)))
+
+
+@app.command()
 def upkeep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="only say what retention would remove")

@@ -92,6 +92,16 @@ def read_status(lake: Lake, store: Store) -> Status:
     )
 
 
+def quarantine_text(lake: Lake, day: dt.date) -> str:
+    """Every row of a landing day that was rejected, a line each: reason, kind, id, detail."""
+    rows = lake.read("quarantine", pl.col("dt") == day).sort("reason", "kind", "id")
+    # What came from a manifest may not move the cursor.
+    return "\n".join(
+        "".join(c if c.isprintable() else "?" for c in f"{reason:<22}{kind:<6}{name:<12}  {detail}")
+        for reason, kind, name, detail in rows.select("reason", "kind", "id", "detail").iter_rows()
+    )
+
+
 def running_dag_runs() -> list[DagRunState] | str:
     """DAG runs that are queued or running, or one sentence on why they cannot be read."""
     if "AIRFLOW_HOME" not in os.environ:

@@ -211,6 +211,13 @@ def status() -> str:
     return status_text(read_status(lake, store), running_dag_runs(), dt.datetime.now(dt.UTC))
 
 
+def quarantine(day: str) -> str:
+    """Every row of a landing day that was rejected, a line each."""
+    from pipeline.status import quarantine_text
+
+    return quarantine_text(_open()[1], dt.date.fromisoformat(day))
+
+
 def apply_deletions() -> Result:
     """Let deletion requests reach every table, run and release."""
     from pipeline.deletion import apply_deletions as step

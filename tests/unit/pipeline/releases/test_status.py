@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.gate import decide
 from pipeline.schemas import TABLES
-from pipeline.status import DagRunState, Status, read_status, status_text
+from pipeline.status import DagRunState, Status, quarantine_text, read_status, status_text
 from pipeline.summary import summary
 
 NOW = dt.datetime(2026, 3, 5, 12, tzinfo=dt.UTC)
@@ -41,6 +41,19 @@ def test_it_shows_release_decision_quarantine_and_runs(published: Any) -> None:
     assert "  missing 1" in text
     assert "  media_features   2026-03-04  running   (3.0 hours ago)" in text
     assert len(text.splitlines()) <= 40
+
+
+def test_the_rejects_of_a_day_are_listed_and_cannot_move_the_cursor(toy: Any) -> None:
+    common = {"kind": "video", "step": "ingest", "attempts": 0}
+    rows = [
+        common | {"id": "v2", "dt": DAY, "reason": "missing", "detail": "row 7: \x1b[2Jgone\n"},
+        common | {"id": "v1", "dt": DAY, "reason": "empty", "detail": "row 3"},
+        common | {"id": "v0", "dt": DAY - dt.timedelta(1), "reason": "empty", "detail": ""},
+    ]
+    toy.lake.upsert("quarantine", TABLES["quarantine"].frame(rows))
+    first, second = quarantine_text(toy.lake, DAY).splitlines()
+    assert first.split() == ["empty", "video", "v1", "row", "3"]
+    assert second.endswith("v2            row 7: ?[2Jgone?")
 
 
 def test_a_refusal_names_the_rules_it_broke(toy: Any) -> None:
