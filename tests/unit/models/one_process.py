@@ -5,12 +5,13 @@ Trains the tiny world and, on rank 0, writes the losses of every epoch. MEETING 
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import distributed
 
-from models import ModelConfig, fit
+from models import EpochLog, ModelConfig, fit
 from models.checkpoint import tensors_digest
 from simulation.dataset import make_data
 from simulation.world import WorldConfig, make_world
@@ -28,9 +29,12 @@ CONFIG = ModelConfig(
 )
 
 
-def train() -> dict[str, object]:
+def train(
+    checkpoint: Path | None = None, on_epoch: Callable[[EpochLog], None] | None = None
+) -> dict[str, object]:
     """Return the losses of every epoch and the digest of the weights."""
-    model = fit(make_data(make_world(WorldConfig(**SMALL))).training, CONFIG)
+    training = make_data(make_world(WorldConfig(**SMALL))).training
+    model = fit(training, CONFIG, checkpoint, on_epoch)
     losses = [log.losses for log in model.history]
     return {"losses": losses, "weights": tensors_digest(model.network.state_dict())}
 

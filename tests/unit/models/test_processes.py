@@ -1,8 +1,9 @@
-"""Two gloo processes on one machine train as one process does."""
+"""Training in processes of its own: two gloo processes together, and one that is killed."""
 
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,17 +13,27 @@ import numpy as np
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
+KILLED = """
+import os, runpy, signal, sys
+from pathlib import Path
+
+def kill(log):
+    if (log.stage, log.epoch) == ("student", 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+runpy.run_path(sys.argv[1])["train"](Path(sys.argv[2]), kill)
+"""
 
 
 def run_two(folder: Path) -> list[dict[str, Any]]:
     """Train in two processes; return what each found."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
     outs = [folder / f"{rank}.json" for rank in range(2)]
     processes = [
         subprocess.Popen(
             [sys.executable, str(HERE / "one_process.py"), str(rank), "2",
              str(folder / "meeting"), str(out)],
-            env=environment,
+            env=ENVIRONMENT,
             cwd=ROOT,
             stderr=subprocess.PIPE,
             text=True,
@@ -50,3 +61,20 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         for name, value in alone["losses"][epoch].items():
             halves = [each["losses"][epoch][name] for each in (first, second)]
             np.testing.assert_allclose(np.mean(halves), value, rtol=2e-3, err_msg=f"{epoch} {name}")
+
+
+def test_a_process_that_was_killed_is_resumed_to_the_same_weights(tmp_path: Path) -> None:
+    script = HERE / "one_process.py"
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(script), str(tmp_path)],
+        env=ENVIRONMENT,
+        cwd=ROOT,
+        timeout=200,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    train = runpy.run_path(str(script))["train"]
+    resumed: list[tuple[str, int]] = []
+    found = train(tmp_path, lambda log: resumed.append((log.stage, log.epoch)))
+    assert resumed == [("student", 2)]
+    assert found == train()
