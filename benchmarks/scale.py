@@ -1,8 +1,8 @@
 """What a night costs as the catalogue grows: `python -m benchmarks.scale` prints three tables.
 
-The first: 1k, 10k, 100k and 1M catalogued items and the same 500 new ones; wall seconds of each
+The first: 1k, 10k, 100k and 1M catalogued items and the same 500 new ones; CPU seconds of each
 step in a process of its own, and the exponent of growth over the largest tenfold. The second: the
-largest memory of those processes. The third: the memory of an extraction task over few and over
+largest memory of those processes. The third: an ingest and an extraction task over few and over
 many small clips. Vectors are 64 and 32 wide; a step's cost is linear in that.
 """
 
@@ -10,22 +10,22 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import json
 import math
+import multiprocessing
 import os
 import resource
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from features.config import VisualConfig
-from models import ModelConfig, train_student
+from models import Model, ModelConfig, train_student
 from models.data import Picks
 from pipeline import index
 from pipeline.check import check
@@ -129,14 +129,15 @@ class Bench:
         return seconds(lambda: build(self.settings, self.lake, self.store, TONIGHT))
 
     def train_step(self) -> float:
-        """One step of the optimiser, over the newest picks and the whole catalogue."""
+        """One step of the optimiser: an epoch over the newest picks, by its steps."""
         data = load_dataset(self.store, self.run_id).training
         size = self.settings.model.batch_size
         data = replace(data, train=newest(data.train, TRAINED_BATCHES * size))
-        model = train_student(data, None, self.settings.model)
+        models: list[Model] = []
+        took = seconds(lambda: models.append(train_student(data, None, self.settings.model)))
         with self.store.writing(f"runs/{self.run_id}/student") as folder:
-            model.save(folder)
-        return model.history[0].seconds / math.ceil(len(data.train.video) / size)
+            models[0].save(folder)
+        return took / math.ceil(len(data.train.video) / size)
 
     def evaluate(self) -> float:
         """Rank the newest picks' tracks in the whole catalogue."""
@@ -230,46 +231,48 @@ def newest(picks: Picks, count: int) -> Picks:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Wall seconds of a call."""
-    started = time.perf_counter()
+    """CPU seconds of a call, those of children that ended included: load does not change them."""
+    started = _cpu_seconds()
     work()
-    return time.perf_counter() - started
+    return _cpu_seconds() - started
 
 
-def run_step(kind: str, step: str, size: int, folder: Path) -> None:
-    """Run one step in this process; print its seconds and memory as JSON."""
-    if kind == "items":
-        bench = Bench(folder, size)
-        took = bench.fill() if step == "fill" else STEPS[step](bench)
-    else:
-        clips = Clips(folder, size)
-        took = clips.fill() if step == "fill" else CLIP_STEPS[step](clips)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": took, "megabytes": peak}))
+def _cpu_seconds() -> float:
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(resource.getrusage(one).ru_utime + resource.getrusage(one).ru_stime for one in who)
 
 
-def in_process(kind: str, step: str, size: int, folder: Path) -> dict[str, float]:
-    """`run_step` in a process of its own."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.scale",
-        "--run",
-        kind,
-        step,
-        str(size),
-        str(folder),
-    ]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+def in_process(work: Callable[[], float]) -> dict[str, float]:
+    """Seconds that a call says it took, and the memory of a process of its own, in MB."""
+    # Forked before anything has started threads: a step's memory is imports and its own.
+    context = multiprocessing.get_context("fork")
+    answer, say = context.Pipe(duplex=False)
+    process = context.Process(target=_measured, args=(work, say))
+    process.start()
+    say.close()
+    found: dict[str, float] = answer.recv()
+    process.join()
     return found
 
 
-def measure(kind: str, steps: Iterable[str], size: int) -> dict[str, dict[str, float]]:
+def _measured(work: Callable[[], float], say: Connection) -> None:
+    took = work()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    say.send({"seconds": took, "megabytes": peak})
+
+
+def measure(
+    kind: type[Bench] | type[Clips], steps: Mapping[str, Callable[[Any], float]], size: int
+) -> dict[str, dict[str, float]]:
     """Every step over one lake of that size."""
+    found = {}
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
-        in_process(kind, "fill", size, Path(folder))
-        return {step: in_process(kind, step, size, Path(folder)) for step in steps}
+        for name, step in {"fill": kind.fill, **steps}.items():
+            one = in_process(lambda step=step: step(kind(Path(folder), size)))
+            progress = f"{size:,}, {name}: {one['seconds']:.3f} s, {one['megabytes']:.0f} MB"
+            print(progress, file=sys.stderr)
+            found[name] = one
+    return found
 
 
 def growth(found: Sequence[float], sizes: Sequence[int]) -> str:
@@ -288,20 +291,15 @@ def print_table(title: str, head: list[str], rows: list[list[str]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000, 100_000, 1_000_000])
-    parser.add_argument("--clips", type=int, nargs="+", default=[200, 2000])
-    parser.add_argument("--run", nargs=4, metavar=("KIND", "STEP", "SIZE", "FOLDER"))
+    parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 10_000, 100_000, 1_000_000])
+    parser.add_argument("--clips", type=int, nargs="*", default=[200, 2000])
     arguments = parser.parse_args()
-    if arguments.run:
-        kind, step, size, folder = arguments.run
-        run_step(kind, step, int(size), Path(folder))
-        return
     print(f"{dt.date.today()}, {os.cpu_count()} cores, {' '.join(sys.argv[1:]) or 'defaults'}")
     sizes = arguments.sizes
-    found = [measure("items", STEPS, size) for size in sizes]
+    found = [measure(Bench, STEPS, size) for size in sizes]
     head = ["step", *(f"{size:,} items" for size in sizes)]
     for title, unit, digits in (
-        (f"Seconds of a night with {NEW} new items", "seconds", 3),
+        (f"CPU seconds of a night with {NEW} new items", "seconds", 3),
         ("Largest memory of the step's process, MB", "megabytes", 0),
     ):
         rows = []
@@ -310,7 +308,7 @@ def main() -> None:
             rows.append([step, *(f"{v:.{digits}f}" for v in values), growth(values, sizes)])
         print_table(title, [*head, "exponent"], rows)
     counts = arguments.clips
-    clips = [measure("clips", CLIP_STEPS, count) for count in counts]
+    clips = [measure(Clips, CLIP_STEPS, count) for count in counts]
     rows = [
         [f"{step}, {unit}", *(f"{one[step][unit]:.0f}" for one in clips)]
         for step in CLIP_STEPS
