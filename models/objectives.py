@@ -4,7 +4,6 @@ An objective is a module whose forward takes rows of the training pairs and retu
 losses; `weights` says how they add up. B rows of a step, M tracks, D dimensions, G groups.
 """
 
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -279,6 +278,7 @@ class VariationalMatch(nn.Module):
         }
         for frozen in self.teacher:
             frozen.eval()
+            network.share_columns(frozen)
         if stage == "teacher" or config.adjustment == "none":
             for unused in (network.confounder, *network.fusion.parameters()):
                 unused.requires_grad_(False)
@@ -314,8 +314,8 @@ class VariationalMatch(nn.Module):
         }
         for frozen in self.teacher:
             with torch.no_grad():
-                of_video = cast(tuple[Tensor, Tensor], frozen.video(video))
-                of_music = cast(tuple[Tensor, Tensor], frozen.music(music))
+                of_video = frozen.video.encode(to_video)
+                of_music = frozen.music.encode(to_music)
             kl = losses.released_distillation if self.released else losses.gaussian_kl
             found["distil"] = kl(video_mean, video_logvar, *of_video)
             found["distil"] = found["distil"] + kl(music_mean, music_logvar, *of_music)
