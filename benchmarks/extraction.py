@@ -1,4 +1,4 @@
-"""What extraction costs: `python -m benchmarks.extraction` prints three tables.
+"""What extraction costs: `python -m benchmarks.extraction` prints four tables.
 
 CPU seconds, contenders in turn in each round of one run, on one thread each; medians over
 the rounds and their ratios. Clips are rendered once and kept in the cache folder.
