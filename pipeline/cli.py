@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -216,6 +217,10 @@ def ui(
     """Run Airflow (scheduler, triggerer, API and UI) for this checkout until Ctrl-C."""
     from pipeline.local_airflow import LocalAirflow, environment
 
+    # A service manager ends it by SIGTERM, and a background shell has it ignore SIGINT: both must
+    # reach the components, which have sessions of their own.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     typer.echo("starting Airflow, half a minute ...")
     with LocalAirflow(environment(port=port)) as local:
         typer.echo(f"Airflow UI: {local.url}   user: admin   password: {local.password()}")
