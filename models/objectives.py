@@ -86,8 +86,8 @@ class SegmentContrast(nn.Module):
 class PickChoice(nn.Module):
     """Student of `debcm`: distilled scores, and picks explained by match and confounders.
 
-    logit(v, m, z) = s(v, m) + b_group(m)(z) + gamma log popularity(m), a softmax over what
-    the pick is contrasted with. Serving keeps s and the marginal over z alone.
+    logit(v, m, z) = e s(v, m) + b_group(m)(z) + lean_group(m) + gamma log popularity(m), in a
+    softmax over what the pick is contrasted with. Serving keeps s and the marginal over z alone.
     """
 
     def __init__(
