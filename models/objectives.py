@@ -4,7 +4,6 @@ An objective is a module whose forward takes rows of the training pairs and retu
 losses; `weights` says how they add up. B rows of a step, M tracks, D dimensions, G groups.
 """
 
-
 import numpy as np
 import numpy.typing as npt
 import torch
