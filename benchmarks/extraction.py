@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from features import Job, Limits, MediaPool, VisualConfig, ensure_encoder
+from features import AudioConfig, Job, Limits, MediaPool, VisualConfig, ensure_encoder
 from features.encoder import FrameEncoder
 from features.export import cache_folder
 from features.frames import sample_frames
@@ -314,18 +314,20 @@ def start_up() -> None:
     """Print what starting a worker costs, and the shard for which that is 5 %."""
     path = clip(720, 15)
     count = 8
-    jobs = [Job(str(i), path, "video") for i in range(count)]
-    before = _children()
-    with MediaPool(1, Limits(), VisualConfig(), None) as pool:
-        results = list(pool.run(jobs))
-    total = _children() - before
-    clips = sum(result.cpu_seconds for _, result in results)  # type: ignore[union-attr]
-    start = total - clips
     code = "import sys, features.worker; sys.exit('torch' in sys.modules)"
     torchless = subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    print(f"\nStart-up of a worker: {start:.2f} CPU s; a 15 s clip at 720p: {clips / count:.2f}")
-    print(f"clips in a shard for start-up under 5 %: {int(19 * start / (clips / count)) + 1}")
-    print(f"workers import torch: {'no' if torchless else 'YES'}")
+    print(f"\nWorkers import torch: {'no' if torchless else 'YES'}")
+    for name, audio in (("pictures", None), ("pictures and sound", AudioConfig())):
+        before = _children()
+        with MediaPool(1, Limits(), VisualConfig(), audio) as pool:
+            results = list(pool.run(Job(str(i), path, "video") for i in range(count)))
+        total = _children() - before
+        clips = sum(result.cpu_seconds for _, result in results)  # type: ignore[union-attr]
+        start, each = total - clips, clips / count
+        print(
+            f"start-up of a worker for {name}: {start:.2f} CPU s; a 15 s clip at 720p: {each:.2f}; "
+            f"shard for under 5 %: {int(19 * start / each) + 1} clips"
+        )
 
 
 def _children() -> float:
