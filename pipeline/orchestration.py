@@ -75,10 +75,10 @@ class LandingDaySensor(FileSensor):
         """
         try:
             return super().resume_execution(next_method, next_kwargs, context)
-        except AirflowSensorTimeout as error:
+        except AirflowSensorTimeout:
             hours = self.timeout / 3600
             missing = DayNotReadyError(f"not there after {hours:g} hours", where=self.filepath)
-            raise AirflowSensorTimeout(str(missing)) from error
+            raise AirflowSensorTimeout(str(missing)) from missing
 
 
 def features_are_quiet(context: Any) -> bool:
@@ -136,8 +136,10 @@ def task_failed(context: Any) -> None:
     task = context["task_instance"]
     settings = load_settings()
     error = context.get("exception")
-    if isinstance(error, PipelineError):
-        what, next_step = f"{type(error).__name__}: {error.where}: {error.what}", error.remedy
+    # Airflow's own class says how to treat an error; ours, behind it, what it is.
+    ours = error if isinstance(error, PipelineError) else getattr(error, "__cause__", None)
+    if isinstance(ours, PipelineError):
+        what, next_step = f"{type(ours).__name__}: {ours.where}: {ours.what}", ours.remedy
     else:
         what = f"{type(error).__name__}: {error}"
         next_step = "Read the task's log, then docs/operate.md; clear the task to run it again."

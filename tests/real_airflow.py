@@ -239,7 +239,7 @@ class Watched:
             for instance in self.tasks(run).get(task_id, [])
         ]
 
-    def until(self, reached: Callable[[], bool], what: str, seconds: float = 240) -> None:
+    def until(self, reached: Callable[[], bool], what: str, seconds: float = 600) -> None:
         end = time.monotonic() + seconds
         while not reached():
             assert time.monotonic() < end, f"{what} within {seconds} s: {self.summary()}"
@@ -266,7 +266,7 @@ def debcm(arguments: list[str], variables: dict[str, str]) -> str:
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

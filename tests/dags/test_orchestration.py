@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import TooManyRejectsError
+from pipeline.errors import DayNotReadyError, TooManyRejectsError
 from pipeline.orchestration import (
     LandingDaySensor,
     features_are_quiet,
@@ -124,15 +124,20 @@ def test_a_retraining_waits_for_days_at_work_but_not_for_ever(
     assert features_are_quiet(given) is quiet
 
 
-def test_a_day_that_never_came_is_named() -> None:
+def test_a_day_that_never_came_is_named(posted: list[dict[str, Any]]) -> None:
     from airflow.sdk.bases.operator import TriggerFailureReason
     from airflow.sdk.exceptions import AirflowSensorTimeout
 
     sensor = LandingDaySensor(
         task_id="wait_for_day", filepath="/landing/dt=2026-03-01/_SUCCESS", timeout=7200
     )
-    with pytest.raises(AirflowSensorTimeout, match=r"/landing/dt=2026-03-01/_SUCCESS: not there"):
+    missing = r"/landing/dt=2026-03-01/_SUCCESS: not there after 2 hours"
+    with pytest.raises(AirflowSensorTimeout, match=missing) as raised:
         sensor.resume_execution("__fail__", {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, {})
+    task_failed(context(raised.value, partition_key="2026-03-01"))
+    (alert,) = posted
+    assert alert["what"] == f"DayNotReadyError: {missing}"
+    assert alert["next_step"] == DayNotReadyError.remedy
 
 
 def test_without_a_database_status_says_why() -> None:

@@ -19,7 +19,7 @@ from pipeline.local_airflow import environment, free_port
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 CANDIDATES = {"fewer": {"visual": {"frames": 2, "blocks": ["light"]}}}
 ASKED = {"first_day": str(DAYS[0]), "last_day": str(DAYS[-1]), "kind": "visual"}
@@ -86,7 +86,7 @@ def backfill(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> It
         second = seen.airflow.trigger("feature_backfill", conf=wanted)
         seen.until(lambda: bool(shards(second)), "the second run's shards")
         night = seen.airflow.trigger("media_features", partition_key=str(DAYS[0]))
-        seen.until(lambda: one(seen, second)["state"] == "success", "the backfill to end", 400)
+        seen.until(lambda: one(seen, second)["state"] == "success", "the backfill to end")
         seen.until(lambda: one(seen, night, "media_features")["state"] == "success", "the night")
         yield Backfill(
             seen,

@@ -23,7 +23,7 @@ from pipeline.local_airflow import environment, free_port, run_airflow
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 NEVER = dt.date(2026, 3, 4)
 LATE = dt.date(2026, 3, 1)

@@ -22,7 +22,7 @@ from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
 from pipeline.store import Store, sha256_of
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(1800)]
 
 GENRES = ["rock", "techno", "classical", "folk"]
 TINTS = [(1.0, 0.1, 0.1), (0.1, 1.0, 0.1), (0.1, 0.1, 1.0), (1.0, 1.0, 0.1)]
@@ -166,7 +166,7 @@ def test_postgresql_and_local_executor_with_a_person_who_approves(
             waiting[:] = seen.airflow.call("GET", asked)["hitl_details"]
             return bool(waiting)
 
-        seen.until(asks, "the question whether to publish", 600)
+        seen.until(asks, "the question whether to publish")
         (question,) = waiting
         assert embedded.release in question["subject"]
         assert read_current(Store(LakeSettings(root=str(tmp_path / "lake")))) is None
@@ -176,7 +176,7 @@ def test_postgresql_and_local_executor_with_a_person_who_approves(
             f"/dags/debcm_retrain/dagRuns/{run}/taskInstances/approve/-1/hitlDetails",
             {"chosen_options": ["Approve"]},
         )
-        seen.until(lambda: seen.over("debcm_retrain", 3), "three retraining runs", 600)
+        seen.until(lambda: seen.over("debcm_retrain", 3), "three retraining runs")
         assert seen.states("debcm_retrain", "publish").count("success") == 1
     assert_equal(read(LakeSettings(root=str(tmp_path / "lake"))), embedded)
 
@@ -211,7 +211,7 @@ def test_postgresql_redis_and_two_celery_workers_with_the_lake_on_s3(
         }
         with Watched.start(env, workers) as seen:
             run_nights(seen)
-            seen.until(lambda: seen.over("debcm_retrain", 3), "three retraining runs", 900)
+            seen.until(lambda: seen.over("debcm_retrain", 3), "three retraining runs")
         assert_equal(read(LakeSettings(root="s3://lake/debcm", storage_options=options)), embedded)
     for name in workers:
         log = (tmp_path / "airflow" / "logs" / f"{name}.log").read_text()

@@ -44,6 +44,7 @@ def clips(settings: Settings, lake: Lake, *what: Any) -> int:
 
 def test_it_takes_the_days_and_the_kinds_it_is_asked_for(two_days: Settings, lake: Lake) -> None:
     assert clips(two_days, lake, DAY, NEXT_DAY, "current", "both") == 4
+    assert clips(two_days, lake, DAY, DAY, "current", "both") == 3
     assert clips(two_days, lake, NEXT_DAY, NEXT_DAY, "current", "both") == 1
     assert clips(two_days, lake, DAY, dt.date(2030, 1, 1), "fewer", "visual") == 3
     assert clips(two_days, lake, DAY, NEXT_DAY, "fewer", "audio") == 2
