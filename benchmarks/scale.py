@@ -289,13 +289,8 @@ def print_table(title: str, head: list[str], rows: list[list[str]]) -> None:
         print(f"| {' | '.join(row)} |")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 10_000, 100_000, 1_000_000])
-    parser.add_argument("--clips", type=int, nargs="*", default=[200, 2000])
-    arguments = parser.parse_args()
-    print(f"{dt.date.today()}, {os.cpu_count()} cores, {' '.join(sys.argv[1:]) or 'defaults'}")
-    sizes = arguments.sizes
+def print_nights(sizes: list[int]) -> None:
+    """The first two tables."""
     found = [measure(Bench, STEPS, size) for size in sizes]
     head = ["step", *(f"{size:,} items" for size in sizes)]
     for title, unit, digits in (
@@ -307,7 +302,10 @@ def main() -> None:
             values = [one[step][unit] for one in found]
             rows.append([step, *(f"{v:.{digits}f}" for v in values), growth(values, sizes)])
         print_table(title, [*head, "exponent"], rows)
-    counts = arguments.clips
+
+
+def print_clips(counts: list[int]) -> None:
+    """The third table."""
     clips = [measure(Clips, CLIP_STEPS, count) for count in counts]
     rows = [
         [f"{step}, {unit}", *(f"{one[step][unit]:.0f}" for one in clips)]
@@ -315,6 +313,18 @@ def main() -> None:
         for unit in ("seconds", "megabytes")
     ]
     print_table("Small clips", ["task", *(f"{count:,} clips" for count in counts)], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 10_000, 100_000, 1_000_000])
+    parser.add_argument("--clips", type=int, nargs="*", default=[200, 2000])
+    arguments = parser.parse_args()
+    print(f"{dt.date.today()}, {os.cpu_count()} cores, {' '.join(sys.argv[1:]) or 'defaults'}")
+    if arguments.sizes:
+        print_nights(arguments.sizes)
+    if arguments.clips:
+        print_clips(arguments.clips)
 
 
 if __name__ == "__main__":
