@@ -1,8 +1,7 @@
 """What the DAG files share: retries, alerts, deadlines, lineage and metrics.
 
-DAG files are wiring; this module holds the few decisions that all of them make alike, and is
-the only one of the package that knows Airflow. Besides Airflow it imports settings and errors
-alone: it is imported whenever the dags folder is parsed.
+DAG files are wiring; this module holds the few decisions that all of them make alike. Besides
+Airflow it imports settings and errors alone: it is imported whenever the dags folder is parsed.
 """
 
 from __future__ import annotations
