@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from playwright.sync_api import sync_playwright
 from real_airflow import Platform, Receivers, Watched, debcm, small_settings
 
 from pipeline.lake import Lake
@@ -246,6 +248,33 @@ def test_the_ui_lists_runs_and_shows_the_report_to_those_who_are_logged_in(
     assert "data:image/jpeg;base64," in report  # thumbnails of real files
     assert page("reports/2026-03-03-0000000000", token)[0] == 404
     assert page("reports/..%2f..%2fruns", token)[0] == 404
+
+
+def test_a_browser_finds_the_report_inside_the_ui(nights: Nights) -> None:
+    binary = shutil.which("chromium") or shutil.which("chromium-browser")
+    if binary is None:
+        pytest.skip("no chromium on this machine (Debian: apt install chromium)")
+    airflow = nights.watched.airflow
+    errors: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_default_timeout(120_000)
+        page.goto(airflow.url)
+        page.locator("input[name=username]").fill("admin")
+        page.locator("input[name=password]").fill(airflow.password())
+        page.locator("button[type=submit]").click()
+        page.wait_for_url(f"{airflow.url}/")
+        page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+        page.goto(f"{airflow.url}/plugin/debcm")
+        frame = page.frame_locator("iframe")
+        frame.locator("#runs").wait_for()
+        decisions = frame.locator("#runs .refuse").count()
+        frame.get_by_role("link", name="report").first.click()
+        decided = frame.locator("#decision").inner_text()
+        browser.close()
+    assert (decisions, decided) == (2, "refuse")
+    assert errors == []
 
 
 def test_shards_are_labelled_for_people(nights: Nights) -> None:
