@@ -165,7 +165,6 @@ def test_a_bad_file_costs_only_itself(named: Callable[[str], Path]) -> None:
         "segfault": Reason.CRASHED,
         "abort": Reason.CRASHED,
         "exit": Reason.CRASHED,
-        "hang": Reason.TIMED_OUT,
         "spin": Reason.TIMED_OUT,
         "memory": Reason.OUT_OF_MEMORY,
         "garbage": Reason.CRASHED,
@@ -173,7 +172,7 @@ def test_a_bad_file_costs_only_itself(named: Callable[[str], Path]) -> None:
     jobs = []
     for name in expected:
         jobs += [Job(name, named(name), "video"), Job(f"after {name}", named("good"), "video")]
-    limits = Limits(wall_seconds=6, cpu_seconds=2, memory=1 << 30)
+    limits = Limits(wall_seconds=100, cpu_seconds=3, memory=1 << 30)
     found = run(jobs, limits, workers=2)
     assert len(found) == len(jobs)
     for name, reason in expected.items():
@@ -183,6 +182,17 @@ def test_a_bad_file_costs_only_itself(named: Callable[[str], Path]) -> None:
         assert isinstance(found[f"after {name}"], ClipFeatures)
     assert "SIGSEGV" in found["segfault"].detail  # type: ignore[attr-defined]
     assert "cpu" in found["spin"].detail.lower()  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("_bad_worker")
+def test_a_hang_ends_with_its_wall_time_and_the_others_go_on(named: Callable[[str], Path]) -> None:
+    jobs = [Job(name, named(name), "probe") for name in ("hang", "good 1", "good 2")]
+    found = run(jobs, Limits(wall_seconds=5))
+    assert isinstance(found["hang"], MediaError)
+    assert found["hang"].reason is Reason.TIMED_OUT
+    assert "limits.wall_seconds" in found["hang"].detail
+    assert isinstance(found["good 1"], MediaInfo)
+    assert isinstance(found["good 2"], MediaInfo)
 
 
 @pytest.mark.usefixtures("_bad_worker")
