@@ -258,7 +258,8 @@ def explained(blocks: Sequence[Matrix], truth: Matrix) -> float:
 
 def picture_table(clips: Sequence[Path], folder: Path) -> None:
     """Print the table of pictures."""
-    extractor = VisualExtractor(VisualConfig())
+    default = VisualConfig().blocks
+    extractor = VisualExtractor(VisualConfig(blocks=(*default, "cuts")))
     parts, whole, copies = [], [], []
     for number, path in enumerate(clips):
         (once,) = extractor.extract(path)
@@ -276,12 +277,10 @@ def picture_table(clips: Sequence[Path], folder: Path) -> None:
     made = np.stack([extractor.extract(path)[0].embedding for path in rendered]).astype(np.float64)
     print(f"\nPictures: {len(clips)} clips; controls of {len(rendered)} rendered ones")
     print_row("block", "dims", ["same clip", "other codec", "cosine", "controls"])
-    network, *measured = extractor.blocks
-    rows = {name: [name] for name in (network, *measured)} | {"measurements": measured}
-    rows |= {"default": [network, *measured]}
-    rows |= {
-        f"default - {name}": [network, *(b for b in measured if b != name)] for name in measured
-    }
+    network = next(iter(extractor.blocks))
+    rows = {name: [name] for name in extractor.blocks} | {"default": [network, *default]}
+    rows |= {f"default - {name}": [network, *(b for b in default if b != name)] for name in default}
+    rows |= {"default + cuts": [network, *default, "cuts"]}
     owner = np.arange(len(clips)).repeat(2)
     for name, blocks in rows.items():
         index = columns(extractor.blocks, blocks)
