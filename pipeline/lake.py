@@ -23,7 +23,7 @@ from deltalake.table import TableMerger
 from pipeline.errors import LakeUnavailableError, ProvenanceError, WriteConflictError
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
-from pipeline.storage import meaning, names_missing_file, stands
+from pipeline.storage import may_be_cleaned_up, meaning, stands
 
 log = logging.getLogger(__name__)
 
@@ -280,9 +280,10 @@ class Lake:
                     raise LakeUnavailableError("was there a moment ago", where=uri) from error
                 return None
             except (DeltaError, OSError) as error:
-                if look == _LOOKS or not names_missing_file(error):
+                if look == _LOOKS or not may_be_cleaned_up(error):
                     raise meaning(error, uri) from error
                 log.info("%s was cleaned up while it was opened: %s", table, error)
+                time.sleep(0.05 * look)
         _refuse_empty_entry(uri, delta.version())
         return delta
 
@@ -303,7 +304,7 @@ class Lake:
             try:
                 return commit()
             except (DeltaError, OSError) as error:
-                overtaken = attempt < _LOOKS and names_missing_file(error)
+                overtaken = attempt < _LOOKS and may_be_cleaned_up(error)
                 if not isinstance(error, CommitFailedError) and not overtaken:
                     raise meaning(error, self.uri(table)) from error
                 if attempt == self._attempts:

@@ -36,6 +36,9 @@ _NO_ANSWER_TEXT = re.compile(
     re.IGNORECASE,
 )
 _MISSING_TEXT = re.compile(r"not found|nosuchkey", re.IGNORECASE)
+_CLEANED_UP_TEXT = re.compile(
+    r"not found|invalid table version|find any checkpoints|contiguous commit", re.IGNORECASE
+)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LEAST_FREE_BYTES = 1_000_000
 
@@ -67,9 +70,9 @@ def stands(root: str) -> bool:
     return "://" in root or (Path(root).is_dir() and any(Path(root).iterdir()))
 
 
-def names_missing_file(error: Exception) -> bool:
-    """Whether a library looked for a file that is not there, or not any more."""
-    return isinstance(error, FileNotFoundError) or bool(_MISSING_TEXT.search(str(error)))
+def may_be_cleaned_up(error: Exception) -> bool:
+    """Whether a table's log lacks what upkeep may have removed while it was read."""
+    return isinstance(error, FileNotFoundError) or bool(_CLEANED_UP_TEXT.search(str(error)))
 
 
 @contextmanager

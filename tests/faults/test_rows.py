@@ -21,7 +21,7 @@ from pipeline.settings import LakeSettings, Settings
 from pipeline.store import Store
 from simulation.lake import Night, Taste, deliver
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
 HOSTILE = [
     "=1+1",

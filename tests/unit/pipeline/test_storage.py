@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DiskFullError, LakeUnavailableError, ProvenanceError
-from pipeline.storage import meaning, storage_errors, writing_into
+from pipeline.storage import may_be_cleaned_up, meaning, storage_errors, writing_into
 
 S3 = "s3://lake/debcm"
 
@@ -65,3 +65,18 @@ def test_disk_with_room_is_not_blamed(tmp_path: Path) -> None:
 def test_library_that_may_not_write_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(DiskFullError, match=str(tmp_path)), writing_into(tmp_path):
         raise OSError(errno.EFBIG, "too large")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Object at location _delta_log/00000000000000000007.json not found", True),
+        ("Invalid table version: 7", True),
+        ("Had a _last_checkpoint hint but didn't find any checkpoints", True),
+        ("Expected contiguous commit files, but found gap", True),
+        ("Json error: Truncated record whilst reading string", False),
+        ("Generic S3 error: Error performing GET: 500", False),
+    ],
+)
+def test_log_that_upkeep_shortened_is_worth_another_look(text: str, expected: bool) -> None:
+    assert may_be_cleaned_up(RuntimeError(text)) is expected
