@@ -37,8 +37,10 @@ COMPONENTS = {
     "triggerer": ["triggerer", "--skip-serve-logs"],
     "api-server": ["api-server"],
 }
-START_SECONDS = 180
+START_SECONDS = 300
 STOP_SECONDS = 30
+# A machine that trains and decodes on every core answers late.
+ANSWER_SECONDS = 120
 
 
 class AirflowStartError(Permanent):
@@ -229,7 +231,7 @@ class LocalAirflow:
             method=method,
         )
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:  # noqa: S310
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
             raise AirflowCallError(
