@@ -256,12 +256,30 @@ def print_targets(worlds: dict[tuple[float, int], Rows]) -> None:
     for name in ("oracle", "oracle, catalogue contrast"):
         print(f"\ndebcm / {name}, means: {mean('debcm') / mean(name):.3f}", end="")
     print()
-    for name in ABLATIONS:
-        gap = [
-            rows["debcm"]["found"]["true_recall_10"] - rows[name]["found"]["true_recall_10"]
-            for rows in worlds.values()
+
+
+def print_ablations(worlds: dict[tuple[float, int], Rows]) -> None:
+    """Print what each ingredient adds to true Recall@10, and takes from genre KL."""
+
+    def gains(name: str, measure: str, at: tuple[float, ...]) -> list[float]:
+        return [
+            rows["debcm"]["found"][measure] - rows[name]["found"][measure]
+            for (strength, _), rows in sorted(worlds.items())
+            if strength in at
         ]
-        print(f"{name} loses {np.mean(gap):+.4f}, and in {(np.array(gap) > 0).sum()} worlds")
+
+    strengths = " | ".join(f"recall at {strength:g}" for strength in STRENGTHS)
+    print(f"\n| debcm over | {strengths} | recall | better in | genre KL | lower in |")
+    print("|---" * (len(STRENGTHS) + 5) + "|")
+    for name in ABLATIONS:
+        each = [np.mean(gains(name, "true_recall_10", (strength,))) for strength in STRENGTHS]
+        recall = gains(name, "true_recall_10", STRENGTHS)
+        divergence = gains(name, "genre_kl", STRENGTHS)
+        print(
+            f"| {name} | {' | '.join(f'{gain:+.4f}' for gain in each)} "
+            f"| {np.mean(recall):+.4f} | {sum(gain > 0 for gain in recall)} of {len(recall)} "
+            f"| {np.mean(divergence):+.4f} | {sum(gain < 0 for gain in divergence)} |"
+        )
 
 
 def run_all(size: dict[str, int], workers: int, file: Path) -> None:
@@ -278,6 +296,7 @@ def run_all(size: dict[str, int], workers: int, file: Path) -> None:
     worlds = read_results(file, size)
     print_table(list(worlds.values()))
     print_targets(worlds)
+    print_ablations(worlds)
     print(f"\n{len(worlds)} worlds, {time.perf_counter() - started:.0f} s")
 
 
