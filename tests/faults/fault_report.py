@@ -19,7 +19,7 @@ INTRODUCTION = """\
 <!-- Written by `make faults` from tests/faults/results.json; edit the tests, not this page. -->
 
 What can go wrong was made to go wrong: every row is a test in `tests/faults/` that injects the
-fault for real. The numbers are those of the last run on one machine with two cores.
+fault for real. The numbers are those of the row's last run, on one machine with two cores.
 
 What is not protected against: a bit that turns over inside a table's Parquet file (see its row),
 and a lake that is not mounted when an ingest begins, which looks like a new one: make the mount
