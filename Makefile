@@ -52,8 +52,9 @@ lock: install  ## renew requirements.lock from pyproject.toml
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install '.[postgres,celery,s3,lancedb,benchmarks,services,dev]'
 	build/lock/bin/pip check
-	build/lock/bin/pip freeze --exclude debcm-pipeline | sed 's/+cpu$$//' > requirements.lock
-	rm -rf build
+	echo '# Exact versions, tested together. Renew with: make lock' > requirements.lock
+	build/lock/bin/pip freeze --exclude debcm-pipeline | sed 's/+cpu$$//' >> requirements.lock
+	rm -rf build/lock
 
 benchmark-%: install  ## debiasing, training, features, extraction, scale: one table each
 	$(BIN)/python -m benchmarks.$*
