@@ -161,6 +161,8 @@ class Store:
         """
         folder = (self._cache / "scratch" if self.remote else Path(self.root)) / name
         with storage_errors(str(folder)):
+            if not self.remote:
+                self._stand(name)
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
