@@ -25,8 +25,8 @@ What is not protected against: a bit that turns over inside a table's Parquet fi
 and a lake that is not mounted when an ingest begins, which looks like a new one: make the mount
 point unwritable. Of two `apply_deletions` at once, one may end in ProvenanceError because the other
 has removed the release before it; run again, it ends well. A training whose lake goes away may
-leave checkpoints in its place. What a night costs as the catalogue grows stands in [scale.md](scale.md), the
-threat model in [security.md](security.md).
+leave checkpoints in its place. What a night costs as the catalogue grows stands in
+[scale.md](scale.md), the threat model in [security.md](security.md).
 
 | fault | injected | times | what was lost | run |
 |---|---|---|---|---|
