@@ -28,6 +28,7 @@ from pipeline.release_files import read_manifest
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
 from pipeline.sinks import follow
+from pipeline.storage import locked
 from pipeline.store import MANIFEST as HASHES
 from pipeline.store import Store
 from pipeline.verify import verify_folder
@@ -105,6 +106,14 @@ def apply_deletions(settings: Settings, lake: Lake, store: Store) -> DeletionSum
     requested = frozenset(lake.read("deletions")["id_hash"])
     if not requested:
         return DeletionSummary(0, 0, 0, 0, (), ())
+    # A second one at once would read runs and releases that the first removes.
+    with locked(store.scratch("tables")):
+        return _apply(settings, lake, store, requested)
+
+
+def _apply(
+    settings: Settings, lake: Lake, store: Store, requested: frozenset[str]
+) -> DeletionSummary:
     items = find_items(lake, requested)
     _record(lake, items)
     releases = erase_from_releases(settings, store, requested)

@@ -11,7 +11,7 @@ import os
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -26,6 +26,7 @@ from models.config import ModelConfig
 from pipeline.errors import Permanent
 
 Share = Annotated[float, Field(ge=0, le=1)]
+_Model = TypeVar("_Model", bound=BaseModel)
 
 # The genres that music services name most, in the six groups of the paper's data set.
 GENRE_GROUPS = {
@@ -336,16 +337,33 @@ def _refuse_unknown_variables() -> None:
 
 
 def _anchor(settings: Settings, folder: Path) -> Settings:
+    """The settings with every relative path made absolute."""
+
     def absolute(path: Path) -> Path:
         return (folder / path.expanduser()).resolve()
 
-    lake = settings.lake
-    root = lake.root if "://" in lake.root else str(absolute(Path(lake.root)))
-    return settings.model_copy(
-        update={
-            "lake": lake.model_copy(update={"root": root}),
-            "landing": settings.landing.model_copy(
-                update={"root": absolute(settings.landing.root)}
-            ),
-        }
+    def place(text: str) -> str:
+        return text if not text or "://" in text else str(absolute(Path(text)))
+
+    def located(config: Any) -> Any:
+        if config is None or config.encoder is None:
+            return config
+        encoder = _changed(config.encoder, path=absolute(config.encoder.path))
+        return _changed(config, encoder=encoder)
+
+    return _changed(
+        settings,
+        lake=_changed(settings.lake, root=place(settings.lake.root)),
+        landing=_changed(settings.landing, root=absolute(settings.landing.root)),
+        release=_changed(settings.release, lancedb=place(settings.release.lancedb)),
+        visual=located(settings.visual),
+        audio=located(settings.audio),
+        candidates={
+            name: _changed(each, visual=located(each.visual), audio=located(each.audio))
+            for name, each in settings.candidates.items()
+        },
     )
+
+
+def _changed(model: _Model, **values: object) -> _Model:
+    return model.model_copy(update=values)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.schemas import LANDING
 from simulation.plan import PlannedMusic, PlannedVideo
 
 Row = dict[str, str | dt.datetime | None]
@@ -71,8 +72,8 @@ def write_manifests(
     Args:
         folder: the day's folder.
         day_number: 0 for the first day.
-        videos: rows with the keys of `video_row`; at least one.
-        music: rows with the keys of `music_row`; at least one.
+        videos: rows with the keys of `video_row`.
+        music: rows with the keys of `music_row`.
     """
     _write(folder / f"videos.{_VIDEO_FORMATS[day_number % 3]}", videos)
     _write(folder / f"music.{_MUSIC_FORMATS[day_number % 3]}", music)
@@ -138,7 +139,7 @@ def deliver_late(rendered: Path, landing: Path) -> Path:
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:
-    columns = list(rows[0])
+    columns = LANDING[f"landing_{path.stem}"].columns
     if path.suffix == ".parquet":
         kinds = {"uploaded_at": pa.timestamp("us", tz="UTC")}
         schema = pa.schema([(name, kinds.get(name, pa.string())) for name in columns])

@@ -34,6 +34,24 @@ def test_paths_start_at_the_file_that_names_them(
     assert settings.landing.root == tmp_path / "etc" / "in"
 
 
+def test_every_path_is_anchored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = f'{{name = "n", path = "n.onnx", sha256 = "{"0" * 64}", dim = 2}}'
+    file = tmp_path / "debcm.toml"
+    file.write_text(
+        f'[release]\nlancedb = "lance"\n[visual]\nencoder = {encoder}\n'
+        f"[candidates.new.audio]\nencoder = {encoder}\n"
+    )
+    monkeypatch.setenv("DEBCM_CONFIG", str(file))
+    settings = load_settings()
+    assert settings.release.lancedb == str(tmp_path / "lance")
+    assert settings.visual.encoder is not None
+    assert settings.visual.encoder.path == tmp_path / "n.onnx"
+    audio = settings.candidates["new"].audio
+    assert audio is not None
+    assert audio.encoder is not None
+    assert audio.encoder.path == tmp_path / "n.onnx"
+
+
 def test_object_storage_root_is_left_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
