@@ -27,11 +27,9 @@ import numpy as np
 from features.config import VisualConfig
 from models import Model, ModelConfig, train_student
 from models.data import Picks
-from pipeline import index
 from pipeline.check import check
 from pipeline.clips import delivered_clips
 from pipeline.confounders import summarise
-from pipeline.current import read_current
 from pipeline.dataset import build, load_dataset
 from pipeline.earlier import look_up
 from pipeline.evaluate import evaluate
@@ -40,8 +38,10 @@ from pipeline.gate import Force, decide
 from pipeline.ingest import ingest
 from pipeline.lake import Lake
 from pipeline.landing import Manifest
-from pipeline.release import publish
-from pipeline.release_files import MUSIC, matrix, read_manifest, read_table
+from pipeline.releases import index
+from pipeline.releases.current import read_current
+from pipeline.releases.files import MUSIC, matrix, read_manifest, read_table
+from pipeline.releases.publish import publish
 from pipeline.settings import (
     ExtractSettings,
     LakeSettings,

@@ -20,12 +20,12 @@ import polars as pl
 
 from models import Model, ModelConfig
 from models.networks import build_network
-from pipeline import index, release_files
-from pipeline.release import Contents, write_contents
-from pipeline.release_files import Manifest
-from pipeline.serving import Release
+from pipeline.releases import files, index
+from pipeline.releases.files import Manifest
+from pipeline.releases.publish import Contents, write_contents
+from pipeline.releases.serving import Release
+from pipeline.releases.towers import Towers, save_towers
 from pipeline.settings import Settings
-from pipeline.towers import Towers, save_towers
 
 Floats = npt.NDArray[np.float32]
 
@@ -72,7 +72,7 @@ def write_release(folder: Path, tracks: int, videos: int = 1000) -> None:
         features=np.zeros((0, VIDEO_COLUMNS), dtype=np.float32),
     )
     manifest = Manifest(
-        format=release_files.FORMAT,
+        format=files.FORMAT,
         release_id=RUN,
         run_id=RUN,
         as_of="2026-01-01",

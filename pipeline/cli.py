@@ -15,8 +15,9 @@ from typing import Annotated, Any
 import typer
 
 from features.errors import EncoderError, WorkerError
-from pipeline import release_cli, steps
+from pipeline import steps
 from pipeline.errors import PipelineError
+from pipeline.releases import commands
 
 app = typer.Typer(
     name="debcm",
@@ -24,9 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From a micro-video platform's uploads to background-music recommendations.",
 )
-app.add_typer(release_cli.release_app)
-app.command()(release_cli.recommend)
-app.command()(release_cli.verify_erased)
+app.add_typer(commands.release_app)
+app.command()(commands.recommend)
+app.command()(commands.verify_erased)
 
 Day = Annotated[dt.datetime, typer.Option("--day", formats=["%Y-%m-%d"], help="landing day")]
 AsOf = Annotated[

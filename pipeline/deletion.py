@@ -18,20 +18,20 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from pipeline import release_files as files
 from pipeline.catalog import id_hash
-from pipeline.current import Current, read_current, rename_current, revision_of, run_of
 from pipeline.erased import content_key, mentions, visible
 from pipeline.lake import Lake
-from pipeline.release import Contents, write_contents
-from pipeline.release_files import read_manifest
+from pipeline.releases import files
+from pipeline.releases.current import Current, read_current, rename_current, revision_of, run_of
+from pipeline.releases.files import read_manifest
+from pipeline.releases.publish import Contents, write_contents
+from pipeline.releases.sinks import follow
+from pipeline.releases.verify import verify_folder
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
-from pipeline.sinks import follow
 from pipeline.storage import locked
 from pipeline.store import MANIFEST as HASHES
 from pipeline.store import Store
-from pipeline.verify import verify_folder
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from features.errors import Reason
 from pipeline.errors import Permanent, PipelineError, RowReason, Transient
-from pipeline.metrics import METRICS
+from pipeline.reporting.metrics import METRICS
 from pipeline.schemas import LANDING, TABLES
 from pipeline.settings import Candidate, Settings
 from pipeline.store import write_atomically
@@ -140,9 +140,10 @@ def _error_classes() -> list[type[PipelineError]]:
     """Every error that is raised, wherever in the package it is defined."""
     # Importing all of the package would import Airflow, which makes itself a home.
     error = re.compile(r"^class \w+\(\w*(Permanent|Transient|Error)\)", re.MULTILINE)
-    for path in sorted((CHECKOUT / "pipeline").glob("*.py")):
+    for path in sorted((CHECKOUT / "pipeline").rglob("*.py")):
         if error.search(path.read_text()):
-            importlib.import_module(f"pipeline.{path.stem}")
+            module = path.relative_to(CHECKOUT).with_suffix("")
+            importlib.import_module(".".join(module.parts))
     return sorted(_leaves(PipelineError), key=lambda kind: kind.__name__)
 
 

@@ -19,10 +19,10 @@ import polars as pl
 
 from models import Model, metrics
 from models.baselines import Scorer, model_scorer, popularity_scorer, random_scorer
-from pipeline.current import read_current, run_of
 from pipeline.dataset import Dataset, load_dataset
-from pipeline.onnx_towers import MUSIC_TOWER, VIDEO_TOWER, embed, open_tower
-from pipeline.release_files import read_manifest
+from pipeline.releases.current import read_current, run_of
+from pipeline.releases.files import read_manifest
+from pipeline.releases.onnx_towers import MUSIC_TOWER, VIDEO_TOWER, embed, open_tower
 from pipeline.settings import GateSettings, Settings
 from pipeline.store import Store
 

@@ -130,7 +130,7 @@ def send_metrics(values: Mapping[str, float]) -> None:
 
 def task_failed(context: Any) -> None:
     """Tell people that a task has failed for good: what, which day, where to look."""
-    from pipeline.alerts import Alert, send
+    from pipeline.reporting.alerts import Alert, send
 
     task = context["task_instance"]
     settings = load_settings()
@@ -156,7 +156,7 @@ def task_failed(context: Any) -> None:
 
 def gate_refused(context: Any, decision: Mapping[str, Any]) -> None:
     """Tell people that the gate refused a run, and by which rules."""
-    from pipeline.alerts import Alert, send
+    from pipeline.reporting.alerts import Alert, send
 
     settings = load_settings()
     run = context["dag_run"]
@@ -176,7 +176,7 @@ def gate_refused(context: Any, decision: Mapping[str, Any]) -> None:
 
 def run_late(context: Any = None, **_: Any) -> None:
     """Tell people that a run has missed its deadline."""
-    from pipeline.alerts import Alert, send
+    from pipeline.reporting.alerts import Alert, send
 
     settings = load_settings()
     run = (context or {}).get("dag_run") or {}

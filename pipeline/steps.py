@@ -99,7 +99,7 @@ def check(day: str) -> Result:
 
 def measure_day(ingested: Result, checked: Result, shards: Sequence[Result]) -> dict[str, float]:
     """Metrics of a day, from what its tasks returned."""
-    from pipeline.metrics import of_day
+    from pipeline.reporting.metrics import of_day
 
     return of_day(_open()[1], ingested, checked, shards)
 
@@ -107,7 +107,7 @@ def measure_day(ingested: Result, checked: Result, shards: Sequence[Result]) -> 
 def measure_run(decision: Result) -> dict[str, float]:
     """Metrics of a run that the gate has decided on."""
     from pipeline.evaluate import load_metrics
-    from pipeline.metrics import of_run
+    from pipeline.reporting.metrics import of_run
 
     return of_run(load_metrics(_open()[2], decision["run_id"]), decision)
 
@@ -183,7 +183,7 @@ def gate(run_id: str, force: tuple[str, str] | None = None) -> Result:
 
 def publish(run_id: str) -> Result:
     """Write the release and make it current."""
-    from pipeline.release import publish as step
+    from pipeline.releases.publish import publish as step
 
     settings, lake, store = _open()
     return asdict(step(settings, lake, store, run_id))
@@ -191,21 +191,21 @@ def publish(run_id: str) -> Result:
 
 def report(run_id: str) -> Result:
     """Write the HTML report of a run that the gate has decided on."""
-    from pipeline.report import write_report
+    from pipeline.reporting.report import write_report
 
     return asdict(write_report(*_open(), run_id))
 
 
 def summary(run_id: str) -> str:
     """The report of a run on one terminal screen."""
-    from pipeline.summary import summary as step
+    from pipeline.reporting.summary import summary as step
 
     return step(*_open(), run_id)
 
 
 def status() -> str:
     """How things stand, on one terminal screen."""
-    from pipeline.status import read_status, running_dag_runs, status_text
+    from pipeline.reporting.status import read_status, running_dag_runs, status_text
 
     _, lake, store = _open()
     return status_text(read_status(lake, store), running_dag_runs(), dt.datetime.now(dt.UTC))
@@ -213,7 +213,7 @@ def status() -> str:
 
 def quarantine(day: str) -> str:
     """Every row of a landing day that was rejected, a line each."""
-    from pipeline.status import quarantine_text
+    from pipeline.reporting.status import quarantine_text
 
     return quarantine_text(_open()[1], dt.date.fromisoformat(day))
 

@@ -13,9 +13,9 @@ import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from pipeline.current import run_of
 from pipeline.lake import Lake, repr_sql
-from pipeline.release_history import retire
+from pipeline.releases.current import run_of
+from pipeline.releases.history import retire
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
 from pipeline.store import Store

@@ -17,7 +17,7 @@ def application() -> Any:
     from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
     from airflow.api_fastapi.core_api.security import requires_access_view
 
-    from pipeline import pages
+    from pipeline.reporting import pages
 
     return pages.application(requires_access_view(AccessView.PLUGINS))
 

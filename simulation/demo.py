@@ -19,9 +19,9 @@ from typing import Any
 import polars as pl
 
 from pipeline import steps
-from pipeline.current import read_current
 from pipeline.lake import Lake
 from pipeline.local_airflow import CHECKOUT, LocalAirflow, environment, free_port
+from pipeline.releases.current import read_current
 from pipeline.settings import load_settings
 from pipeline.store import Store
 from simulation.landing import deliver_day, deliver_late

@@ -20,7 +20,7 @@ from pipeline.orchestration import (
     run_late,
     task_failed,
 )
-from pipeline.status import running_dag_runs
+from pipeline.reporting.status import running_dag_runs
 
 
 @pytest.fixture

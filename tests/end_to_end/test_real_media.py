@@ -9,9 +9,9 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline.current import read_current
 from pipeline.gate import stored_decision
 from pipeline.lake import Lake
+from pipeline.releases.current import read_current
 from pipeline.settings import LakeSettings
 from pipeline.store import Store
 

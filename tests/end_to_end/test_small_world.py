@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 
 from pipeline import steps
-from pipeline.current import read_current
 from pipeline.lake import Lake
+from pipeline.releases.current import read_current
+from pipeline.releases.serving import Release
 from pipeline.schemas import TABLES
-from pipeline.serving import Release
 from pipeline.settings import load_settings
 from pipeline.store import Store, sha256_of
 from simulation.landing import deliver_day

@@ -37,7 +37,7 @@ IMPORTED = (
     "pipeline.extract",
     "pipeline.gate",
     "pipeline.ingest",
-    "pipeline.release",
+    "pipeline.releases.publish",
     "pipeline.shards",
     "pipeline.training",
     "pipeline.upkeep",

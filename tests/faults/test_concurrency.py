@@ -23,8 +23,8 @@ from fault_nights import (
 )
 from fault_sites import DAYS, Site, make_site
 
-from pipeline.current import read_current
-from pipeline.serving import Release
+from pipeline.releases.current import read_current
+from pipeline.releases.serving import Release
 
 
 class Twice:

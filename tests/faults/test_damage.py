@@ -114,7 +114,7 @@ def table_file(root: Path, what: str) -> Path:
 
 @pytest.mark.parametrize("text", ["", "{", '{"promotions": []}', "\x00\x00"])
 def test_damaged_pointer_is_named(tmp_path: Path, text: str) -> None:
-    from pipeline.current import read_current
+    from pipeline.releases.current import read_current
 
     store = Store(LakeSettings(root=str(tmp_path)))
     assert store.replace_pointer("releases/current.json", text, None)

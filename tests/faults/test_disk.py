@@ -21,7 +21,7 @@ from fault_report import listed
 from fault_sites import DAYS, Site, make_site
 
 from pipeline import steps
-from pipeline.serving import Release
+from pipeline.releases.serving import Release
 
 pytestmark = pytest.mark.faults
 BLOCK = 16_384

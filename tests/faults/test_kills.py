@@ -17,7 +17,7 @@ from fault_nights import Call, Night, media_night, model_night, statistics_night
 from fault_report import listed
 from fault_sites import Site, make_site
 
-from pipeline.serving import Release
+from pipeline.releases.serving import Release
 
 
 @dataclass

@@ -17,8 +17,8 @@ from fault_report import listed
 from fault_sites import DAYS, Site, fill_world, make_site
 from faulty_s3 import BUCKET, REGION, FaultyS3, faulty_s3
 
-from pipeline.current import read_current
-from pipeline.serving import Release
+from pipeline.releases.current import read_current
+from pipeline.releases.serving import Release
 from pipeline.store import Store
 
 pytest.importorskip("boto3")

@@ -16,7 +16,7 @@ from fault_sites import DAYS, Site, make_site, track, video, write_day
 from pipeline.confounders import summarise
 from pipeline.dataset import build
 from pipeline.ingest import ingest, unfinished_days
-from pipeline.serving import Release
+from pipeline.releases.serving import Release
 from pipeline.settings import LakeSettings, Settings
 from pipeline.store import Store
 from simulation.lake import Night, Taste, deliver

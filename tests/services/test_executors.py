@@ -15,9 +15,9 @@ import pytest
 import servers
 from real_airflow import DAYS, Watched, debcm, picture, small_settings, sound, write_manifest
 
-from pipeline.current import read_current
 from pipeline.lake import Lake
 from pipeline.local_airflow import environment, free_port
+from pipeline.releases.current import read_current
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
 from pipeline.store import Store, sha256_of

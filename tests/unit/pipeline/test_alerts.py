@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.alerts import Alert, send
+from pipeline.reporting.alerts import Alert, send
 from pipeline.settings import AlertSettings
 
 ALERT = Alert(

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.drift import BINS, psi, psi_terms
+from pipeline.reporting.drift import BINS, psi, psi_terms
 
 
 def plain_psi(reference: np.ndarray, new: np.ndarray) -> float:

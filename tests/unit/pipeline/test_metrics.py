@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.lake import Lake
-from pipeline.metrics import METRICS, newest_upload, of_day, of_run
+from pipeline.reporting.metrics import METRICS, newest_upload, of_day, of_run
 from pipeline.schemas import TABLES
 
 INGESTED = {

@@ -20,7 +20,7 @@ from pipeline import dataset
 from pipeline.evaluate import evaluate
 from pipeline.gate import decide
 from pipeline.lake import Lake
-from pipeline.release import publish
+from pipeline.releases.publish import publish
 from pipeline.schemas import TABLES
 from pipeline.settings import (
     GateSettings,

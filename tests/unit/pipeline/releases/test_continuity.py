@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.continuity import cosine_distance, drift, procrustes
-from pipeline.release_files import MUSIC, VIDEO, matrix, read_table
-from pipeline.towers import load_towers
+from pipeline.releases.continuity import cosine_distance, drift, procrustes
+from pipeline.releases.files import MUSIC, VIDEO, matrix, read_table
+from pipeline.releases.towers import load_towers
 
 
 def rotation_of(rng: np.random.Generator, dim: int) -> np.ndarray:

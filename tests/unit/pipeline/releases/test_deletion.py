@@ -10,16 +10,16 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from pipeline import confounders, dataset, deletion
-from pipeline import release_files as files
 from pipeline.catalog import id_hash
-from pipeline.current import read_current
 from pipeline.deletion import apply_deletions
 from pipeline.erased import find_traces, mentions, traces_of
 from pipeline.lake import Lake
+from pipeline.releases import files
+from pipeline.releases.current import read_current
+from pipeline.releases.serving import Release
+from pipeline.releases.verify import verify_folder
 from pipeline.schemas import TABLES
-from pipeline.serving import Release
 from pipeline.store import Store
-from pipeline.verify import verify_folder
 
 DAY = dt.date(2026, 3, 3)
 
@@ -145,7 +145,7 @@ def test_the_release_answers_without_it_at_once(published) -> None:
 def test_every_kept_release_is_written_again_and_history_goes_on(
     published, next_run, publishing
 ) -> None:
-    from pipeline.release_history import rollback
+    from pipeline.releases.history import rollback
 
     toy = published
     run_id = next_run(toy)

@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 
 from models import Model
-from pipeline.current import read_current
 from pipeline.dataset import load_dataset
 from pipeline.errors import ProvenanceError
 from pipeline.evaluate import embedding_checks, evaluate, load_metrics, slices_of
-from pipeline.onnx_towers import MUSIC_TOWER
+from pipeline.releases.current import read_current
+from pipeline.releases.onnx_towers import MUSIC_TOWER
 
 
 @pytest.fixture

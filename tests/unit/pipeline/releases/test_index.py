@@ -8,8 +8,8 @@ import faiss
 import numpy as np
 import pytest
 
-from pipeline import index
 from pipeline.errors import ReleaseError
+from pipeline.releases import index
 
 
 def unit(rng: np.random.Generator, rows: int, dim: int = 16) -> np.ndarray:

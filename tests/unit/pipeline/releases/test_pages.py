@@ -13,11 +13,11 @@ import uvicorn
 from fastapi import HTTPException
 from fastapi.testclient import TestClient
 
-from pipeline import pages
 from pipeline.evaluate import load_metrics
 from pipeline.local_airflow import free_port
-from pipeline.release_history import rollback
-from pipeline.report import PAGE, write_report
+from pipeline.releases.history import rollback
+from pipeline.reporting import pages
+from pipeline.reporting.report import PAGE, write_report
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.current import make_current, read_current
 from pipeline.errors import LakeUnavailableError, WriteConflictError
+from pipeline.releases.current import make_current, read_current
 from pipeline.settings import LakeSettings
 from pipeline.store import Store
 

@@ -20,19 +20,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import release_files as files
-from pipeline.current import make_current, read_current
 from pipeline.dataset import load_dataset
 from pipeline.errors import ProvenanceError, ReleaseError
 from pipeline.evaluate import evaluate
 from pipeline.gate import Force, decide
-from pipeline.onnx_towers import MUSIC_TOWER, VIDEO_TOWER
-from pipeline.release import publish
-from pipeline.release_history import rollback
-from pipeline.serving import Release
+from pipeline.releases import files
+from pipeline.releases.current import make_current, read_current
+from pipeline.releases.history import rollback
+from pipeline.releases.onnx_towers import MUSIC_TOWER, VIDEO_TOWER
+from pipeline.releases.publish import publish
+from pipeline.releases.serving import Release
+from pipeline.releases.towers import load_towers
+from pipeline.releases.verify import verify_folder
 from pipeline.store import write_manifest
-from pipeline.towers import load_towers
-from pipeline.verify import verify_folder
 
 
 def folder_of(toy) -> Path:
@@ -205,9 +205,9 @@ def test_a_tower_that_differs_from_the_embeddings_is_found(published, tmp_path: 
 def test_an_index_that_loses_too_much_is_refused(toy, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluate(toy.settings, toy.store, toy.run_id)
     decide(toy.settings, toy.lake, toy.store, toy.run_id)
-    monkeypatch.setattr("pipeline.index._NEIGHBOURS", 2)
-    monkeypatch.setattr("pipeline.index._EF_CONSTRUCTION", 1)
-    monkeypatch.setattr("pipeline.index._EF_SEARCH", 1)
+    monkeypatch.setattr("pipeline.releases.index._NEIGHBOURS", 2)
+    monkeypatch.setattr("pipeline.releases.index._EF_CONSTRUCTION", 1)
+    monkeypatch.setattr("pipeline.releases.index._EF_SEARCH", 1)
     release = toy.settings.release.model_copy(update={"flat_index_below": 10})
     settings = toy.settings.model_copy(update={"release": release})
     with pytest.raises(ReleaseError, match="flat_index_below"):
@@ -254,7 +254,7 @@ def test_two_publishers_at_once_end_in_one_release(toy) -> None:
 def start_publisher(root: str, run_id: str) -> subprocess.Popen[bytes]:
     code = (
         "import sys; from pipeline.settings import load_settings; from pipeline.lake import Lake;"
-        "from pipeline.store import Store; from pipeline.release import publish;"
+        "from pipeline.store import Store; from pipeline.releases.publish import publish;"
         "s = load_settings(lake={'root': sys.argv[1]});"
         "publish(s, Lake(s.lake), Store(s.lake), sys.argv[2])"
     )

@@ -7,17 +7,17 @@ import datetime as dt
 import pytest
 from typer.testing import CliRunner
 
-from pipeline import release_cli
 from pipeline.catalog import id_hash
 from pipeline.cli import app
 from pipeline.deletion import apply_deletions
 from pipeline.errors import PipelineError, ReleaseError
 from pipeline.evaluate import load_metrics
 from pipeline.gate import ForceError
-from pipeline.model_card import model_card
-from pipeline.release_files import read_manifest
+from pipeline.releases import commands
+from pipeline.releases.files import read_manifest
+from pipeline.releases.model_card import model_card
+from pipeline.releases.serving import Recommendation
 from pipeline.schemas import TABLES
-from pipeline.serving import Recommendation
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_recommend_says_why_a_file_is_refused(run, tmp_path) -> None:
 
 def test_titles_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
     hit = Recommendation(1, "m1", "\x1b[2Jgone\n", "花\u202e", "pop", "pop", 1.5, 1.25, -0.25)
-    release_cli._show_hits([hit], explain=True)
+    commands._show_hits([hit], explain=True)
     head, line = capsys.readouterr().out.splitlines()
     assert head.split() == [
         "music",

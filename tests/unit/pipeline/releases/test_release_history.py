@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.current import POINTER, read_current, rename_current, revision_of, run_of
 from pipeline.errors import ProvenanceError, ReleaseError
-from pipeline.release_history import (
+from pipeline.releases.current import POINTER, read_current, rename_current, revision_of, run_of
+from pipeline.releases.history import (
     diff,
     list_releases,
     promote,

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from pipeline import report, report_data
-from pipeline.drift import Drift
 from pipeline.errors import ProvenanceError
 from pipeline.evaluate import evaluate, load_metrics
 from pipeline.gate import decide
-from pipeline.report_data import Rejected, Sample, Speed, Track
+from pipeline.reporting import data as report_data
+from pipeline.reporting import report
+from pipeline.reporting.data import Rejected, Sample, Speed, Track
+from pipeline.reporting.drift import Drift
 from pipeline.schemas import TABLES
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
@@ -139,7 +140,7 @@ def test_every_section_of_a_rich_run_is_drawn(published: Any) -> None:
         Drift("visual motion", 0.02, 0.04, 200, 900, {}),
     ]
     speed = [Speed(day, 120, 3.5, 0.25)]
-    from pipeline import report_plots as plots
+    from pipeline.reporting import plots
 
     text = report.render(
         facts

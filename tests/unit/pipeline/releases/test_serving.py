@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from features import MediaError, Reason
-from pipeline import release_files as files
 from pipeline.dataset import load_dataset
 from pipeline.errors import ProvenanceError, ReleaseError
-from pipeline.serving import Release, current_release
-from pipeline.verify import verify_folder
+from pipeline.releases import files
+from pipeline.releases.serving import Release, current_release
+from pipeline.releases.verify import verify_folder
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_a_tower_of_another_run_is_refused(published, tmp_path: Path) -> None:
 
 
 def test_an_index_of_another_release_is_refused(published, tmp_path: Path) -> None:
-    from pipeline.index import build_index, write_index
+    from pipeline.releases.index import build_index, write_index
 
     copy = changed_manifest(published, tmp_path)
     dim = Release(copy).manifest.dim
@@ -227,7 +227,7 @@ def test_threads_get_the_answers_of_one_thread(published, release: Release) -> N
 def test_a_filter_that_starves_the_approximate_index_is_answered_exactly(
     published, tmp_path: Path
 ) -> None:
-    from pipeline.index import build_index, write_index
+    from pipeline.releases.index import build_index, write_index
 
     copy = changed_manifest(published, tmp_path, index="hnsw")
     music = files.read_table(copy / files.MUSIC, published.run_id)
@@ -244,7 +244,7 @@ def test_a_filter_that_starves_the_approximate_index_is_answered_exactly(
 
 def test_serving_loads_neither_torch_nor_the_lake(published) -> None:
     code = (
-        "import sys; from pipeline.serving import Release;"
+        "import sys; from pipeline.releases.serving import Release;"
         "r = Release.open(sys.argv[1]); print(len(r.recommend_known('v0000')));"
         "print(sorted({'torch', 'deltalake', 'polars', 'airflow', 'models.train', 'librosa', 'av'}"
         " & set(sys.modules)))"

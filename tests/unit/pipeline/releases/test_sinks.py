@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import sinks
 from pipeline.catalog import id_hash
-from pipeline.current import read_current
 from pipeline.deletion import apply_deletions
 from pipeline.evaluate import evaluate
 from pipeline.gate import decide
-from pipeline.release import publish
-from pipeline.release_history import rollback
+from pipeline.releases import sinks
+from pipeline.releases.current import read_current
+from pipeline.releases.history import rollback
+from pipeline.releases.publish import publish
+from pipeline.releases.serving import Release
+from pipeline.releases.sinks import SinkError
 from pipeline.schemas import TABLES
-from pipeline.serving import Release
-from pipeline.sinks import SinkError
 
 
 class MemorySink:
@@ -50,7 +50,7 @@ class MemorySink:
 @pytest.fixture
 def sink(monkeypatch: pytest.MonkeyPatch) -> MemorySink:
     sink = MemorySink()
-    for module in ("pipeline.sinks", "pipeline.release"):
+    for module in ("pipeline.releases.sinks", "pipeline.releases.publish"):
         monkeypatch.setattr(f"{module}.open_sinks", lambda _: [sink])
     return sink
 

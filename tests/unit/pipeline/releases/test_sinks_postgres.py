@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.current import read_current
-from pipeline.release import publish
-from pipeline.release_history import rollback
-from pipeline.serving import Release
-from pipeline.sinks import PostgresSink, SinkError
+from pipeline.releases.current import read_current
+from pipeline.releases.history import rollback
+from pipeline.releases.publish import publish
+from pipeline.releases.serving import Release
+from pipeline.releases.sinks import PostgresSink, SinkError
 
 pytestmark = pytest.mark.services
 

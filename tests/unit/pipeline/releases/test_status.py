@@ -6,9 +6,9 @@ import datetime as dt
 from typing import Any
 
 from pipeline.gate import decide
+from pipeline.reporting.status import DagRunState, Status, quarantine_text, read_status, status_text
+from pipeline.reporting.summary import summary
 from pipeline.schemas import TABLES
-from pipeline.status import DagRunState, Status, quarantine_text, read_status, status_text
-from pipeline.summary import summary
 
 NOW = dt.datetime(2026, 3, 5, 12, tzinfo=dt.UTC)
 DAY = dt.date(2026, 3, 3)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from models import Model
 from pipeline.errors import ReleaseError
-from pipeline.onnx_towers import MUSIC_TOWER, RUN_ID, VIDEO_TOWER
+from pipeline.releases.onnx_towers import MUSIC_TOWER, RUN_ID, VIDEO_TOWER
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

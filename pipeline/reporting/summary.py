@@ -8,12 +8,12 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.current import read_current
 from pipeline.evaluate import load_metrics
 from pipeline.gate import stored_decision
 from pipeline.lake import Lake
+from pipeline.releases.current import read_current
+from pipeline.releases.serving import Release
 from pipeline.schemas import TABLES
-from pipeline.serving import Release
 from pipeline.settings import Settings
 from pipeline.store import Store
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pipeline.release_files import Manifest
+from pipeline.releases.files import Manifest
 
 _PURPOSE = """\
 Ranks background music for micro-videos by their content, for recommendation teams that serve it

@@ -1,6 +1,6 @@
 """Serve a release: a new video file, or its features, straight to ranked music.
 
-    from pipeline.serving import Release
+    from pipeline.releases.serving import Release
 
     release = Release.open("/srv/debcm/lake")
     for hit in release.recommend("clip.mp4", top=10):
@@ -25,11 +25,11 @@ from pydantic import ValidationError
 
 from features import ClipFeatures, Job, Limits, MediaError, MediaPool, VisualConfig
 from features.naming import extractor_name
-from pipeline import index, release_files
 from pipeline.errors import ProvenanceError, ReleaseError
-from pipeline.onnx_towers import VIDEO_TOWER, columns_of, open_tower
-from pipeline.onnx_towers import embed as run_tower
-from pipeline.release_files import Manifest, matrix, read_manifest, read_table
+from pipeline.releases import files, index
+from pipeline.releases.files import Manifest, matrix, read_manifest, read_table
+from pipeline.releases.onnx_towers import VIDEO_TOWER, columns_of, open_tower
+from pipeline.releases.onnx_towers import embed as run_tower
 
 log = logging.getLogger(__name__)
 
@@ -73,22 +73,22 @@ class Release:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.manifest: Manifest = read_manifest(folder)
-        music = read_table(folder / release_files.MUSIC, self.manifest.run_id)
-        self._texts = music.select(release_files.MUSIC_TEXTS).combine_chunks()
+        music = read_table(folder / files.MUSIC, self.manifest.run_id)
+        self._texts = music.select(files.MUSIC_TEXTS).combine_chunks()
         self._adjusted = matrix(music, "embedding")
         self._unadjusted = matrix(music, "unadjusted")
         self._row_of = {name: row for row, name in enumerate(music["music_id"].to_pylist())}
         self._genre = _codes(music["genre"])
         self._group = _codes(music["genre_group"])
-        videos = read_table(folder / release_files.VIDEO, self.manifest.run_id)
+        videos = read_table(folder / files.VIDEO, self.manifest.run_id)
         self._videos = matrix(videos, "embedding")
         self._video_row = {name: row for row, name in enumerate(videos["video_id"].to_pylist())}
-        self._index = index.read_index(folder / release_files.INDEX)
+        self._index = index.read_index(folder / files.INDEX)
         if self._index.ntotal != len(self._adjusted) or self._index.d != self.manifest.dim:
             raise ReleaseError(
                 f"holds {self._index.ntotal} vectors of {self._index.d}, music.parquet "
                 f"{len(self._adjusted)} of {self.manifest.dim}",
-                where=str(folder / release_files.INDEX),
+                where=str(folder / files.INDEX),
             )
         self._tower = open_tower(folder, VIDEO_TOWER, self.manifest.run_id)
 
@@ -104,7 +104,7 @@ class Release:
             ReleaseError: there is none, it is incomplete, or its parts are of different runs.
         """
         path = Path(path)
-        if (path / release_files.MANIFEST).is_file():
+        if (path / files.MANIFEST).is_file():
             return cls(path)
         name = current_release(path)
         while True:

@@ -15,23 +15,23 @@ import numpy.typing as npt
 import polars as pl
 
 from models import Model
-from pipeline import index as music_index
-from pipeline import release_files as files
 from pipeline.catalog import id_hash
-from pipeline.continuity import drift, procrustes
-from pipeline.current import Current, make_current, read_current, revision_of, run_of
 from pipeline.dataset import Dataset, load_dataset
 from pipeline.errors import ReleaseError
 from pipeline.evaluate import load_metrics
 from pipeline.gate import Decision, stored_decision
 from pipeline.lake import Lake
-from pipeline.model_card import model_card
-from pipeline.release_files import Manifest, matrix, read_manifest, read_table
+from pipeline.releases import files
+from pipeline.releases import index as music_index
+from pipeline.releases.continuity import drift, procrustes
+from pipeline.releases.current import Current, make_current, read_current, revision_of, run_of
+from pipeline.releases.files import Manifest, matrix, read_manifest, read_table
+from pipeline.releases.model_card import model_card
+from pipeline.releases.sinks import follow, open_sinks
+from pipeline.releases.towers import Towers, save_towers
+from pipeline.releases.verify import verify_folder
 from pipeline.settings import ReleaseSettings, Settings
-from pipeline.sinks import follow, open_sinks
 from pipeline.store import Store
-from pipeline.towers import Towers, save_towers
-from pipeline.verify import verify_folder
 
 log = logging.getLogger(__name__)
 

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import index as music_index
-from pipeline import release_files as files
-from pipeline.continuity import cosine_distance
-from pipeline.current import Current, Promotion, make_current, read_current
 from pipeline.errors import ReleaseError
-from pipeline.release_files import Manifest, matrix, read_manifest, read_table
+from pipeline.releases import files
+from pipeline.releases import index as music_index
+from pipeline.releases.continuity import cosine_distance
+from pipeline.releases.current import Current, Promotion, make_current, read_current
+from pipeline.releases.files import Manifest, matrix, read_manifest, read_table
+from pipeline.releases.sinks import follow
+from pipeline.releases.verify import Verification, verify_folder
 from pipeline.settings import Settings
-from pipeline.sinks import follow
 from pipeline.store import Store
-from pipeline.verify import Verification, verify_folder
 
 log = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from pipeline import release_files as files
-from pipeline.current import read_current
 from pipeline.errors import Transient
 from pipeline.object_pointer import MissingExtraError
-from pipeline.release_files import read_manifest, read_table
+from pipeline.releases import files
+from pipeline.releases.current import read_current
+from pipeline.releases.files import read_manifest, read_table
 from pipeline.settings import ReleaseSettings
 from pipeline.store import Store
 

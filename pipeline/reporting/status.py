@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from pipeline.current import Promotion, read_current
 from pipeline.gate import Decision, stored_decision
 from pipeline.lake import Lake
 from pipeline.local_airflow import environment
-from pipeline.metrics import newest_upload
+from pipeline.releases.current import Promotion, read_current
+from pipeline.reporting.metrics import newest_upload
 from pipeline.store import Store
 from pipeline.upkeep import sizes
 

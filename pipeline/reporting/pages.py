@@ -15,9 +15,9 @@ from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipeline.current import read_current, run_of
 from pipeline.lake import Lake
-from pipeline.report import PAGE
+from pipeline.releases.current import read_current, run_of
+from pipeline.reporting.report import PAGE
 from pipeline.settings import load_settings
 from pipeline.store import Store
 
@@ -113,7 +113,7 @@ def list_releases(store: Store) -> list[dict[str, Any]]:
 def render(runs: list[dict[str, Any]], releases: list[dict[str, Any]]) -> str:
     """The page that lists both."""
     environment = Environment(
-        loader=PackageLoader("pipeline"),
+        loader=PackageLoader("pipeline.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

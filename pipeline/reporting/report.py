@@ -13,15 +13,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipeline import report_plots as plots
-from pipeline.current import read_current, run_of
 from pipeline.dataset import load_dataset
-from pipeline.drift import feature_drift, genre_drift
 from pipeline.errors import ProvenanceError
 from pipeline.evaluate import load_metrics
 from pipeline.gate import stored_decision
 from pipeline.lake import Lake
-from pipeline.report_data import (
+from pipeline.releases.current import read_current, run_of
+from pipeline.reporting import plots
+from pipeline.reporting.data import (
     days_until,
     extraction_speed,
     genres_picked,
@@ -29,6 +28,7 @@ from pipeline.report_data import (
     sample_recommendations,
     training_history,
 )
+from pipeline.reporting.drift import feature_drift, genre_drift
 from pipeline.settings import Settings
 from pipeline.store import Store
 
@@ -116,7 +116,7 @@ def gather(settings: Settings, lake: Lake, store: Store, run_id: str) -> dict[st
 def render(facts: dict[str, Any]) -> str:
     """The page as text."""
     environment = Environment(
-        loader=PackageLoader("pipeline"),
+        loader=PackageLoader("pipeline.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

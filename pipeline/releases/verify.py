@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import index as music_index
-from pipeline import release_files as files
 from pipeline.errors import ReleaseError
-from pipeline.onnx_towers import MUSIC_TOWER, columns_of, embed, open_tower
-from pipeline.release_files import matrix, read_table
-from pipeline.serving import Release
+from pipeline.releases import files
+from pipeline.releases import index as music_index
+from pipeline.releases.files import matrix, read_table
+from pipeline.releases.onnx_towers import MUSIC_TOWER, columns_of, embed, open_tower
+from pipeline.releases.serving import Release
 from pipeline.store import MANIFEST as HASHES
 from pipeline.store import check_manifest
 
@@ -98,7 +98,7 @@ def _difference(expected: Floats, found: list[Floats]) -> float:
 
 def _safetensors_differ(folder: Path, run_id: str, video: Floats, expected: Floats) -> float:
     """Largest difference between the forms of both towers; music on made-up features."""
-    from pipeline.towers import load_towers
+    from pipeline.releases.towers import load_towers
 
     towers = load_towers(folder)
     if towers.run_id != run_id:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.serving import Recommendation
+    from pipeline.releases.serving import Recommendation
     from pipeline.settings import Settings
     from pipeline.store import Store
 
@@ -29,10 +29,10 @@ Reason = Annotated[str, typer.Option("--reason", help="recorded with the switch"
 @release_app.command("list")
 def list_releases() -> None:
     """Every release that is kept, newest first; * marks the current one."""
-    from pipeline import release_history
+    from pipeline.releases import history
 
     _, store = _open()
-    entries = release_history.list_releases(store)
+    entries = history.list_releases(store)
     if not entries:
         typer.echo("no release has been published")
         return
@@ -54,23 +54,23 @@ def list_releases() -> None:
 @release_app.command()
 def show(release_id: Optional = None) -> None:
     """The model card of a release."""
-    from pipeline import release_files, release_history
+    from pipeline.releases import files, history
 
     _, store = _open()
     release_id = release_id or _current(store)
-    release_history.require(store, release_id)
+    history.require(store, release_id)
     folder = store.fetch(f"releases/{release_id}")
-    typer.echo((folder / release_files.CARD).read_text(encoding="utf-8"))
+    typer.echo((folder / files.CARD).read_text(encoding="utf-8"))
     typer.echo(f"files: {folder}")
 
 
 @release_app.command()
 def verify(release_id: Optional = None) -> None:
     """Compare hashes and parts of a release, and ask it its known queries."""
-    from pipeline import release_history
+    from pipeline.releases import history
 
     _, store = _open()
-    found = release_history.verify_release(store, release_id or _current(store))
+    found = history.verify_release(store, release_id or _current(store))
     typer.echo(
         f"{found.release_id}: good. {found.files} files as their hashes say; {found.queries} known "
         f"queries answered; towers differ by {found.tower_difference:.1e}; index recall "
@@ -81,10 +81,10 @@ def verify(release_id: Optional = None) -> None:
 @release_app.command()
 def diff(old: ReleaseId, new: Optional = None) -> None:
     """What changed from one release to another."""
-    from pipeline import release_history
+    from pipeline.releases import history
 
     _, store = _open()
-    found = release_history.diff(store, old, new or _current(store))
+    found = history.diff(store, old, new or _current(store))
     _table(
         ("measure", found.old, found.new),
         [(name, f"{a:.4f}", f"{b:.4f}") for name, (a, b) in sorted(found.metrics.items())],
@@ -102,19 +102,19 @@ def diff(old: ReleaseId, new: Optional = None) -> None:
 @release_app.command()
 def rollback(reason: Reason = "rolled back") -> None:
     """Put the release back that was current before the current one."""
-    from pipeline import release_history
+    from pipeline.releases import history
 
     settings, store = _open()
-    typer.echo(f"current release: {release_history.rollback(settings, store, reason)}")
+    typer.echo(f"current release: {history.rollback(settings, store, reason)}")
 
 
 @release_app.command()
 def promote(release_id: ReleaseId, reason: Reason = "promoted by hand") -> None:
     """Make any kept release current, after verifying it."""
-    from pipeline import release_history
+    from pipeline.releases import history
 
     settings, store = _open()
-    release_history.promote(settings, store, release_id, reason)
+    history.promote(settings, store, release_id, reason)
     typer.echo(f"current release: {release_id}")
 
 
@@ -129,7 +129,7 @@ def recommend(
 ) -> None:
     """Rank music for a new video file, through the current release alone."""
     from features import MediaError
-    from pipeline.serving import Release
+    from pipeline.releases.serving import Release
 
     _, store = _open()
     release = Release(store.fetch(f"releases/{_current(store)}"))
@@ -169,8 +169,8 @@ def _open() -> tuple[Settings, Store]:
 
 
 def _current(store: Store) -> str:
-    from pipeline.current import read_current
     from pipeline.errors import ReleaseError
+    from pipeline.releases.current import read_current
 
     current = read_current(store)
     if current is None:

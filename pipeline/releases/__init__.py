@@ -1,0 +1,1 @@
+"""Releases: written, verified, switched, compared, served."""
