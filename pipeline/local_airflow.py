@@ -39,6 +39,8 @@ COMPONENTS = {
 }
 START_SECONDS = 300
 STOP_SECONDS = 30
+# Where Airflow's simple auth manager looks for passwords.
+PASSWORDS = "simple_auth_manager_passwords.json.generated"
 # A machine that trains and decodes on every core answers late.
 ANSWER_SECONDS = 120
 
@@ -174,7 +176,7 @@ class LocalAirflow:
 
     def password(self) -> str:
         """The generated password of user `admin`."""
-        path = Path(self.env["AIRFLOW_HOME"]) / "simple_auth_manager_passwords.json.generated"
+        path = Path(self.env["AIRFLOW_HOME"]) / PASSWORDS
         return str(json.loads(path.read_text())["admin"])
 
     def token(self) -> str:
@@ -249,21 +251,28 @@ def free_port() -> int:
 
 
 def _secrets(home: Path) -> dict[str, str]:
-    """Secrets of this checkout, made once, in a file only the owner can read."""
-    path = home / "secrets.json"
+    """Secrets of this checkout, made once, in files only the owner can read."""
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _exclusive(home / ".secrets.lock"):
-        if not path.exists():
-            made = {
-                "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
-                "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(48),
-                "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(
-                    secrets.token_bytes(32)
-                ).decode(),
-            }
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w") as stream:
-                json.dump(made, stream)
+        # A password that Airflow has to generate itself would stand in its log.
+        _kept(home / PASSWORDS, {"admin": secrets.token_urlsafe(18)})
+        made = {
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
+            "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(48),
+            "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        }
+        return _kept(home / "secrets.json", made)
+
+
+def _kept(path: Path, made: dict[str, str]) -> dict[str, str]:
+    """What a private file holds; where there is none, `made` is written to it first."""
+    if not path.exists():
+        aside = path.with_name(f"{path.name}.new")
+        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w") as stream:
+            json.dump(made, stream)
+        aside.replace(path)
+    path.chmod(0o600)
     found: dict[str, str] = json.loads(path.read_text())
     return found
 

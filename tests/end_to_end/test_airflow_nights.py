@@ -21,7 +21,7 @@ from playwright.sync_api import sync_playwright
 from real_airflow import Platform, Receivers, Watched, debcm, small_settings
 
 from pipeline.lake import Lake
-from pipeline.local_airflow import environment, free_port, run_airflow
+from pipeline.local_airflow import PASSWORDS, environment, free_port, run_airflow
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
 
@@ -191,6 +191,21 @@ def test_metrics_reach_a_statsd_server(nights: Nights, receivers: Receivers) -> 
     )
     assert gauges["airflow.debcm.gate.published"] == [0.0, 0.0]
     assert 0 <= gauges["airflow.debcm.recall.challenger"][-1] <= 1
+
+
+def test_no_secret_stands_in_a_log(nights: Nights) -> None:
+    home = nights.events.parent / "airflow"
+    secrets = [
+        secret
+        for name in ("secrets.json", PASSWORDS)
+        for secret in json.loads((home / name).read_text()).values()
+    ]
+    logs = [path for path in (home / "logs").rglob("*") if path.is_file()]
+    assert len(secrets) == 4
+    assert logs
+    for path in logs:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        assert not any(secret in text for secret in secrets), path
 
 
 def test_lineage_names_real_tables(nights: Nights) -> None:
