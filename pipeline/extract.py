@@ -66,9 +66,9 @@ def extract_shard(
     clips = lake.read("shards", pl.col("plan") == plan_name, pl.col("shard") == shard)
     if clips.is_empty():
         raise ProvenanceError("no such shard", where=f"plan {plan_name}, shard {shard}")
-    todo = lacking_features(settings, lake, clips, kinds)
-    jobs = _jobs(settings, lake, todo)
-    batch = _Batch(settings, lake, todo, kinds)
+    lacking = lacking_features(settings, lake, clips, kinds)
+    jobs = _jobs(settings, lake, lacking)
+    batch = _Batch(settings, lake, lacking, kinds)
 
     def wanted(kind: Kind) -> bool:
         # A segment is always both: its picture and its sound come from one pass over the file.
@@ -89,7 +89,7 @@ def extract_shard(
     summary = ShardSummary(
         shard,
         extracted=batch.extracted,
-        skipped=len(clips) - len(todo),
+        skipped=len(clips) - len(lacking),
         rejected=batch.rejected,
         cpu_seconds=round(batch.cpu_seconds, 2),
         wall_seconds=round(time.monotonic() - started, 2),

@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline.lake import Lake
 from pipeline.releases.current import read_current, run_of
+from pipeline.reporting.html import fill
 from pipeline.reporting.report import PAGE
 from pipeline.settings import load_settings
 from pipeline.store import Store
@@ -112,11 +112,4 @@ def list_releases(store: Store) -> list[dict[str, Any]]:
 
 def render(runs: list[dict[str, Any]], releases: list[dict[str, Any]]) -> str:
     """The page that lists both."""
-    environment = Environment(
-        loader=PackageLoader("pipeline.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("runs.html").render(runs=runs, releases=releases)
+    return fill("runs.html", {"runs": runs, "releases": releases})

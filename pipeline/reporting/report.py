@@ -11,8 +11,6 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from pipeline.dataset import load_dataset
 from pipeline.errors import ProvenanceError
 from pipeline.evaluate import load_metrics
@@ -29,6 +27,7 @@ from pipeline.reporting.data import (
     training_history,
 )
 from pipeline.reporting.drift import feature_drift, genre_drift
+from pipeline.reporting.html import fill
 from pipeline.settings import Settings
 from pipeline.store import Store
 
@@ -115,11 +114,4 @@ def gather(settings: Settings, lake: Lake, store: Store, run_id: str) -> dict[st
 
 def render(facts: dict[str, Any]) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=PackageLoader("pipeline.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(PAGE).render(facts)
+    return fill(PAGE, facts)
