@@ -57,8 +57,9 @@ class LakeSettings(Section):
     root: str = Field("lake", description="folder, or s3://bucket/prefix")
     storage_options: dict[str, str] = Field(
         default_factory=dict,
-        description="object storage options (aws_endpoint_url, aws_region, ...); credentials "
-        "belong in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), not here",
+        description="object storage options (aws_endpoint_url, aws_region, ...); an endpoint "
+        'without TLS (http://) needs aws_allow_http = "true" beside it; credentials belong in '
+        "the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), not here",
     )
     keep_versions_days: float = Field(
         7, ge=0, description="days that old versions of tables stay readable before upkeep"
@@ -66,6 +67,20 @@ class LakeSettings(Section):
     commit_attempts: int = Field(
         20, ge=1, description="tries of a commit that meets another writer's, before giving up"
     )
+
+    @model_validator(mode="after")
+    def _plain_http_is_meant(self) -> LakeSettings:
+        # The tables' storage layer would refuse it in words that name no setting.
+        options = self.storage_options
+        endpoint = options.get("aws_endpoint_url") or os.environ.get("AWS_ENDPOINT_URL", "")
+        allowed = options.get("aws_allow_http") or os.environ.get("AWS_ALLOW_HTTP", "")
+        remote = self.root.startswith("s3://") and endpoint.startswith("http://")
+        if remote and allowed.lower() not in {"true", "1"}:
+            raise ValueError(
+                f"the endpoint {endpoint} has no TLS: name one that begins with https://, or allow "
+                'it by storage_options = {aws_allow_http = "true", ...}'
+            )
+        return self
 
 
 class LandingSettings(Section):
@@ -315,7 +330,8 @@ def load_settings(**overrides: Any) -> Settings:
         settings = Settings(**overrides)
     except ValidationError as error:
         faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
         )
         raise SettingsError(faults, where=where) from error
     except tomllib.TOMLDecodeError as error:

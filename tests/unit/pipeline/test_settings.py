@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,34 @@ def test_object_storage_root_is_left_as_it_is(
 ) -> None:
     monkeypatch.setenv("DEBCM_LAKE__ROOT", "s3://bucket/lake")
     assert load_settings().lake.root == "s3://bucket/lake"
+
+
+@pytest.mark.parametrize("by_option", [True, False])
+def test_an_endpoint_without_tls_must_be_allowed(
+    monkeypatch: pytest.MonkeyPatch, by_option: bool
+) -> None:
+    plain = "http://10.0.0.7:9000"
+    monkeypatch.setenv("DEBCM_LAKE__ROOT", "s3://bucket/lake")
+    options = {"aws_endpoint_url": plain} if by_option else {}
+    if not by_option:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", plain)
+    monkeypatch.setenv("DEBCM_LAKE__STORAGE_OPTIONS", json.dumps(options))
+    with pytest.raises(SettingsError, match=rf"lake: .*{plain} has no TLS.*aws_allow_http"):
+        load_settings()
+    monkeypatch.setenv(
+        "DEBCM_LAKE__STORAGE_OPTIONS", json.dumps(options | {"aws_allow_http": "true"})
+    )
+    assert load_settings().lake.storage_options["aws_allow_http"] == "true"
+
+
+def test_an_endpoint_without_tls_concerns_a_lake_in_object_storage_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://10.0.0.7:9000")
+    load_settings()
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.setenv("DEBCM_LAKE__ROOT", "s3://bucket/lake")
+    load_settings()
 
 
 @pytest.mark.parametrize(
