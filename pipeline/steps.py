@@ -205,10 +205,12 @@ def summary(run_id: str) -> str:
 
 def status() -> str:
     """How things stand, on one terminal screen."""
-    from pipeline.reporting.status import read_status, running_dag_runs, status_text
+    from pipeline.reporting.dag_runs import dag_runs
+    from pipeline.reporting.status import place_text, read_status, status_text
 
-    _, lake, store = _open()
-    return status_text(read_status(lake, store), running_dag_runs(), dt.datetime.now(dt.UTC))
+    settings, lake, store = _open()
+    now = dt.datetime.now(dt.UTC)
+    return f"{place_text(settings)}\n{status_text(read_status(lake, store), dag_runs(now), now)}"
 
 
 def quarantine(day: str) -> str:

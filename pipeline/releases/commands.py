@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.reporting.text import table
+
 if TYPE_CHECKING:
     from pipeline.releases.serving import Recommendation
     from pipeline.settings import Settings
@@ -190,10 +192,5 @@ def _show_hits(hits: Sequence[Recommendation], *, explain: bool) -> None:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns of text; what came from a manifest may not move the cursor."""
-    lines = [head, *rows]
-    safe = [["".join(c if c.isprintable() else "?" for c in cell) for cell in x] for x in lines]
-    widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
-    for line in safe:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())
+    for line in table([head, *rows]):
+        typer.echo(line)

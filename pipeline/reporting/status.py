@@ -1,45 +1,24 @@
-"""How things stand, on one screen: days, tables, release, gate, quarantine, running DAG runs."""
+"""How things stand, on one screen: days, tables, release, gate, quarantine, DAG runs."""
 
 from __future__ import annotations
 
 import datetime as dt
-import logging
-import os
 from dataclasses import dataclass
 
 import polars as pl
 
 from pipeline.gate import Decision, stored_decision
 from pipeline.lake import Lake
-from pipeline.local_airflow import environment
 from pipeline.releases.current import Promotion, read_current
+from pipeline.reporting.dag_runs import FAILED_DAYS, DagRunState
 from pipeline.reporting.metrics import newest_upload
+from pipeline.reporting.text import table
+from pipeline.settings import Settings, settings_file
+from pipeline.storage import stands
 from pipeline.store import Store
 from pipeline.upkeep import sizes
 
-log = logging.getLogger(__name__)
-
 QUARANTINE_DAYS = 14
-_DAGS = ("media_features", "debcm_retrain", "feature_backfill", "lake_upkeep")
-
-
-@dataclass(frozen=True)
-class DagRunState:
-    """A DAG run that is not over.
-
-    Attributes:
-        dag_id: its DAG.
-        run_id: Airflow's id of the run.
-        partition: its day; empty where it has none.
-        state: "queued" or "running".
-        since: when it was started, or queued.
-    """
-
-    dag_id: str
-    run_id: str
-    partition: str
-    state: str
-    since: dt.datetime | None
 
 
 @dataclass(frozen=True)
@@ -95,43 +74,26 @@ def read_status(lake: Lake, store: Store) -> Status:
 def quarantine_text(lake: Lake, day: dt.date) -> str:
     """Every row of a landing day that was rejected, a line each: reason, kind, id, detail."""
     rows = lake.read("quarantine", pl.col("dt") == day).sort("reason", "kind", "id")
-    # What came from a manifest may not move the cursor.
+    if rows.is_empty():
+        known = lake.read("landing_days", pl.col("dt") == day).height
+        return f"no row of {day} was rejected" if known else f"{day} has not been ingested"
+    return "\n".join(table(list(rows.select("reason", "kind", "id", "detail").iter_rows())))
+
+
+def place_text(settings: Settings) -> str:
+    """Which lake the screen is about, and who says so."""
+    file = settings_file()
+    root = settings.lake.root
     return "\n".join(
-        "".join(c if c.isprintable() else "?" for c in f"{reason:<22}{kind:<6}{name:<12}  {detail}")
-        for reason, kind, name, detail in rows.select("reason", "kind", "id", "detail").iter_rows()
+        [
+            "Lake",
+            f"  {root}{'' if stands(root) else ': nothing is there yet'}",
+            f"  settings of {file}"
+            if file
+            else "  settings: defaults and variables; $DEBCM_CONFIG is not set, and there is no "
+            "debcm.toml here",
+        ]
     )
-
-
-def running_dag_runs() -> list[DagRunState] | str:
-    """DAG runs that are queued or running, or one sentence on why they cannot be read."""
-    if "AIRFLOW_HOME" not in os.environ:
-        os.environ.update(environment())
-    # Airflow configures itself when it is first imported.
-    from airflow.models.dagrun import DagRun
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-    from sqlalchemy.exc import SQLAlchemyError
-
-    wanted = (
-        select(DagRun)
-        .where(DagRun.dag_id.in_(_DAGS), DagRun.state.in_(("queued", "running")))
-        .order_by(DagRun.queued_at)
-    )
-    try:
-        with create_session() as session:
-            return [
-                DagRunState(
-                    run.dag_id,
-                    run.run_id,
-                    run.partition_key or str((run.conf or {}).get("day", "")),
-                    str(run.state),
-                    run.start_date or run.queued_at,
-                )
-                for run in session.scalars(wanted)
-            ]
-    except SQLAlchemyError as error:
-        log.debug("Airflow's database: %s", error)
-        return f"Airflow's database cannot be read ({type(error).__name__}): has it run here yet?"
 
 
 def status_text(status: Status, runs: list[DagRunState] | str, now: dt.datetime) -> str:
@@ -139,7 +101,7 @@ def status_text(status: Status, runs: list[DagRunState] | str, now: dt.datetime)
 
     Args:
         status: how things stand.
-        runs: what `running_dag_runs` returned.
+        runs: what `dag_runs` returned.
         now: for ages.
     """
     lines = [
@@ -156,7 +118,8 @@ def status_text(status: Status, runs: list[DagRunState] | str, now: dt.datetime)
         f"Quarantine, {QUARANTINE_DAYS} days (rows)",
         *_columns([f"{reason} {rows}" for reason, rows in status.quarantine.items()] or ["empty"]),
         "DAG runs under way",
-        *_dag_runs(runs, now),
+        *_under_way(runs, now),
+        *_failed(runs, now),
     ]
     return "\n".join(lines)
 
@@ -185,13 +148,26 @@ def _decision(status: Status, now: dt.datetime) -> list[str]:
     return [told + _age(status.decided_at, now), *broken]
 
 
-def _dag_runs(runs: list[DagRunState] | str, now: dt.datetime) -> list[str]:
+def _under_way(runs: list[DagRunState] | str, now: dt.datetime) -> list[str]:
     if isinstance(runs, str):
         return [f"  {runs}"]
-    if not runs:
-        return ["  none"]
     return [
-        f"  {run.dag_id:<17}{run.partition:<12}{run.state:<9}{_age(run.since, now)}" for run in runs
+        f"  {run.dag_id:<17}{run.partition:<12}{run.state:<9}{_age(run.since, now)}"
+        for run in runs
+        if run.state != "failed"
+    ] or ["  none"]
+
+
+def _failed(runs: list[DagRunState] | str, now: dt.datetime) -> list[str]:
+    failed = [run for run in runs if not isinstance(run, str) and run.state == "failed"]
+    if not failed:
+        return []
+    return [
+        f"DAG runs that failed, {FAILED_DAYS} days (docs/operate.md: When a task fails)",
+        *(
+            f"  {run.dag_id:<17}{run.partition:<12}{', '.join(run.tasks)}{_age(run.since, now)}"
+            for run in failed
+        ),
     ]
 
 

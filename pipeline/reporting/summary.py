@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
+import wcwidth
 
 from pipeline.evaluate import load_metrics
 from pipeline.gate import stored_decision
 from pipeline.lake import Lake
 from pipeline.releases.current import read_current
 from pipeline.releases.serving import Release
+from pipeline.reporting.text import printable, table
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
 from pipeline.store import Store
@@ -43,19 +44,7 @@ def summary(settings: Settings, lake: Lake, store: Store, run_id: str) -> str:
 
 
 def _section(title: str, lines: list[str]) -> str:
-    return "\n".join([title, *(f"  {line}" for line in lines), ""])
-
-
-def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Rows in columns: the first one left-aligned, the others right-aligned."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    return [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in [header, *rows]
-    ]
+    return "\n".join([title, *(f"  {printable(line)}" for line in lines), ""])
 
 
 def _rows_per_table(lake: Lake) -> list[str]:
@@ -68,8 +57,8 @@ def _rejects(lake: Lake) -> list[str]:
     if rows.is_empty():
         return ["none"]
     return [
-        f"{row['dt']}  {row['reason']:<22}{row['kind']:<6} {row['id'][:24]:<24}  "
-        f"{row['detail'].replace(chr(10), ' ')[:90]}"
+        f"{row['dt']}  {row['reason']:<22}{row['kind']:<6} {wcwidth.ljust(row['id'][:24], 24)}  "
+        f"{row['detail'][:90]}"
         for row in rows.iter_rows(named=True)
     ]
 
@@ -94,7 +83,7 @@ def _contenders(metrics: dict[str, Any]) -> list[str]:
         "recall and ndcg weigh each pick by the inverse popularity of its track; genre KL (nats)",
         "compares the genres recommended with the genres picked: 0 is calibrated",
     ]
-    return [*_table(header, rows), *notes]
+    return [*table([header, *rows], figures=True), *notes]
 
 
 def _gate(lake: Lake, run_id: str) -> list[str]:

@@ -20,7 +20,7 @@ from pipeline.orchestration import (
     run_late,
     task_failed,
 )
-from pipeline.reporting.status import running_dag_runs
+from pipeline.reporting.dag_runs import dag_runs, is_settled
 
 
 @pytest.fixture
@@ -141,4 +141,29 @@ def test_a_day_that_never_came_is_named(posted: list[dict[str, Any]]) -> None:
 
 
 def test_without_a_database_status_says_why() -> None:
-    assert "has it run here yet" in str(running_dag_runs())
+    assert "has it run here yet" in str(dag_runs(dt.datetime.now(dt.UTC)))
+
+
+def a_run(state: str, hour: int, **changes: Any) -> SimpleNamespace:
+    queued = dt.datetime(2026, 3, 5, hour, tzinfo=dt.UTC)
+    told = {"dag_id": "media_features", "partition_key": "2026-03-04", "conf": {}}
+    return SimpleNamespace(**told | {"state": state, "queued_at": queued} | changes)
+
+
+@pytest.mark.parametrize(
+    ("other", "settled"),
+    [
+        (a_run("success", 3), True),
+        (a_run("running", 3), True),
+        (a_run("success", 3, partition_key=None, conf={"day": "2026-03-04"}), True),
+        (a_run("success", 1), False),
+        (a_run("failed", 3), False),
+        (a_run("success", 3, partition_key="2026-03-03"), False),
+        (a_run("success", 3, dag_id="debcm_retrain"), False),
+    ],
+)
+def test_a_failure_is_told_until_a_later_run_of_the_same_day(
+    other: SimpleNamespace, settled: bool
+) -> None:
+    failed = a_run("failed", 2)
+    assert is_settled(failed, [failed, other]) is settled

@@ -159,6 +159,18 @@ def test_a_day_that_never_comes_fails_with_its_path_and_blocks_nobody(
     assert (sensor["state"], sensor["try_number"]) == ("failed", 1)
 
 
+def test_status_names_the_day_that_failed_and_its_task(
+    nights: Nights, receivers: Receivers
+) -> None:
+    receivers.wait_for("media_features.wait_for_day failed", NEVER.isoformat(), 180)
+    _, failed = debcm(["status"], nights.watched.airflow.env).split("DAG runs that failed")
+    (line,) = [line for line in failed.splitlines() if NEVER.isoformat() in line]
+    assert line.split()[:3] == ["media_features", NEVER.isoformat(), "wait_for_day"]
+    # A refusal of the gate is no failure, and what went through is none either.
+    assert "debcm_retrain" not in failed
+    assert "2026-03-03" not in failed
+
+
 def test_a_late_run_is_told(nights: Nights, receivers: Receivers) -> None:
     alert = receivers.wait_for("media_features is late", NEVER.isoformat(), 60)
     assert "0.01 hours" in alert["what"]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipeline.gate import decide
-from pipeline.reporting.status import DagRunState, Status, quarantine_text, read_status, status_text
+from pipeline.reporting.dag_runs import DagRunState
+from pipeline.reporting.status import Status, place_text, quarantine_text, read_status, status_text
 from pipeline.reporting.summary import summary
 from pipeline.schemas import TABLES
+from pipeline.settings import load_settings
 
 NOW = dt.datetime(2026, 3, 5, 12, tzinfo=dt.UTC)
 DAY = dt.date(2026, 3, 3)
@@ -53,7 +58,40 @@ def test_the_rejects_of_a_day_are_listed_and_cannot_move_the_cursor(toy: Any) ->
     toy.lake.upsert("quarantine", TABLES["quarantine"].frame(rows))
     first, second = quarantine_text(toy.lake, DAY).splitlines()
     assert first.split() == ["empty", "video", "v1", "row", "3"]
-    assert second.endswith("v2            row 7: ?[2Jgone?")
+    assert second == "missing  video  v2  row 7: ?[2Jgone?"
+
+
+def test_a_day_without_rejects_says_which_kind_it_is(toy: Any) -> None:
+    assert quarantine_text(toy.lake, DAY) == "2026-03-03 has not been ingested"
+    day = {"dt": DAY, "fingerprint": "f", "rows": 3, "accepted": 3, "rejected": 0}
+    landed = TABLES["landing_days"].frame([day | {"finished_at": NOW}])
+    toy.lake.replace("landing_days", landed, {"dt": DAY})
+    assert quarantine_text(toy.lake, DAY) == "no row of 2026-03-03 was rejected"
+
+
+def test_it_says_which_lake_it_looked_at_and_who_named_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = place_text(load_settings())
+    assert f"  {tmp_path}/lake: nothing is there yet\n" in text
+    assert "$DEBCM_CONFIG is not set, and there is no debcm.toml here" in text
+    (tmp_path / "debcm.toml").write_text("")
+    (tmp_path / "lake" / "tables").mkdir(parents=True)
+    assert place_text(load_settings()).splitlines()[1:] == [
+        f"  {tmp_path}/lake",
+        f"  settings of {tmp_path}/debcm.toml",
+    ]
+
+
+def test_failed_runs_stand_below_those_under_way() -> None:
+    nothing = Status(None, None, None, {}, None, None, None, {})
+    ended = NOW - dt.timedelta(hours=2)
+    failed = DagRunState("media_features", "r", "2026-03-04", "failed", ended, ("ingest",))
+    lines = status_text(nothing, [failed], NOW).splitlines()
+    assert lines[-4:-2] == ["DAG runs under way", "  none"]
+    assert lines[-2].startswith("DAG runs that failed, 3 days")
+    assert lines[-1] == "  media_features   2026-03-04  ingest (2.0 hours ago)"
 
 
 def test_a_refusal_names_the_rules_it_broke(toy: Any) -> None:
