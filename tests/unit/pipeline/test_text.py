@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 
 from pipeline.reporting.text import printable, table
@@ -18,15 +20,13 @@ from pipeline.reporting.text import printable, table
     ],
 )
 def test_the_next_column_starts_where_a_terminal_puts_it(title: str) -> None:
-    import unicodedata
-
-    head, line, _ = table([("title", "genre"), (title, "folk"), ("x" * 20, "rock")])
+    head, line = table([("title", "genre"), (title, "folk")])
     before = line[: line.index("folk")]
     places = sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
         for c in before
     )
-    assert places == head.index("genre") == 22
+    assert places == head.index("genre")
 
 
 def test_figures_end_where_their_column_does() -> None:
