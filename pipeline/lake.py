@@ -21,6 +21,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.table import TableMerger
 
 from pipeline.errors import LakeUnavailableError, ProvenanceError, WriteConflictError
+from pipeline.parquet import WRITER, scan
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
 from pipeline.storage import may_be_cleaned_up, meaning, stands
@@ -41,10 +42,6 @@ class Lake:
     def __init__(self, settings: LakeSettings) -> None:
         self.root = settings.root.rstrip("/")
         self.options = dict(settings.storage_options)
-        # The engine that reads wants a number where the one that writes wants text.
-        self._reading = self.options | {
-            name: int(self.options[name]) for name in {"max_retries"} & self.options.keys()
-        }
         self._attempts = settings.commit_attempts
         self._stood = stands(self.root)
 
@@ -69,7 +66,7 @@ class Lake:
             return TABLES[table].empty.lazy()
         if version is not None:
             delta.load_as_version(version)
-        return pl.scan_delta(delta, storage_options=self._reading or None)
+        return scan(delta, self.uri(table), TABLES[table].arrow_schema, self.options)
 
     def read(self, table: str, *predicates: pl.Expr) -> pl.DataFrame:
         """The table's rows for which all predicates hold.
@@ -89,9 +86,6 @@ class Lake:
             return scan.collect()
         except (pl.exceptions.PolarsError, OSError) as error:
             raise meaning(error, self.uri(table)) from error
-        except pl.exceptions.PanicException as error:
-            # What polars does on a Parquet file that is shorter than its log entry says.
-            raise ProvenanceError(f"damaged: {error}", where=self.uri(table)) from error
 
     def replace(self, table: str, rows: pl.DataFrame, partition: Partition) -> None:
         """Replace a partition's rows by `rows`, in one commit.
@@ -112,6 +106,7 @@ class Lake:
                 mode="overwrite",
                 predicate=predicate or None,
                 storage_options=self.options,
+                writer_properties=WRITER,
             )
 
         self._retry(commit, table)
@@ -155,6 +150,7 @@ class Lake:
                 predicate=" AND ".join([*literal, *dict.fromkeys(equal)]),
                 source_alias="s",
                 target_alias="t",
+                writer_properties=WRITER,
             )
             if update:
                 merge = merge.when_matched_update_all()
@@ -170,7 +166,7 @@ class Lake:
 
         def commit() -> int:
             delta = DeltaTable(self.uri(table), storage_options=self.options)
-            return int(delta.delete(predicate)["num_deleted_rows"] or 0)
+            return int(delta.delete(predicate, writer_properties=WRITER)["num_deleted_rows"] or 0)
 
         return self._retry(commit, table)
 
@@ -209,6 +205,7 @@ class Lake:
                 predicate=" AND ".join(f"t.{column} = s.{column}" for column in rows.columns),
                 source_alias="s",
                 target_alias="t",
+                writer_properties=WRITER,
             )
             return int(action(merge).execute()[counter])
 
@@ -225,7 +222,7 @@ class Lake:
 
         def commit() -> tuple[int, int]:
             delta = DeltaTable(self.uri(table), storage_options=self.options)
-            outcome = delta.optimize.compact()
+            outcome = delta.optimize.compact(writer_properties=WRITER)
             return int(outcome["numFilesRemoved"]), int(outcome["numFilesAdded"])
 
         return self._retry(commit, table)
