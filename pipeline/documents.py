@@ -40,9 +40,30 @@ default `~/.cache/debcm`.
 
 METRICS_INTRODUCTION = """\
 `media_features` sends the first group after each day's check, `debcm_retrain` the second after the
-gate's decision, as gauges through Airflow's own emission: StatsD (`[metrics] statsd_on`) or
-OpenTelemetry (`[metrics] otel_on`). Airflow puts its prefix in front (`airflow.` by default) and
-sends its own metrics, such as run durations, beside them.
+gate's decision, as gauges through Airflow's own emission. Airflow puts its prefix in front
+(`airflow.` by default) and sends its own metrics, such as run durations, beside them.
+
+To a StatsD server, in the environment of every Airflow process:
+
+```
+export AIRFLOW__METRICS__STATSD_ON=True
+export AIRFLOW__METRICS__STATSD_HOST=127.0.0.1 AIRFLOW__METRICS__STATSD_PORT=8125
+```
+
+To an OpenTelemetry collector, by OTLP over HTTP (where both are on, StatsD alone is served):
+
+```
+export AIRFLOW__METRICS__OTEL_ON=True
+export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318
+```
+
+A gauge is sent once a run, when its task ends: let the collector keep it until the next night (its
+Prometheus exporter drops it after `metric_expiration`, five minutes by default). A server that does
+not answer fails no task. A collector that does not answer holds up the end of every task, for ten
+seconds at most; `OTEL_EXPORTER_OTLP_TIMEOUT` says how many.
+
+Tested against receivers on loopback: StatsD by `make test-slow`, OpenTelemetry by
+`make test-services`.
 """
 
 

@@ -1,7 +1,7 @@
 """What the pipeline tells a metrics system: names, meanings and values; Airflow sends them.
 
 The values are gauges, sent as `<prefix>.<name>` by whatever Airflow is configured for (StatsD or
-OpenTelemetry). `METRICS` is what docs/operate.md lists.
+OpenTelemetry). `METRICS` is what docs/metrics.md lists.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """The same nights on PostgreSQL and LocalExecutor, and on PostgreSQL, Redis and two Celery workers
-with the lake on S3: the tables of the embedded run, row by row.
+with the lake on S3: the tables of the embedded run, row by row. On the way, a collector on
+loopback is sent the metrics.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,13 @@ from typing import Any
 import polars as pl
 import pytest
 import servers
+from collector import Collector, collecting
 from real_airflow import DAYS, Watched, debcm, picture, small_settings, sound, write_manifest
 
 from pipeline.lake import Lake
 from pipeline.local_airflow import environment, free_port
 from pipeline.releases.current import read_current
+from pipeline.reporting.metrics import METRICS
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
 from pipeline.store import Store, sha256_of
@@ -113,6 +117,9 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
             videos.append(
                 videos[0] | professional | {"music_id": "", "media_path": f"media/p{i}.mp4"}
             )
+        # A file that is no video: it ends in quarantine.
+        (media / "broken.mp4").write_text("no film")
+        videos.append(videos[0] | {"video_id": f"b{day.day}", "media_path": "media/broken.mp4"})
         write_manifest(media.parent / "music.csv", tracks)
         write_manifest(media.parent / "videos.csv", videos)
         (media.parent / "_SUCCESS").touch()
@@ -137,12 +144,35 @@ def run_nights(seen: Watched) -> None:
 
 def assert_equal(found: Outcome, wanted: Outcome) -> None:
     assert wanted.tables["videos"].height == 3 * (PICKS + 4)
+    assert wanted.tables["quarantine"].height == 3
     assert wanted.tables["runs"]["decision"].to_list() == ["publish"]
     for name in COMPARED:
         assert found.tables[name].equals(wanted.tables[name], null_equal=True), name
     assert found.release == wanted.release
     assert len(wanted.arrays) >= 5
     assert found.arrays == wanted.arrays
+
+
+def assert_metrics_arrived(collector: Collector) -> None:
+    """Every documented gauge came, none that is not documented, and the figures are the nights'."""
+    found = {
+        name.removeprefix("airflow."): values
+        for name, values in collector.gauges.items()
+        if name.startswith("airflow.debcm.")
+    }
+    documented = [
+        re.compile(re.escape(name).replace("<reason>", "[a-z_]+").replace("<contender>", "[a-z_]+"))
+        for name in METRICS
+    ]
+    missing = [p.pattern for p in documented if not any(map(p.fullmatch, found))]
+    unknown = [name for name in found if not any(p.fullmatch(name) for p in documented)]
+    assert (missing, unknown) == ([], [])
+    rows = PICKS + 2 * len(GENRES) + 1
+    assert set(found["debcm.rows"]) == {rows}
+    assert set(found["debcm.accepted"]) == {rows - 1}
+    assert set(found["debcm.rejects.unsupported_container"]) == {1}
+    assert set(found["debcm.gate.published"]) == {1}
+    assert all(0 < value <= 1 for value in found["debcm.recall.challenger"])
 
 
 @pytest.fixture
@@ -156,29 +186,40 @@ def test_postgresql_and_local_executor_with_a_person_who_approves(
 ) -> None:
     variables = small_settings(landing, tmp_path / "lake") | LEARNABLE | database
     variables["DEBCM_SCHEDULE__APPROVAL"] = "true"
-    env = environment(home=tmp_path / "airflow", port=free_port()) | variables
-    with Watched.start(env) as seen:
-        run_nights(seen)
-        asked = "/dags/debcm_retrain/dagRuns/~/hitlDetails?response_received=false"
-        waiting: list[dict[str, Any]] = []
-
-        def asks() -> bool:
-            waiting[:] = seen.airflow.call("GET", asked)["hitl_details"]
-            return bool(waiting)
-
-        seen.until(asks, "the question whether to publish")
-        (question,) = waiting
-        assert embedded.release in question["subject"]
-        assert read_current(Store(LakeSettings(root=str(tmp_path / "lake")))) is None
-        run = question["task_instance"]["dag_run_id"]
-        seen.airflow.call(
-            "PATCH",
-            f"/dags/debcm_retrain/dagRuns/{run}/taskInstances/approve/-1/hitlDetails",
-            {"chosen_options": ["Approve"]},
-        )
-        seen.until(lambda: seen.over("debcm_retrain", 3), "three retraining runs")
-        assert seen.states("debcm_retrain", "publish").count("success") == 1
+    with collecting() as collector:
+        variables |= {
+            "AIRFLOW__METRICS__OTEL_ON": "True",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+        }
+        env = environment(home=tmp_path / "airflow", port=free_port()) | variables
+        with Watched.start(env) as seen:
+            run_nights(seen)
+            approve(seen, tmp_path / "lake", embedded.release)
+        assert_metrics_arrived(collector)
     assert_equal(read(LakeSettings(root=str(tmp_path / "lake"))), embedded)
+
+
+def approve(seen: Watched, lake: Path, release: str) -> None:
+    """Say yes, as a person does in the UI; until then nothing is current."""
+    asked = "/dags/debcm_retrain/dagRuns/~/hitlDetails?response_received=false"
+    waiting: list[dict[str, Any]] = []
+
+    def asks() -> bool:
+        waiting[:] = seen.airflow.call("GET", asked)["hitl_details"]
+        return bool(waiting)
+
+    seen.until(asks, "the question whether to publish")
+    (question,) = waiting
+    assert release in question["subject"]
+    assert read_current(Store(LakeSettings(root=str(lake)))) is None
+    run = question["task_instance"]["dag_run_id"]
+    seen.airflow.call(
+        "PATCH",
+        f"/dags/debcm_retrain/dagRuns/{run}/taskInstances/approve/-1/hitlDetails",
+        {"chosen_options": ["Approve"]},
+    )
+    seen.until(lambda: seen.over("debcm_retrain", 3), "three retraining runs")
+    assert seen.states("debcm_retrain", "publish").count("success") == 1
 
 
 def test_postgresql_redis_and_two_celery_workers_with_the_lake_on_s3(

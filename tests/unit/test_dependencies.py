@@ -16,6 +16,7 @@ PACKAGE_OF = {
     "cv2": "opencv-python-headless",
     "decord": "eva-decord",
     "faiss": "faiss-cpu",
+    "opentelemetry": "opentelemetry-proto",
     "psycopg2": "psycopg2-binary",
     "yaml": "pyyaml",
 }
