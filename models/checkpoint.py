@@ -63,11 +63,15 @@ def write(folder: Path, belongs_to: str, checkpoint: Checkpoint) -> None:
     """Write a checkpoint and drop older ones; at every moment one whole one exists.
 
     Args:
-        folder: made if missing.
+        folder: made if missing, in one that exists: where that has gone away, nothing is begun
+            in its place.
         belongs_to: `fingerprint` of configuration, data and stage.
         checkpoint: what to keep.
+
+    Raises:
+        FileNotFoundError: the folder above is not there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     epoch = len(checkpoint.history)
     final = folder / f"epoch-{epoch:05d}"
     aside = folder / f".aside-{os.getpid()}"

@@ -20,11 +20,11 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.table import TableMerger
 
-from pipeline.errors import LakeUnavailableError, ProvenanceError, WriteConflictError
+from pipeline.errors import ProvenanceError, WriteConflictError
 from pipeline.parquet import WRITER, scan
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
-from pipeline.storage import may_be_cleaned_up, meaning, stands
+from pipeline.storage import begin, may_be_cleaned_up, meaning, refuse_missing, stands
 
 log = logging.getLogger(__name__)
 
@@ -271,10 +271,9 @@ class Lake:
             try:
                 delta = DeltaTable(uri, storage_options=self.options)
                 break
-            except TableNotFoundError as error:
-                # A disk that was unmounted meanwhile must not look like a lake that is still empty.
-                if self._stood and not stands(self.root):
-                    raise LakeUnavailableError("was there a moment ago", where=uri) from error
+            except TableNotFoundError:
+                # A disk that is not mounted must not look like a lake that is still empty.
+                refuse_missing(self.root, stood=self._stood)
                 return None
             except (DeltaError, OSError) as error:
                 if look == _LOOKS or not may_be_cleaned_up(error):
@@ -286,6 +285,7 @@ class Lake:
 
     def _create(self, table: str) -> None:
         if self._open(table) is None:
+            begin(self.root, stood=self._stood)
             schema = TABLES[table]
             DeltaTable.create(
                 self.uri(table),

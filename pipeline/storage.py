@@ -10,6 +10,8 @@ import errno
 import fcntl
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +70,52 @@ def stands(root: str) -> bool:
     A disk that is not mounted leaves an empty folder, or none.
     """
     return "://" in root or (Path(root).is_dir() and any(Path(root).iterdir()))
+
+
+def begin(root: str, *, stood: bool) -> None:
+    """Make the folder of a new lake, unless a lake is expected there; do nothing where one stands.
+
+    Only the last folder is made: where the one above is missing, so is its disk.
+
+    Args:
+        root: of the lake, local or a URL.
+        stood: whether this process has seen the lake standing.
+
+    Raises:
+        LakeUnavailableError: the lake has gone away, or its disk is not mounted.
+    """
+    if stands(root):
+        return
+    refuse_missing(root, stood=stood)
+    with storage_errors(root):
+        # Another process may be at it: the folder appears with something in it, or not at all.
+        aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=Path(root).parent))
+        (aside / "tables").mkdir()
+        aside.chmod(0o755)
+        try:
+            aside.rename(root)
+        except OSError:
+            shutil.rmtree(aside)
+            if not stands(root):
+                raise
+
+
+def refuse_missing(root: str, *, stood: bool) -> None:
+    """Tell a lake that is yet to be made from one whose disk is missing.
+
+    Raises:
+        LakeUnavailableError: it was there a moment ago, or its folder is an empty one.
+    """
+    if stands(root):
+        return
+    if stood:
+        raise LakeUnavailableError("was there a moment ago", where=root)
+    if Path(root).is_dir():
+        raise LakeUnavailableError(
+            "an empty folder, as a disk leaves that is not mounted; if a new lake is to begin "
+            f"here: mkdir {root}/tables",
+            where=root,
+        )
 
 
 def may_be_cleaned_up(error: Exception) -> bool:

@@ -26,7 +26,7 @@ from features.export import cache_folder
 from pipeline import object_pointer
 from pipeline.errors import LakeUnavailableError, ProvenanceError
 from pipeline.settings import LakeSettings
-from pipeline.storage import locked, stands, storage_errors, writing_into
+from pipeline.storage import begin, locked, stands, storage_errors, writing_into
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +92,7 @@ class Store:
 
     def _stand(self, name: str) -> None:
         """Make the folder that `name` will lie in, unless the whole lake has gone away."""
-        if self._stood and not stands(self.root):
-            raise LakeUnavailableError("was there a moment ago", where=self.root)
+        begin(self.root, stood=self._stood)
         (Path(self.root) / name).parent.mkdir(parents=True, exist_ok=True)
 
     def _put(self, aside: Path, name: str) -> None:

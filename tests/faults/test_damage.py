@@ -116,7 +116,7 @@ def table_file(root: Path, what: str) -> Path:
 def test_damaged_pointer_is_named(tmp_path: Path, text: str) -> None:
     from pipeline.releases.current import read_current
 
-    store = Store(LakeSettings(root=str(tmp_path)))
+    store = Store(LakeSettings(root=str(tmp_path / "lake")))
     assert store.replace_pointer("releases/current.json", text, None)
     with pytest.raises(ProvenanceError, match=r"releases/current\.json"):
         read_current(store)

@@ -30,6 +30,14 @@ def test_only_the_last_epoch_is_kept(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-00012"]
 
 
+def test_a_folder_that_went_away_is_not_made_again(tmp_path: Path) -> None:
+    """The lake that held it is on a disk that was unmounted."""
+    folder = tmp_path / "lake" / "checkpoint"
+    with pytest.raises(FileNotFoundError):
+        checkpoints.write(folder, "mine", state(1))
+    assert not any(tmp_path.iterdir())
+
+
 def test_nothing_yet_is_no_error(tmp_path: Path) -> None:
     assert checkpoints.read(tmp_path / "missing", "mine") is None
 

@@ -16,6 +16,8 @@ import pytest
 from pipeline.errors import LakeUnavailableError, ProvenanceError, SchemaError
 from pipeline.lake import Lake
 from pipeline.schemas import TABLES
+from pipeline.settings import LakeSettings
+from pipeline.store import Store
 
 DAY = dt.date(2026, 3, 1)
 OTHER_DAY = dt.date(2026, 3, 2)
@@ -111,10 +113,36 @@ def test_damaged_file_is_named_not_used(lake: Lake, tmp_path: Path) -> None:
 def test_lake_that_vanished_is_not_an_empty_one(lake: Lake, tmp_path: Path) -> None:
     lake.replace("landing_days", days((DAY, "a")), {"dt": DAY})
     (tmp_path / "lake").rename(tmp_path / "unmounted")
-    with pytest.raises(LakeUnavailableError, match="landing_days"):
+    with pytest.raises(LakeUnavailableError, match=str(tmp_path / "lake")):
         lake.read("landing_days")
     (tmp_path / "unmounted").rename(tmp_path / "lake")
     assert len(lake.read("landing_days")) == 1
+
+
+def test_disk_that_is_not_mounted_is_not_a_new_lake(
+    lake: Lake, store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "lake").mkdir()
+    with pytest.raises(LakeUnavailableError, match="not mounted"):
+        lake.read("landing_days")
+    with pytest.raises(LakeUnavailableError, match="not mounted"):
+        lake.replace("landing_days", days((DAY, "a")), {"dt": DAY})
+    with pytest.raises(LakeUnavailableError, match="not mounted"), store.writing("runs/r/dataset"):
+        pass
+    assert not any((tmp_path / "lake").iterdir())
+    (tmp_path / "lake" / "tables").mkdir()
+    lake.replace("landing_days", days((DAY, "a")), {"dt": DAY})
+    assert len(lake.read("landing_days")) == 1
+
+
+def test_lake_is_made_in_a_folder_that_exists_alone(tmp_path: Path) -> None:
+    below = Lake(LakeSettings(root=str(tmp_path / "disk" / "lake")))
+    with pytest.raises(LakeUnavailableError, match="disk"):
+        below.replace("landing_days", days((DAY, "a")), {"dt": DAY})
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "disk").mkdir()
+    below.replace("landing_days", days((DAY, "a")), {"dt": DAY})
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["lake"]
 
 
 def test_empty_log_entry_is_named(lake: Lake, tmp_path: Path) -> None:
@@ -144,6 +172,8 @@ _WRITER = """
 import datetime as dt, sys
 from pipeline.lake import Lake
 from pipeline.schemas import TABLES
+from pipeline.settings import LakeSettings
+from pipeline.store import Store
 from pipeline.settings import LakeSettings
 lake = Lake(LakeSettings(root=sys.argv[1]))
 for number in range(6):
