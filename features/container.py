@@ -13,6 +13,7 @@ import av
 import av.error
 
 from features.config import Limits
+from features.ending import check_end
 from features.errors import MediaError, Reason
 
 Stream = TypeVar("Stream", av.VideoStream, av.AudioStream)
@@ -88,6 +89,7 @@ def open_media(path: Path, limits: Limits) -> Iterator[av.container.InputContain
     except (av.error.FFmpegError, ValueError, OverflowError, UnicodeError) as error:
         raise MediaError(Reason.UNDECODABLE, f"the container cannot be opened: {error}") from error
     with container:
+        check_end(path, container.format.name, limits)
         count = len(container.streams)
         if count > limits.streams:
             raise MediaError(

@@ -22,13 +22,12 @@ from features import second
 from features.budget import Budget
 from features.config import Limits
 from features.container import open_media, picture_stream, read_packets
+from features.ending import check_missing, promised_seconds
 from features.errors import MediaError, Reason
 from features.timeline import (
     Timeline,
     build_timeline,
-    check_missing,
     lacks_pts,
-    promised_seconds,
     scan_packets,
     tick_seconds,
 )

@@ -14,13 +14,11 @@ import soxr
 
 from features.config import Limits
 from features.container import open_media, read_packets, sound_stream
+from features.ending import check_missing, promised_sound
 from features.errors import MediaError, Reason
-from features.timeline import check_missing, promised_seconds
 
 Samples = npt.NDArray[np.float32]
 
-# Containers that store how long a sound is; elsewhere ffmpeg guesses it from the bit rate.
-_TELL_LENGTH = {"mov,mp4,m4a,3gp,3g2,mj2", "flac", "wav", "w64", "aiff", "caf"}
 _SAMPLE_TYPES = {"u8p": "u1", "s16p": "i2", "s32p": "i4", "s64p": "i8", "fltp": "f4", "dblp": "f8"}
 
 
@@ -85,7 +83,7 @@ def _decode_pyav(path: Path, max_seconds: float, limits: Limits) -> list[tuple[i
         if stream is None:
             raise MediaError(Reason.NO_AUDIO, "no stream of sound that a decoder knows")
         stream.codec_context.thread_count = 1
-        promised = promised_seconds(stream) if container.format.name in _TELL_LENGTH else 0.0
+        promised = promised_sound(container, stream)
         try:
             for packet in read_packets(container, stream):
                 packets += 1

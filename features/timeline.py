@@ -12,6 +12,7 @@ import numpy.typing as npt
 from features import nal
 from features.config import Limits
 from features.container import read_packets
+from features.ending import promised_seconds
 from features.errors import MediaError, Reason
 
 # Decoders that take the order to leave out frames to which no other refers at any time.
@@ -133,21 +134,6 @@ def build_timeline(
     )
 
 
-def promised_seconds(stream: av.VideoStream | av.AudioStream) -> float:
-    """Return how long the container says a stream is, 0 where it does not."""
-    return float(stream.duration) * tick_seconds(stream) if stream.duration else 0.0
-
-
-def check_missing(share: float, limits: Limits) -> None:
-    """Raise MediaError(truncated) when more of the promised length is missing than allowed."""
-    if share > limits.truncated_share:
-        raise MediaError(
-            Reason.TRUNCATED,
-            f"{share:.0%} of the promised length is missing, "
-            f"{limits.truncated_share:.0%} is allowed (limits.truncated_share)",
-        )
-
-
 def lacks_pts(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
     """Return whether frames are reordered in a container that stores no presentation times."""
     return container.format.name == "avi" and stream.codec_context.reorder_depth > 0
@@ -191,12 +177,11 @@ def scan_packets(
         return None
     if not pts or len(set(pts)) < len(pts):
         return None
-    promised = promised_seconds(stream)
     return build_timeline(
         pts,
         durations,
         tick_seconds(stream),
-        promised,
+        promised_seconds(stream),
         limits,
         clean=clean,
         discarding=discarding,

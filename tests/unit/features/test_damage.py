@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_kinds import tone, write_film
+from media_kinds import add_sound, tone, write_film
 
 from features import AudioConfig, ClipFeatures, Job, Limits, MediaError, MediaPool, VisualConfig
 
@@ -105,6 +105,26 @@ def shortened(make: Make, share: float) -> Make:
     return shorter
 
 
+def live(rendered: Rendered) -> bytes:
+    """Record as a browser does, which cannot go back to write lengths into the header."""
+    path = rendered("film.mp4").with_name("live.webm")
+    return write_film(path, 4.0, "libvpx", "libopus", container={"live": "1"}).read_bytes()
+
+
+def headless(rendered: Rendered) -> bytes:
+    """Write MP3 without the frame that tells its length."""
+    path = rendered("film.mp4").with_name("headless.mp3")
+    with av.open(str(path), "w", container_options={"write_xing": "0"}) as output:
+        stream = output.add_stream("libmp3lame", rate=44_100, layout="stereo")
+        add_sound(output, stream, tone(4.0, 44_100))
+    return path.read_bytes()
+
+
+def before_last_page(rendered: Rendered) -> bytes:
+    data = rendered("stereo.ogg").read_bytes()
+    return data[: data.rindex(b"OggS")]
+
+
 FRAGMENTED = "h264_fragmented.mp4"
 KINDS: dict[str, Make] = {
     "nothing: zero bytes": lambda _: b"",
@@ -123,9 +143,15 @@ KINDS: dict[str, Make] = {
     "MP4, index at the end, cut anywhere": cut("film.mp4", 0.9),
     "MP4, index first, a twentieth cut off": shortened(fast_start, 0.95),
     "MP4, index first, half cut off": shortened(fast_start, 0.5),
+    "WebM or Matroska, a twentieth cut off": cut("film.webm", 0.95),
     "WebM or Matroska, half cut off": cut("film.webm", 0.5),
+    "WebM recorded live, half cut off": shortened(live, 0.5),
     "FLAC, half cut off": cut("surround.flac", 0.5),
-    "MP3 or Ogg, half cut off": cut("stereo.mp3", 0.5),
+    "MP3, a twentieth cut off": cut("stereo.mp3", 0.95),
+    "MP3, half cut off": cut("stereo.mp3", 0.5),
+    "MP3 that does not tell its length, half cut off": shortened(headless, 0.5),
+    "Ogg, cut inside a page": cut("stereo.ogg", 0.5),
+    "Ogg, cut between two pages": before_last_page,
     "a twentieth of the packets wiped out": wiped("film.mp4", 0.05),
     "half of the packets wiped out": wiped("film.mp4", 0.5),
     "a header without media (init segment)": only(FRAGMENTED, b"ftyp", b"moov"),
