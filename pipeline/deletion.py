@@ -20,6 +20,7 @@ import polars as pl
 
 from pipeline.catalog import id_hash
 from pipeline.erased import content_key, mentions, visible
+from pipeline.errors import ProvenanceError
 from pipeline.lake import Lake
 from pipeline.releases import files
 from pipeline.releases.current import Current, read_current, rename_current, revision_of, run_of
@@ -35,6 +36,8 @@ from pipeline.store import Store
 
 log = logging.getLogger(__name__)
 
+# How often another machine's deletions may remove what this one was about to read.
+_OVERTAKEN = 3
 # Tables keyed by a file's content.
 _BY_CONTENT = ("visual_features", "visual_frames", "audio_features", "mel_frames", "shards")
 # Files of a release that an erasure writes anew; the towers stay as they are.
@@ -108,6 +111,12 @@ def apply_deletions(settings: Settings, lake: Lake, store: Store) -> DeletionSum
         return DeletionSummary(0, 0, 0, 0, (), ())
     # A second one at once would read runs and releases that the first removes.
     with locked(store.scratch("tables")):
+        for _ in range(_OVERTAKEN):
+            try:
+                return _apply(settings, lake, store, requested)
+            except ProvenanceError as error:
+                # In object storage a lock holds this machine alone: look again at what is left.
+                log.info("deletions begin again, another machine's may have removed it: %s", error)
         return _apply(settings, lake, store, requested)
 
 

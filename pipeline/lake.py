@@ -254,7 +254,7 @@ class Lake:
             if delta.metadata().configuration.get(_LOG_RETENTION) != keep[_LOG_RETENTION]:
                 delta.alter.set_table_properties(keep)
                 delta = DeltaTable(self.uri(table), storage_options=self.options)
-            # The log repeats the least and the largest value of every column of every file.
+            # Then the log's entries for what is gone.
             delta.create_checkpoint()
             delta.cleanup_metadata()
             return len(files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from contextlib import nullcontext
 from pathlib import Path
 
 import polars as pl
@@ -208,6 +209,31 @@ def test_stopped_anywhere_and_repeated_it_ends_the_same(
     assert traces_of(toy.lake, "u05").items
     assert toy.store.names("releases") == [f"{toy.run_id}.1"]
     assert Release.open(toy.settings.lake.root).release_id == f"{toy.run_id}.1"
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_another_machine_at_once_is_no_error(published, monkeypatch, at: int) -> None:
+    """In object storage a lock holds one machine: the other removes what this one just listed."""
+    toy = published
+    ask(toy.lake, "video", "v0003")
+    fetch, calls = Store.fetch, []
+
+    def overtaken(store: Store, name: str) -> Path:
+        calls.append(name)
+        if len(calls) == at:
+            other = Store(toy.settings.lake)
+            assert apply_deletions(toy.settings, toy.lake, other).requests == 1
+        return fetch(store, name)
+
+    monkeypatch.setattr(Store, "fetch", overtaken)
+    monkeypatch.setattr(deletion, "locked", lambda _: nullcontext())
+    apply_deletions(toy.settings, toy.lake, toy.store)
+    assert len(calls) > at
+    monkeypatch.undo()
+    assert toy.store.names("releases") == [f"{toy.run_id}.1"]
+    assert toy.store.children("runs") == []
+    forget(toy.lake)
+    assert find_traces(toy.lake, toy.store, "v0003") == []
 
 
 def test_a_file_that_another_id_still_has_keeps_its_features(published) -> None:
