@@ -21,12 +21,17 @@ INTRODUCTION = """\
 What can go wrong was made to go wrong: every row is a test in `tests/faults/` that injects the
 fault for real. The numbers are those of the row's last run, on one machine with two cores.
 
-What is not protected against: a bit that turns over inside a table's Parquet file (see its row),
-and a lake that is not mounted when an ingest begins, which looks like a new one: make the mount
-point unwritable. Of two `apply_deletions` at once, one may end in ProvenanceError because the other
-has removed the release before it; run again, it ends well. A training whose lake goes away may
-leave checkpoints in its place. What a night costs as the catalogue grows stands in
-[scale.md](scale.md), the threat model in [security.md](security.md).
+What is not protected against:
+
+- **A bit that turns over in a table's log.** Its entries are JSON without checksums: one that is
+  cut, empty or no JSON is named, a changed digit may not be. Object storage and ZFS have checksums
+  of their own.
+- **A lake in a folder below a disk that is not mounted.** A step takes an empty folder, or a
+  missing folder above the lake's, for a disk that is missing, and begins no lake there; whether a
+  missing folder is a new lake or an old one cannot be seen. Let the lake be the mount point itself.
+
+What a night costs as the catalogue grows stands in [scale.md](scale.md), the threat model in
+[security.md](security.md).
 
 | fault | injected | times | what was lost | run |
 |---|---|---|---|---|
