@@ -187,5 +187,8 @@ def _time(moment: dt.datetime | None) -> str:
 def _age(moment: dt.datetime | None, now: dt.datetime) -> str:
     if moment is None:
         return ""
-    hours = (now - moment).total_seconds() / 3600
+    # A moment ago another clock may have been ahead.
+    hours = max(0.0, (now - moment).total_seconds() / 3600)
+    if hours < 2:
+        return f" ({hours * 60:.0f} minutes ago)"
     return f" ({hours / 24:.1f} days ago)" if hours >= 48 else f" ({hours:.1f} hours ago)"

@@ -88,8 +88,15 @@ def test_failed_runs_stand_below_those_under_way() -> None:
     nothing = Status(None, None, None, {}, None, None, None, {})
     ended = NOW - dt.timedelta(hours=2)
     failed = DagRunState("media_features", "r", "2026-03-04", "failed", ended, ("ingest",))
-    lines = status_text(nothing, [failed], NOW).splitlines()
-    assert lines[-4:-2] == ["DAG runs under way", "  none"]
+    # Of a database whose clock is ahead.
+    queued = DagRunState("debcm_retrain", "r", "2026-03-04", "queued", NOW + dt.timedelta(0, 1))
+    running = DagRunState("lake_upkeep", "r", "", "running", NOW - dt.timedelta(minutes=119))
+    lines = status_text(nothing, [failed, queued, running], NOW).splitlines()
+    assert lines[-5:-2] == [
+        "DAG runs under way",
+        "  debcm_retrain    2026-03-04  queued    (0 minutes ago)",
+        "  lake_upkeep                  running   (119 minutes ago)",
+    ]
     assert lines[-2].startswith("DAG runs that failed, 3 days")
     assert lines[-1] == "  media_features   2026-03-04  ingest (2.0 hours ago)"
 
