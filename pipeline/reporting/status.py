@@ -190,5 +190,5 @@ def _age(moment: dt.datetime | None, now: dt.datetime) -> str:
     # A moment ago another clock may have been ahead.
     hours = max(0.0, (now - moment).total_seconds() / 3600)
     if hours < 2:
-        return f" ({hours * 60:.0f} minutes ago)"
+        return f" ({hours * 60:.0f} min ago)"
     return f" ({hours / 24:.1f} days ago)" if hours >= 48 else f" ({hours:.1f} hours ago)"

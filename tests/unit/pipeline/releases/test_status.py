@@ -94,8 +94,8 @@ def test_failed_runs_stand_below_those_under_way() -> None:
     lines = status_text(nothing, [failed, queued, running], NOW).splitlines()
     assert lines[-5:-2] == [
         "DAG runs under way",
-        "  debcm_retrain    2026-03-04  queued    (0 minutes ago)",
-        "  lake_upkeep                  running   (119 minutes ago)",
+        "  debcm_retrain    2026-03-04  queued    (0 min ago)",
+        "  lake_upkeep                  running   (119 min ago)",
     ]
     assert lines[-2].startswith("DAG runs that failed, 3 days")
     assert lines[-1] == "  media_features   2026-03-04  ingest (2.0 hours ago)"
