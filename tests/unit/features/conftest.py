@@ -12,6 +12,8 @@ sys.path[:0] = [str(TESTS), str(Path(__file__).parent)]
 
 import media_kinds  # noqa: E402
 
+from features import AudioConfig, Job, Limits, MediaPool, VisualConfig  # noqa: E402
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet() -> None:
@@ -33,3 +35,23 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return media_kinds.FILES[name](path)
 
     return get
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., dict[str, object]]:
+    """Return a function that runs jobs in a pool and gives the result of each by its key."""
+
+    def run_jobs(
+        jobs: list[Job],
+        limits: Limits | None = None,
+        workers: int = 1,
+        visual: VisualConfig | None = None,
+    ) -> dict[str, object]:
+        # What the jobs need and no more: librosa takes long to import.
+        kinds = {job.kind for job in jobs}
+        pictures = (visual or VisualConfig(frames=2)) if kinds & {"video", "segments"} else None
+        sound = AudioConfig() if kinds & {"music", "segments"} else None
+        with MediaPool(workers, limits or Limits(), pictures, sound) as pool:
+            return {job.key: result for job, result in pool.run(jobs)}
+
+    return run_jobs

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import csv
 import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from features import (
-    AudioConfig,
-    ClipFeatures,
-    Job,
-    Limits,
-    MediaError,
-    MediaInfo,
-    MediaPool,
-    Reason,
-    VisualConfig,
-)
+from features import ClipFeatures, Job, MediaError, MediaInfo, Reason, VisualConfig
 
 Outcome = ClipFeatures | MediaInfo | MediaError
 KINDS = ("probe", "video", "music")
@@ -56,14 +47,15 @@ def seen(odd: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def outcomes(odd: Path, seen: dict[str, str]) -> dict[tuple[str, str], Outcome]:
+def outcomes(
+    run: Callable[..., dict[str, Outcome]], odd: Path, seen: dict[str, str]
+) -> dict[tuple[str, str], Outcome]:
     jobs = [Job(f"{name}|{kind}", odd / name, kind) for name in sorted(seen) for kind in KINDS]  # type: ignore[arg-type]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with MediaPool(2, Limits(), VisualConfig(), AudioConfig()) as pool:
-        found = {tuple(job.key.split("|")): result for job, result in pool.run(jobs)}
+    found = run(jobs, workers=2, visual=VisualConfig())
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < CPU_SECONDS
-    return found  # type: ignore[return-value]
+    return {tuple(key.split("|")): result for key, result in found.items()}  # type: ignore[misc]
 
 
 def test_every_odd_file_ends_in_features_or_a_reason_and_costs_no_worker(

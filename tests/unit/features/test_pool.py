@@ -31,19 +31,11 @@ from features import (
 )
 
 Rendered = Callable[[str], Path]
+Run = Callable[..., dict[str, object]]
 
 VISUAL = VisualConfig(frames=2)
 AUDIO = AudioConfig()
 BAD_WORKER = Path(__file__).with_name("misbehaving_worker.py")
-
-
-def run(jobs: list[Job], limits: Limits | None = None, workers: int = 1) -> dict[str, object]:
-    """Run jobs in a pool with what they need and no more: librosa takes long to import."""
-    kinds = {job.kind for job in jobs}
-    visual = VISUAL if kinds & {"video", "segments"} else None
-    audio = AUDIO if kinds & {"music", "segments"} else None
-    with MediaPool(workers, limits or Limits(), visual, audio) as media:
-        return {job.key: result for job, result in media.run(jobs)}
 
 
 @pytest.fixture
@@ -63,7 +55,7 @@ def named(rendered: Rendered, tmp_path: Path) -> Callable[[str], Path]:
     return copy
 
 
-def test_each_kind_of_job_gives_what_it_promises(rendered: Rendered) -> None:
+def test_each_kind_of_job_gives_what_it_promises(run: Run, rendered: Rendered) -> None:
     film, song = rendered("film.mp4"), rendered("stereo.mp3")
     sha = hashlib.sha256(film.read_bytes()).hexdigest()
     spans = ((0.0, 2.0), (1.0, 3.5))
@@ -108,7 +100,7 @@ def test_each_kind_of_job_gives_what_it_promises(rendered: Rendered) -> None:
 
 
 def test_a_file_that_is_not_what_the_job_needs_is_rejected(
-    rendered: Rendered, tmp_path: Path
+    run: Run, rendered: Rendered, tmp_path: Path
 ) -> None:
     cases: list[tuple[Path, pool.Kind, Reason]] = [
         (rendered("silent.mp4"), "probe_music", Reason.NO_AUDIO),
@@ -130,7 +122,7 @@ def test_a_file_that_is_not_what_the_job_needs_is_rejected(
         assert result.reason is cases[int(key)][2], cases[int(key)]
 
 
-def test_what_is_allowed_to_lack_is_allowed(rendered: Rendered) -> None:
+def test_what_is_allowed_to_lack_is_allowed(run: Run, rendered: Rendered) -> None:
     found = run(
         [
             Job("silent", rendered("silent.mp4"), "segments", segments=((0.0, 1.0),)),
@@ -149,7 +141,7 @@ def test_what_is_allowed_to_lack_is_allowed(rendered: Rendered) -> None:
     assert isinstance(found["cover"], ClipFeatures)
 
 
-def test_bytes_that_are_not_the_promised_ones_are_not_decoded(rendered: Rendered) -> None:
+def test_bytes_that_are_not_the_promised_ones_are_not_decoded(run: Run, rendered: Rendered) -> None:
     jobs = [
         Job(kind, rendered("film.mp4"), kind, "0" * 64)
         for kind in ("probe", "video", "music", "segments")
@@ -160,7 +152,7 @@ def test_bytes_that_are_not_the_promised_ones_are_not_decoded(rendered: Rendered
 
 
 @pytest.mark.usefixtures("_bad_worker")
-def test_a_bad_file_costs_only_itself(named: Callable[[str], Path]) -> None:
+def test_a_bad_file_costs_only_itself(run: Run, named: Callable[[str], Path]) -> None:
     expected = {
         "segfault": Reason.CRASHED,
         "abort": Reason.CRASHED,
@@ -185,7 +177,9 @@ def test_a_bad_file_costs_only_itself(named: Callable[[str], Path]) -> None:
 
 
 @pytest.mark.usefixtures("_bad_worker")
-def test_a_hang_ends_with_its_wall_time_and_the_others_go_on(named: Callable[[str], Path]) -> None:
+def test_a_hang_ends_with_its_wall_time_and_the_others_go_on(
+    run: Run, named: Callable[[str], Path]
+) -> None:
     jobs = [Job(name, named(name), "probe") for name in ("hang", "good 1", "good 2")]
     found = run(jobs, Limits(wall_seconds=5))
     assert isinstance(found["hang"], MediaError)
@@ -196,7 +190,9 @@ def test_a_hang_ends_with_its_wall_time_and_the_others_go_on(named: Callable[[st
 
 
 @pytest.mark.usefixtures("_bad_worker")
-def test_workers_have_few_files_and_write_nothing_large(named: Callable[[str], Path]) -> None:
+def test_workers_have_few_files_and_write_nothing_large(
+    run: Run, named: Callable[[str], Path]
+) -> None:
     found = run([Job(name, named(name), "video") for name in ("files", "write")])
     assert all(isinstance(result, MediaError) for result in found.values())
     assert (named("write").parent / "out").stat().st_size <= 1 << 20
@@ -204,7 +200,7 @@ def test_workers_have_few_files_and_write_nothing_large(named: Callable[[str], P
 
 @pytest.mark.usefixtures("_bad_worker")
 @pytest.mark.skipif(os.getuid() != 0, reason="without user namespaces only root leaves a network")
-def test_workers_reach_no_network(named: Callable[[str], Path]) -> None:
+def test_workers_reach_no_network(run: Run, named: Callable[[str], Path]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         name = f"network_{server.getsockname()[1]}"
         result = run([Job(name, named(name), "video")])[name]
@@ -216,7 +212,7 @@ def test_workers_reach_no_network(named: Callable[[str], Path]) -> None:
 
 
 def test_a_worker_that_cannot_start_is_no_fault_of_a_file(
-    rendered: Rendered, monkeypatch: pytest.MonkeyPatch
+    run: Run, rendered: Rendered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "_WORKER", ("-c", "import sys; sys.exit('no such codec')"))
     with pytest.raises(WorkerError, match="no such codec"):
