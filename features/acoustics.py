@@ -1,8 +1,9 @@
 """Statistics of music: timbre, brightness, rhythm, tempo, harmony.
 
 All of them come from one short-time Fourier transform of sound that was brought to one
-loudness, by librosa's functions (McFee et al., SciPy 2015). Statistics see an even floor
-of noise FLOOR_DB below the loudest point of the spectrum: codecs differ most down there.
+loudness, by librosa's functions (McFee et al., SciPy 2015). Statistics see only what can be
+heard (see features/masking.py). A logarithm or a quotient of a statistic has an offset of the
+size at which differences stop to be heard, else it would measure noise in what hardly varies.
 """
 
 from __future__ import annotations
@@ -17,21 +18,30 @@ import numpy.typing as npt
 import scipy.fft
 
 from features.config import AudioConfig
+from features.masking import audible
 
 Array = npt.NDArray[np.float32]
 Vector = npt.NDArray[np.float64]
 
 # Loudness to which all sound is brought (RMS, full scale 1).
 TARGET_RMS = 0.1
-# Range of the spectrogram that is kept, and of what the statistics see.
+# Range of the spectrogram that is kept.
 MEL_DB = 80.0
-FLOOR_DB = 65.0
+# Frames that far below the mean power count half: the gate of EBU Tech 3342 (loudness range).
+GATE_DB = 20.0
+# Below this share of the loudest sample, a zero crossing is one of noise.
+_CROSSING = 0.003
 
-_MFCC = 20
+_MFCC = 13
+_MFCC_OFFSET_DB = 1.0
 _CORRELATED = 8
+_CORRELATION_OFFSET_DB = 3.0
 _GROUPS = 12
 _MODULATION_HZ = (0.3, 0.7, 1.3, 2.3, 4.0, 7.0, 12.0, 20.0)
 _MODULATION_SECONDS = 6.0
+_MODULATION_OFFSET_DB = 0.05
+_ONSET_OFFSET_DB = 0.1
+_PULSE_OFFSET_DB = 0.2
 
 
 @dataclass(frozen=True)
@@ -41,9 +51,9 @@ class Spectra:
     Attributes:
         samples: float32 [n], at the target loudness.
         log_mel: float32 [n_mels, T], dB below its maximum (-80 to 0), to be kept.
-        power: float32 [1 + n_fft / 2, T], with the floor of noise.
+        power: float32 [1 + n_fft / 2, T], of what can be heard.
         mel: float32 [n_mels, T], log-mel of ``power``, dB below its maximum.
-        mfcc: float32 [20, T].
+        mfcc: float32 [13, T].
         sample_rate: Hz.
         n_fft: samples in a transform.
         hop: samples between frames.
@@ -73,7 +83,7 @@ def analyse(samples: Array, config: AudioConfig) -> Spectra:
     power = np.abs(librosa.stft(scaled, n_fft=config.n_fft, hop_length=config.hop)) ** 2
     bank = librosa.filters.mel(sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels)
     log_mel = librosa.power_to_db(bank @ power, ref=np.max, top_db=MEL_DB)
-    power = np.maximum(power, power.max() * np.float32(10 ** (-FLOOR_DB / 10)))
+    power = audible(power, bank, config.sample_rate)
     mel = librosa.power_to_db(bank @ power, ref=np.max, top_db=MEL_DB)
     mfcc = librosa.feature.mfcc(S=mel, n_mfcc=_MFCC)
     return Spectra(scaled, log_mel, power, mel, mfcc, config.sample_rate, config.n_fft, config.hop)
@@ -91,32 +101,46 @@ def log_mel(spectra: Spectra) -> Vector:
 
 
 def timbre(spectra: Spectra) -> Vector:
-    """Return 100 values of the colour of the sound.
+    """Return 71 values of the colour of the sound.
 
-    MFCC 1 to 19 of pairs of frames (codecs shake single ones): mean, log deviation, log mean
-    step from pair to pair; correlations between the first 8 of them (-1 to 1); spectral
-    contrast in 7 octaves, mean and deviation (dB); share of frames above the floor.
+    MFCC 1 to 12: mean, log deviation, log mean step; correlations between the first 8 of them
+    (-1 to 1); spectral contrast in 7 octaves, mean (dB). All of pairs of frames (codecs shake
+    single ones), weighted by how much they are heard.
     """
-    single = spectra.mfcc[1:].astype(np.float64)
-    pairs = single[:, : single.shape[1] // 2 * 2].reshape(len(single), -1, 2).mean(axis=2)
-    mfcc = pairs if pairs.shape[1] else single
-    step = np.abs(np.diff(mfcc, axis=1)).mean(axis=1) if mfcc.shape[1] > 1 else np.zeros(len(mfcc))
-    first = mfcc[:_CORRELATED] - mfcc[:_CORRELATED].mean(axis=1, keepdims=True)
-    first /= np.linalg.norm(first, axis=1, keepdims=True) + 1e-6
-    correlation = (first @ first.T)[np.triu_indices(_CORRELATED, 1)]
     contrast = librosa.feature.spectral_contrast(S=np.sqrt(spectra.power), sr=spectra.sample_rate)
-    sounding = (spectra.mel.max(axis=0) > -60).mean()
+    mfcc, weight = _paired(spectra.mfcc[1:]), _weights(_paired(spectra.power.sum(axis=0)[None])[0])
+    mean = mfcc @ weight
+    apart = mfcc - mean[:, None]
+    covariance = (apart * weight) @ apart.T
+    deviation = np.sqrt(np.diag(covariance))
+    wide = deviation[:_CORRELATED] + _CORRELATION_OFFSET_DB
+    correlation = covariance[:_CORRELATED, :_CORRELATED] / np.outer(wide, wide)
+    # A step is heard as much as the softer of its ends, or nearly.
+    both = np.sqrt(weight[1:] * weight[:-1])
+    step = np.abs(np.diff(mfcc)) @ both / max(both.sum(), 1e-12)
     return np.concatenate(
         [
-            mfcc.mean(axis=1),
-            np.log(mfcc.std(axis=1) + 0.1),
-            np.log(step + 0.1),
-            correlation,
-            contrast.mean(axis=1),
-            contrast.std(axis=1),
-            [sounding],
+            mean,
+            np.log(deviation + _MFCC_OFFSET_DB),
+            np.log(step + _MFCC_OFFSET_DB),
+            correlation[np.triu_indices(_CORRELATED, 1)],
+            _paired(contrast) @ weight,
         ]
     )
+
+
+def _paired(curves: npt.NDArray[np.floating]) -> Vector:
+    """Return the means of the pairs of frames of curves [K, T], or the curves of one frame."""
+    even = curves.shape[1] // 2 * 2
+    values = curves.astype(np.float64)
+    return values[:, :even].reshape(len(values), -1, 2).mean(axis=2) if even else values
+
+
+def _weights(energy: Vector) -> Vector:
+    """Return how much frames of an energy [T] count, in sum 1: soft ones hardly."""
+    gate = energy.mean() * 10 ** (-GATE_DB / 10)
+    weight = (energy + 1e-12) / (energy + gate + 1e-12)
+    return np.asarray(weight / weight.sum(), np.float64)
 
 
 def brightness(spectra: Spectra) -> Vector:
@@ -132,7 +156,10 @@ def brightness(spectra: Spectra) -> Vector:
         np.log(librosa.feature.spectral_flatness(S=magnitude)),
         np.log(centroid + 1),
         librosa.feature.zero_crossing_rate(
-            spectra.samples, frame_length=spectra.n_fft, hop_length=spectra.hop
+            spectra.samples,
+            frame_length=spectra.n_fft,
+            hop_length=spectra.hop,
+            threshold=_CROSSING * np.abs(spectra.samples).max(),
         ),
         np.log(librosa.feature.spectral_bandwidth(S=magnitude, sr=rate, centroid=centroid) + 1),
         np.log(librosa.feature.spectral_rolloff(S=magnitude, sr=rate) + 1),
@@ -148,14 +175,14 @@ def _loudness(spectra: Spectra) -> Vector:
 
 
 def rhythm(spectra: Spectra) -> Vector:
-    """Return 34 values of how loudness pulses.
+    """Return 33 values of how loudness pulses.
 
-    Onset strength: mean, deviation, 95th percentile, share of frames over twice the mean;
-    then the modulation spectrum of 12 groups of mel bands at 0.3 to 20 Hz, as the first
-    6 x 5 coefficients of its cosine transform (Pampalk, fluctuation patterns, 2002).
+    Onset strength: log of mean, deviation and 95th percentile; then the modulation spectrum
+    of 12 groups of mel bands at 0.3 to 20 Hz, as the first 6 x 5 coefficients of its cosine
+    transform (Pampalk, fluctuation patterns, 2002).
     """
     onset = _onset(spectra)
-    peaks = [onset.mean(), onset.std(), np.percentile(onset, 95), (onset > 2 * onset.mean()).mean()]
+    strength = [onset.mean(), onset.std(), np.percentile(onset, 95)]
     curves = np.stack([group.mean(axis=0) for group in np.array_split(spectra.mel, _GROUPS)])
     width = round(_MODULATION_SECONDS * spectra.frame_rate)
     if curves.shape[1] < width:
@@ -171,8 +198,10 @@ def rhythm(spectra: Spectra) -> Vector:
         spectrum[:, (hertz >= low) & (hertz < high)].mean(axis=1)
         for low, high in pairwise(_MODULATION_HZ)
     ]
-    pattern = scipy.fft.dctn(np.log(np.stack(bands, axis=1) / width + 1e-3), norm="ortho")
-    return np.concatenate([peaks, pattern[:6, :5].ravel()])
+    pattern = scipy.fft.dctn(
+        np.log(np.stack(bands, axis=1) / width + _MODULATION_OFFSET_DB), norm="ortho"
+    )
+    return np.concatenate([np.log(np.add(strength, _ONSET_OFFSET_DB)), pattern[:6, :5].ravel()])
 
 
 def _onset(spectra: Spectra) -> Vector:
@@ -183,19 +212,28 @@ def _onset(spectra: Spectra) -> Vector:
 
 
 def tempo(spectra: Spectra) -> Vector:
-    """Return 14 values: mean tempogram (0 to 1) in 12 bins of 30 to 300 BPM, and its peak.
+    """Return 4 values of the pulse, from the mean tempogram.
 
-    The peak is given as log2 of BPM / 120 and its height.
+    Where the tempo lies between one octave and the next (30, 60, 120 BPM are the same), as
+    the cosine and sine of its angle, as long as the pulse is clear (cyclic tempogram: Grosche,
+    Mueller and Kurth, ICASSP 2010); the highest value at 50 to 220 BPM, and how far it stands
+    out from their median (0 to 1).
     """
     gram = librosa.feature.tempogram(
-        onset_envelope=_onset(spectra), sr=spectra.sample_rate, hop_length=spectra.hop
-    ).mean(axis=1)
-    bpm = 60 * spectra.frame_rate / np.arange(1, len(gram))
-    edges = np.geomspace(30, 300, 13)
-    bins = [gram[1:][(bpm >= low) & (bpm < high)].mean() for low, high in pairwise(edges)]
-    inside = np.flatnonzero((bpm >= 50) & (bpm <= 220))
-    best = inside[int(np.argmax(gram[1:][inside]))]
-    return np.array([*bins, np.log2(bpm[best] / 120), gram[1 + best]])
+        onset_envelope=_onset(spectra), sr=spectra.sample_rate, hop_length=spectra.hop, norm=None
+    )
+    quiet = _PULSE_OFFSET_DB**2 * (np.hanning(len(gram)) ** 2).sum()
+    pulse = (gram / (gram[0] + quiet)).mean(axis=1)[1:]
+    lag = np.arange(1, len(gram))
+    bpm = 60 * spectra.frame_rate / lag
+    octaves = (bpm >= 30) & (bpm <= 480)
+    weight = octaves / lag / (octaves / lag).sum()
+    above = np.maximum(pulse - weight @ pulse, 0) * weight
+    angle = 2 * np.pi * np.log2(bpm)
+    beat = pulse[(bpm >= 50) & (bpm <= 220)]
+    return np.array(
+        [above @ np.cos(angle), above @ np.sin(angle), beat.max(), beat.max() - np.median(beat)]
+    )
 
 
 def harmony(spectra: Spectra) -> Vector:
