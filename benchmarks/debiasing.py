@@ -57,6 +57,7 @@ COLUMNS = (
 ABLATIONS: dict[str, dict[str, Any]] = {
     "debcm without teacher": {"teacher": False, "distill": "none"},
     "debcm without adjustment": {"adjustment": "none"},
+    "debcm, probability averaged": {"adjustment": "probability"},
     "debcm without popularity": {"popularity": False},
     "debcm without masking": {"masking": False},
     "debcm without consideration set": {"contrast": "catalogue"},
@@ -73,7 +74,8 @@ BASELINES = (
     "teacher alone",
     "distilled without picks",
 )
-ORDER = (*BASELINES, "debcm", "oracle", "oracle, catalogue contrast", *ABLATIONS)
+ORACLES = ("oracle", "oracle without explanations")
+ORDER = (*BASELINES, "debcm", *ORACLES, *ABLATIONS)
 Scores = Callable[[np.ndarray], np.ndarray]
 Rows = dict[str, dict[str, Any]]
 
@@ -152,13 +154,16 @@ class Contest:
 
     def students(self) -> dict[str, tuple[WorldData, ModelConfig]]:
         """Return the rows that learn from the teacher, and the picks they learn from."""
-        catalogue = self.config.model_copy(update={"contrast": "catalogue"})
+        unexplained = {"contrast": "catalogue", "adjustment": "none", "popularity": False}
         nothing = baseline_config("distilled without picks", self.config)
         rows = {
             "distilled without picks": (self.data, nothing),
             "debcm": (self.data, self.config),
             "oracle": (self.oracle, self.config),
-            "oracle, catalogue contrast": (self.oracle, catalogue),
+            "oracle without explanations": (
+                self.oracle,
+                self.config.model_copy(update=unexplained),
+            ),
         }
         for name, changes in ABLATIONS.items():
             rows[name] = (self.data, self.config.model_copy(update=changes))
@@ -253,7 +258,7 @@ def print_targets(worlds: dict[tuple[float, int], Rows]) -> None:
     def mean(name: str) -> float:
         return float(np.mean([rows[name]["found"]["true_recall_10"] for rows in worlds.values()]))
 
-    for name in ("oracle", "oracle, catalogue contrast"):
+    for name in ORACLES:
         print(f"\ndebcm / {name}, means: {mean('debcm') / mean(name):.3f}", end="")
     print()
 

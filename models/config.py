@@ -74,10 +74,11 @@ class ModelConfig(BaseModel):
     )
     distill_weight: float = Field(1.0, description="weight of the distillation loss", ge=0)
     picks_weight: float = Field(2.0, description="weight of the loss on uploaders' picks", ge=0)
-    adjustment: Literal["none", "batch", "marginal"] = Field(
-        "marginal",
-        description="backdoor adjustment for genre preference: none, the batch-level Monte Carlo "
-        "average, or conditioning on the uploader and the exact marginal over the population",
+    adjustment: Literal["none", "batch", "score", "probability"] = Field(
+        "score",
+        description="backdoor adjustment for genre preference: none; the batch-level Monte Carlo "
+        "average; or conditioning on the uploader while training, and serving the exact average "
+        "over the population of the `score`, or of the `probability` of a pick (debcm only)",
     )
     popularity: bool = Field(
         True, description="explain picks by the track's popularity too (logQ correction)"
@@ -87,10 +88,11 @@ class ModelConfig(BaseModel):
     )
     contrast: Literal["history", "catalogue", "batch"] = Field(
         "history",
-        description="what a pick is contrasted with: tracks of its uploader's own history, which "
-        "the uploader surely knows (the consideration set), the catalogue, or the batch's tracks",
+        description="what a pick is contrasted with: the catalogue, in which the tracks of its "
+        "uploader's own history, surely known, weigh more by a learned familiarity (the "
+        "consideration set); the catalogue alone; or the batch's tracks",
     )
-    history: int = Field(64, description="latest tracks of an uploader to contrast with", gt=0)
+    history: int = Field(64, description="latest tracks of an uploader that count as known", gt=0)
     kl_weight: float = Field(
         1.0, description="weight of the KL of the latents to N(0, I) in paper and released", ge=0
     )
@@ -99,12 +101,12 @@ class ModelConfig(BaseModel):
         description="weight each pick by its clipped, self-normalised inverse propensity",
     )
     candidates: int = Field(
-        8192, description="tracks of a larger catalogue that are scored in one step", gt=1
+        8192, description="tracks of a larger catalogue that are embedded in one step", gt=1
     )
-    distill_tracks: int = Field(
+    sample: int = Field(
         1024,
-        description="candidates of a step, drawn at random, on which score distributions are "
-        "compared",
+        description="of these, drawn at random, that a step's picks are contrasted with and its "
+        "score distributions compared on",
         gt=1,
     )
     select: Literal["best", "last"] = Field(

@@ -42,7 +42,7 @@ class Standardise(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return float32[B, columns], mean 0 and standard deviation 1 on the training rows."""
-        standard = (rows - self.mean).mul_(self.scale)
+        standard = torch.addcmul(-self.mean * self.scale, rows, self.scale)
         return standard.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0).clamp_(-10.0, 10.0)
 
 
@@ -97,8 +97,11 @@ class DebcmNetwork(nn.Module):
             popularity it tells what uploaders meet, not what matches: it is never served.
         popularity: scalar, exponent of a track's popularity.
         expertise: scalar, the share of the match that uploaders act on; experts have 1.
+        familiarity: scalar, nats that a track of the uploader's own history, which the
+            uploader surely knows, has over one of the catalogue, known or not.
         centre: float32[G], mean log preference of the population.
-        adjustment: float32[G], the backdoor term of each group (`fit_adjustment`).
+        adjustment: float32[G], the backdoor term of each group; zero
+            where the score is averaged (`fit_adjustment`).
         naive: float32[G], what an unadjusted model would add to each group's tracks.
     """
 
@@ -117,6 +120,7 @@ class DebcmNetwork(nn.Module):
         self.lean = nn.Parameter(torch.zeros(n_groups))
         self.popularity = nn.Parameter(torch.tensor(0.0))
         self.expertise = nn.Parameter(torch.tensor(1.0))
+        self.familiarity = nn.Parameter(torch.tensor(3.0))
         self.register_buffer("centre", torch.zeros(n_groups))
         self.register_buffer("adjustment", torch.zeros(n_groups))
         self.register_buffer("naive", torch.zeros(n_groups))
@@ -136,7 +140,13 @@ class DebcmNetwork(nn.Module):
 
     def explanations(self) -> list[nn.Parameter]:
         """Return the few parameters that explain picks besides the towers."""
-        return [self.confounder, self.lean, self.popularity, self.expertise]
+        return [
+            self.confounder,
+            self.lean,
+            self.popularity,
+            self.expertise,
+            self.familiarity,
+        ]
 
     @torch.no_grad()
     def centre_on(self, preference: Tensor) -> None:
@@ -152,9 +162,11 @@ class DebcmNetwork(nn.Module):
 
     @torch.no_grad()
     def fit_adjustment(self, preference: Tensor, share: Tensor) -> None:
-        """Marginalise over the population of uploaders: P(Y | V, do(M)) = E_z P(Y | V, M, z).
+        """Average the probability of a pick over the population of uploaders.
 
-        For a track of group g, log E_z [exp b_g(z) / sum_h share_h exp b_h(z)].
+        P(Y | V, do(M)) = E_z P(Y | V, M, z): for a track of group g,
+        log E_z [exp b_g(z) / sum_h share_h exp b_h(z)]. The average of the score needs no
+        term: b is measured from the population's mean, so its own mean is zero.
 
         Args:
             preference: [U, G], one row per uploader of the population.
@@ -188,12 +200,11 @@ class VariationalEncoder(nn.Module):
         self.standardise = Standardise(columns)
         self.norm = nn.BatchNorm1d(columns)
         self.dropout = Dropout(config.dropout)
-        self.mean = nn.Linear(columns, config.dim)
-        self.logvar = nn.Linear(columns, config.dim)
+        self.heads = nn.Linear(columns, 2 * config.dim)
         self.fixed_noise = config.variant == "released"
         if not self.fixed_noise:
-            nn.init.zeros_(self.logvar.weight)
-            nn.init.constant_(self.logvar.bias, -5.0)
+            nn.init.zeros_(self.heads.weight[config.dim :])
+            nn.init.constant_(self.heads.bias[config.dim :], -5.0)
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return (mean, logvar), each float32[B, D]; the mean has length one."""
@@ -201,12 +212,10 @@ class VariationalEncoder(nn.Module):
 
     def encode(self, standard: Tensor) -> tuple[Tensor, Tensor]:
         """Return the same from rows that are standardised already."""
-        x = self.dropout(self.norm(standard))
-        mean = F.normalize(self.mean(x), dim=1)
-        logvar = self.logvar(x)
+        mean, logvar = self.heads(self.dropout(self.norm(standard))).chunk(2, dim=1)
         if self.fixed_noise:
-            return mean, F.normalize(logvar, dim=1)
-        return mean, logvar.clamp(-10.0, 2.0)
+            return F.normalize(mean, dim=1), F.normalize(logvar, dim=1)
+        return F.normalize(mean, dim=1), logvar.clamp(-10.0, 2.0)
 
 
 class Decoder(nn.Module):

@@ -4,6 +4,8 @@ An objective is a module whose forward takes rows of the training pairs and retu
 losses; `weights` says how they add up. B rows of a step, M tracks, D dimensions, G groups.
 """
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 from models import losses
 from models.config import ModelConfig
 from models.data import Picks, TrainingData
-from models.history import history_table
+from models.history import history_table, picked_again
 from models.networks import DebcmNetwork, VariationalNetwork, device_of
 
 Floats = npt.NDArray[np.float32]
@@ -85,8 +87,9 @@ class SegmentContrast(nn.Module):
 class PickChoice(nn.Module):
     """Student of `debcm`: distilled scores, and picks explained by match and confounders.
 
-    logit(v, m, z) = e s(v, m) + b_group(m)(z) + lean_group(m) + gamma log popularity(m), in a
-    softmax over what the pick is contrasted with. Serving keeps s and the marginal over z alone.
+    logit(v, m, z) = e s(v, m) + b_group(m)(z) + lean_group(m) + gamma log popularity(m), and
+    `familiarity` more for a track of the uploader's own history, in a softmax over the
+    catalogue. Serving keeps s, and its average over z.
     """
 
     def __init__(
@@ -106,11 +109,13 @@ class PickChoice(nn.Module):
         self.log_popularity = torch.from_numpy(np.log(popularity)).to(self.device)
         self.propensity = inverse_propensity(data.train, len(data.music)) if config.ips else None
         self.row, self.table = history_table(data.train, config.history)
+        self.repeated = torch.from_numpy(picked_again(data.train)).to(self.device)
         picks = config.picks_weight > 0
         network.confounder.requires_grad_(picks and config.adjustment != "none")
         network.lean.requires_grad_(picks and config.adjustment != "none")
         network.popularity.requires_grad_(picks and config.popularity)
         network.expertise.requires_grad_(picks)
+        network.familiarity.requires_grad_(picks and config.contrast == "history")
         self.weights = {"picks": config.picks_weight, "distil": config.distill_weight}
         self._teacher_video: Tensor | None = None
         self._teacher_music: Tensor | None = None
@@ -138,36 +143,40 @@ class PickChoice(nn.Module):
             ]
         )
 
-    def _candidates(self, picked: Ints) -> Ints:
-        """Return the tracks of a step, ascending: all, or the picks and a uniform sample."""
-        n_music = len(self.data.music)
-        if n_music <= self.config.candidates:
-            return np.arange(n_music)
-        drawn = torch.randperm(n_music)[: self.config.candidates].numpy()
-        return np.union1d(drawn, picked)
+    def _tracks(self, picked: Ints) -> tuple[Ints, Ints]:
+        """Draw the tracks of a step.
+
+        Returns:
+            (tracks int64[C], ascending: all, or the picks and a uniform sample of a larger
+            catalogue; sample int64[S]: places in `tracks`, drawn uniformly).
+        """
+        drawn = torch.randperm(len(self.data.music))[: self.config.candidates].numpy()
+        tracks = np.union1d(drawn, picked)
+        return tracks, np.searchsorted(tracks, drawn[: self.config.sample])
 
     def forward(self, rows: Ints) -> dict[str, Tensor]:
         """Return {"picks", "distil"}, those that are switched on, for picks `rows` int64[B]."""
         train = self.data.train
         picked = train.music[rows]
-        tracks = self._candidates(picked)
+        tracks, drawn = self._tracks(picked)
         video = self.network.video(take(self.data.video, train.video[rows], self.device))
         music = self.network.music(take(self.data.music, tracks, self.device))
+        sample = torch.from_numpy(drawn).to(self.device)
+        on_tracks = torch.from_numpy(tracks).to(self.device)
         found: dict[str, Tensor] = {}
         if self._teacher_video is not None and self._teacher_music is not None:
             place = torch.from_numpy(self._video_place[train.video[rows]])
             taught = self._teacher_video[place.to(self.device)]
-            columns = self._teacher_music[torch.from_numpy(tracks).to(self.device)]
-            found["distil"] = self._distillation(video, music, taught, columns)
+            columns = self._teacher_music[on_tracks[sample]]
+            found["distil"] = self._distillation(video, music[sample], taught, columns)
         if self.config.picks_weight > 0:
             own = torch.from_numpy(np.searchsorted(tracks, picked)).to(self.device)
-            on_tracks = torch.from_numpy(tracks).to(self.device)
-            if self.config.contrast == "history":
-                logits, chosen = self._against_history(rows, video, music, own, on_tracks)
-            elif self.config.contrast == "batch":
-                logits, chosen = self._against_batch(rows, video, music, own, on_tracks)
+            chooser, offer = self._factors(rows, video, music, on_tracks)
+            if self.config.contrast == "batch":
+                logits, chosen = self._against_batch(chooser, offer[own], on_tracks[own])
             else:
-                logits, chosen = self._explained(rows, video @ music.T, on_tracks), own
+                logits = self._against_catalogue(rows, chooser, offer, own, on_tracks, sample)
+                chosen = torch.zeros_like(own)
             found["picks"] = losses.choice_loss(logits, chosen, self._row_weights(rows))
         return found
 
@@ -176,9 +185,6 @@ class PickChoice(nn.Module):
     ) -> Tensor:
         """Return what parts student and teacher: of scores, or of unit-variance latents."""
         if self.config.distill == "scores":
-            if len(music) > self.config.distill_tracks:
-                drawn = torch.randperm(len(music))[: self.config.distill_tracks].to(self.device)
-                music, columns = music[drawn], columns[drawn]
             return losses.score_distillation(
                 self.network.scale * video @ music.T, taught @ columns.T
             )
@@ -194,61 +200,100 @@ class PickChoice(nn.Module):
         raw = torch.from_numpy(self.propensity[rows]).to(self.device)
         return raw / raw.sum()
 
-    def _explained(self, rows: Ints, cosine: Tensor, tracks: Tensor) -> Tensor:
-        """Return [B, C] logits: match plus the confounders that are switched on.
+    def _factors(
+        self, rows: Ints, video: Tensor, music: Tensor, tracks: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what explains picks as two factors, whose products are the logits.
 
         Args:
             rows: int64[B], rows of the training picks.
-            cosine: [B, C], of video and track latents.
-            tracks: int64[C], the same for all rows, or int64[B, C].
+            video: [B, D], latents.
+            music: [C, D], latents of `tracks`.
+            tracks: int64[C].
+
+        Returns:
+            (chooser [B, K], offer [C, K]): the match, and the confounders switched on.
         """
-        logits = self.network.expertise * self.network.scale * cosine
+        chooser, offer = [self.network.expertise * self.network.scale * video], [music]
         if self.config.adjustment != "none":
             preference = torch.from_numpy(self.data.train.preference[rows]).to(self.device)
             if self.config.adjustment == "batch":
                 preference = preference.mean(dim=0, keepdim=True).expand_as(preference)
-            lean = self.network.confounding(preference)
-            group = self.group[tracks].expand_as(logits)
-            logits = logits + (lean + self.network.lean).gather(1, group)
+            chooser.append(self.network.confounding(preference) + self.network.lean)
+            offer.append(F.one_hot(self.group[tracks], self.data.n_groups).to(music.dtype))
         if self.config.popularity:
-            logits = logits + self.network.popularity * self.log_popularity[tracks]
-        return logits
+            chooser.append(self.network.popularity.expand(len(rows), 1))
+            offer.append(self.log_popularity[tracks][:, None])
+        return torch.cat(chooser, dim=1), torch.cat(offer, dim=1)
 
     def _against_batch(
-        self, rows: Ints, video: Tensor, music: Tensor, own: Tensor, tracks: Tensor
+        self, chooser: Tensor, offer: Tensor, picked: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Contrast with the step's own picks, which are drawn by popularity (logQ)."""
-        logits = self._explained(rows, video @ music[own].T, tracks[own])
+        logits = chooser @ offer.T
         if self.config.popularity:
-            logits = logits - self.log_popularity[tracks[own]]
+            logits = logits - self.log_popularity[picked]
         if self.config.masking:
-            same = own[:, None] == own[None, :]
+            same = picked[:, None] == picked[None, :]
             same.fill_diagonal_(False)
             logits = logits.masked_fill(same, -torch.inf)
-        return logits, torch.arange(len(own), device=self.device)
+        return logits, torch.arange(len(picked), device=self.device)
 
-    def _against_history(
-        self, rows: Ints, video: Tensor, music: Tensor, own: Tensor, tracks: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Contrast with the other tracks of the uploader's history; the pick is column 0.
+    def _against_catalogue(
+        self,
+        rows: Ints,
+        chooser: Tensor,
+        offer: Tensor,
+        own: Tensor,
+        tracks: Tensor,
+        sample: Tensor,
+    ) -> Tensor:
+        """Return [B, 1 + H + S] logits: the pick, its uploader's history, a uniform sample.
 
-        Of the padded table only the places that hold a track are multiplied.
+        A sampled track stands for M / S tracks of the catalogue; one of the history, which
+        has a column of its own, or the pick itself is struck from the sample. A pick counts
+        as known if its uploader picked the track for another video too.
         """
+        own_logit = (chooser * offer[own]).sum(dim=1, keepdim=True)
+        in_sample = torch.full((len(tracks) + 1,), len(sample), device=self.device)
+        in_sample[sample] = torch.arange(len(sample), device=self.device)
+        struck = torch.zeros(len(rows), len(sample) + 1, dtype=torch.bool, device=self.device)
+        if self.config.masking:
+            struck.scatter_(1, in_sample[own][:, None], True)
+        columns = [own_logit]
+        if self.config.contrast == "history":
+            place = self._history(rows, own, tracks)
+            struck.scatter_(1, in_sample[place], True)
+            known = self.network.familiarity
+            columns = [
+                own_logit + known * self.repeated[rows][:, None],
+                self._at(chooser, offer, place) + known,
+            ]
+        rest = chooser @ offer[sample].T + math.log(len(self.data.music) / len(sample))
+        columns.append(rest.masked_fill(struck[:, :-1], -torch.inf))
+        return torch.cat(columns, dim=1)
+
+    def _history(self, rows: Ints, own: Tensor, tracks: Tensor) -> Tensor:
+        """Return int64[B, H], places in `tracks` of the uploaders' history; -1 for none."""
         place_of = torch.full((len(self.group) + 1,), -1, device=self.device)
         place_of[tracks] = torch.arange(len(tracks), device=self.device)
         place = place_of[torch.from_numpy(self.table[self.row[rows]]).to(self.device)]
-        present = place >= 0
         if self.config.masking:
-            present &= place != own[:, None]
-        columns = torch.cat([own[:, None], place], dim=1)
-        present = torch.cat([torch.ones_like(present[:, :1]), present], dim=1)
-        pairs = video.index_select(0, present.nonzero()[:, 0]) * music.index_select(
-            0, columns[present]
+            place = place.masked_fill(place == own[:, None], -1)
+        return place
+
+    @staticmethod
+    def _at(chooser: Tensor, offer: Tensor, place: Tensor) -> Tensor:
+        """Return [B, H]: logits of the offers named by `place`, -inf where it is -1.
+
+        Of the padded table only the places that hold a track are multiplied.
+        """
+        present = place >= 0
+        pairs = chooser.index_select(0, present.nonzero()[:, 0]) * offer.index_select(
+            0, place[present]
         )
-        cosine = video.new_zeros(columns.shape).masked_scatter(present, pairs.sum(dim=1))
-        logits = self._explained(rows, cosine, tracks[columns.clamp(min=0)])
-        logits = logits.masked_fill(~present, -torch.inf)
-        return logits, torch.zeros_like(own)
+        none = chooser.new_full(place.shape, -torch.inf)
+        return none.masked_scatter(present, pairs.sum(dim=1))
 
 
 class VariationalMatch(nn.Module):

@@ -72,7 +72,7 @@ def finish(network: DebcmNetwork, data: TrainingData, config: ModelConfig) -> No
     share = np.bincount(data.genre_group, minlength=data.n_groups) / len(data.genre_group)
     group_share = torch.from_numpy(share.astype(np.float32)).to(device)
     population = population_of(data).to(device)
-    if config.adjustment == "marginal":
+    if config.adjustment == "probability":
         network.fit_adjustment(population, group_share)
     with torch.no_grad():
         if config.adjustment != "none":

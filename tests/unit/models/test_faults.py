@@ -3,6 +3,9 @@
 Faults 1, 2 and 5 are those of losses, see test_losses.py; fault 6 is test_preference.py's.
 """
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -47,14 +50,27 @@ def test_the_confounder_changes_no_ranking_of_released(training: TrainingData) -
     )
 
 
-@pytest.mark.parametrize("variant", ["paper", "debcm"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"name": "paper"}, {"name": "debcm", "adjustment": "probability"}],
+    ids=["paper", "debcm"],
+)
 def test_the_confounder_changes_rankings_of_the_others(
-    variant: str, training: TrainingData
+    changes: dict[str, Any], training: TrainingData
 ) -> None:
-    model = fit(training, ModelConfig.preset(variant, **SIZES))
+    model = fit(training, ModelConfig.preset(**changes, **SIZES))
     before = ranking(model, training)
     exchange_confounder(model, training)
     assert (ranking(model, training) != before).mean() > 0.1
+
+
+def test_preferences_change_what_the_default_learns(training: TrainingData) -> None:
+    """Averaged over the population, b is zero by design: it acts while training."""
+    config = ModelConfig(**SIZES)
+    exchanged = replace(training.train, preference=np.roll(training.train.preference, 7, axis=0))
+    one = fit(training, config)
+    other = fit(replace(training, train=exchanged), config)
+    assert (ranking(one, training) != ranking(other, training)).mean() > 0.1
 
 
 def noise_over_signal(variant: str, training: TrainingData) -> float:

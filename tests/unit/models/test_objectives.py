@@ -25,6 +25,7 @@ def objective(training: TrainingData, **changes: Any) -> PickChoice:
         network.lean.copy_(torch.randn(6, generator=generator))
         network.popularity.fill_(0.7)
         network.expertise.fill_(0.8)
+        network.familiarity.fill_(1.5)
     network.centre_on(population_of(training))
     return PickChoice(network.eval(), None, training, config)
 
@@ -41,7 +42,7 @@ def plain_logits(made: PickChoice, row: int) -> list[float]:
     for track, group in enumerate(data.genre_group):
         match = float(network.scale.detach()) * float(video @ music[track])
         value = 0.8 * match
-        if made.config.adjustment == "marginal":
+        if made.config.adjustment == "score":
             value += float(z @ network.confounder.detach().numpy()[:, group])
             value += float(network.lean.detach()[group])
         if made.config.popularity:
@@ -56,6 +57,20 @@ def negative_log_likelihood(logits: list[float], own: int, others: list[int]) ->
     return math.log(total) - logits[own]
 
 
+def history_loss(made: PickChoice, row: int, sampled: list[int], masking: bool = True) -> float:
+    """Return one pick's loss against history and sample, one track at a time."""
+    train, n_music = made.data.train, len(made.data.music)
+    own = int(train.music[row])
+    mine = train.music[train.uploader == train.uploader[row]].tolist()
+    known = set(mine) - {own} if masking else set(mine)
+    logits, familiarity = plain_logits(made, row), float(made.network.familiarity.detach())
+    positive = logits[own] + (familiarity if mine.count(own) > 1 else 0.0)
+    total = math.exp(positive) + sum(math.exp(logits[each] + familiarity) for each in known)
+    unknown = set(sampled) - known - ({own} if masking else set())
+    total += n_music / len(sampled) * sum(math.exp(logits[each]) for each in unknown)
+    return math.log(total) - positive
+
+
 @pytest.mark.parametrize(
     "changes", [{}, {"adjustment": "none"}, {"popularity": False}], ids=["all", "no-z", "no-pop"]
 )
@@ -63,24 +78,26 @@ def test_the_history_contrast_equals_a_plain_loop(
     training: TrainingData, changes: dict[str, Any]
 ) -> None:
     made = objective(training, contrast="history", **changes)
-    train, total = training.train, 0.0
-    for row in ROWS:
-        own = int(train.music[row])
-        mine = train.uploader == train.uploader[row]
-        others = sorted(set(train.music[mine].tolist()) - {own})
-        total += negative_log_likelihood(plain_logits(made, row), own, others)
-    assert float(made(ROWS)["picks"].detach()) == pytest.approx(total / len(ROWS), rel=1e-4)
+    every = list(range(len(training.music)))
+    expected = np.mean([history_loss(made, row, every) for row in ROWS])
+    assert float(made(ROWS)["picks"].detach()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_sampled_track_stands_for_its_share_of_the_catalogue(training: TrainingData) -> None:
+    made = objective(training, contrast="history", sample=20)
+    torch.manual_seed(3)
+    found = float(made(ROWS)["picks"].detach())
+    torch.manual_seed(3)
+    sampled = torch.randperm(len(training.music))[:20].tolist()
+    expected = np.mean([history_loss(made, row, sampled) for row in ROWS])
+    assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_without_masking_the_own_track_is_its_own_negative(training: TrainingData) -> None:
     made = objective(training, contrast="history", masking=False)
-    train, total = training.train, 0.0
-    for row in ROWS:
-        own = int(train.music[row])
-        mine = train.uploader == train.uploader[row]
-        others = sorted(set(train.music[mine].tolist()))
-        total += negative_log_likelihood(plain_logits(made, row), own, others)
-    assert float(made(ROWS)["picks"].detach()) == pytest.approx(total / len(ROWS), rel=1e-4)
+    every = list(range(len(training.music)))
+    expected = np.mean([history_loss(made, row, every, masking=False) for row in ROWS])
+    assert float(made(ROWS)["picks"].detach()) == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_catalogue_contrast_equals_a_plain_loop(training: TrainingData) -> None:
