@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
+from deliveries import track, video, write_day
 from fault_harness import Steps
 
 from pipeline.lake import Lake
-from pipeline.schemas import LANDING
 from pipeline.settings import Settings, load_settings
 from pipeline.store import Store
 from simulation.lake import Night, Taste, deliver
 
 DAYS = [dt.date(2026, 3, day) for day in (1, 2, 3)]
-Row = dict[str, Any]
 
 SETTINGS = """
 [landing]
@@ -93,55 +90,11 @@ def make_site(folder: Path, **variables: str) -> Site:
     return Site(folder, variables)
 
 
-def video(name: str, media: str, **changes: Any) -> Row:
-    """A row of videos.csv."""
-    return {
-        "video_id": name,
-        "uploader_id": "u1",
-        "music_id": "m1",
-        "source": "ugc",
-        "uploaded_at": "2026-03-01T10:00:00Z",
-        "media_path": f"media/{media}",
-        "sha256": "",
-    } | changes
-
-
-def track(name: str, media: str, **changes: Any) -> Row:
-    """A row of music.csv."""
-    return {
-        "music_id": name,
-        "genre": "rock",
-        "title": f"title of {name}",
-        "artist": "somebody",
-        "media_path": f"media/{media}",
-        "sha256": "",
-    } | changes
-
-
-def write_day(site: Site, day: dt.date, media: Path, videos: list[Row], music: list[Row]) -> Path:
-    """Deliver a landing day; again, in place of what it held."""
-    folder = site.landing / f"dt={day}"
-    (folder / "media").mkdir(parents=True, exist_ok=True)
-    for path in media.iterdir():
-        # Links cost nothing and are no symbolic links, which landing refuses.
-        (folder / "media" / path.name).unlink(missing_ok=True)
-        (folder / "media" / path.name).hardlink_to(path)
-    for name, rows in (("videos", videos), ("music", music)):
-        columns = [field.name for field in LANDING[f"landing_{name}"].fields]
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-    (folder / "_SUCCESS").touch()
-    return folder
-
-
 def deliver_media(site: Site, media: Path) -> None:
     """Two landing days: good files, a broken one, a repeated id, unknown music, a duplicate."""
     write_day(
-        site,
+        site.landing,
         DAYS[0],
-        media,
         [
             video("v1", "red.mp4"),
             video("v2", "blue.webm"),
@@ -149,11 +102,11 @@ def deliver_media(site: Site, media: Path) -> None:
             video("p1", "music_video.mp4", source="pgc", uploader_id="", music_id=""),
         ],
         [track("m1", "low.ogg")],
+        media,
     )
     write_day(
-        site,
+        site.landing,
         DAYS[1],
-        media,
         [
             video("v1", "red.mp4"),
             video("v4", "green.mp4", music_id="m2", uploader_id="u2"),
@@ -161,6 +114,7 @@ def deliver_media(site: Site, media: Path) -> None:
             video("v6", "red.mp4", uploader_id="u2"),
         ],
         [track("m2", "high.mp3", genre="pop")],
+        media,
     )
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from deliveries import track, video, write_day
 from fault_harness import copy_lake, tables
 from fault_nights import judged
-from fault_sites import DAYS, Site, make_site, track, video, write_day
+from fault_sites import DAYS, Site, make_site
 
 from pipeline.confounders import summarise
 from pipeline.dataset import build
@@ -67,7 +68,7 @@ def deliver_day(site: Site, media: Path, number: int, *, again: bool = False) ->
         1: [track("m2", "high.mp3", genre="a genre never seen"), track("m3", "high.mp3")],
         2: [track("m1", "high.mp3")],
     }
-    write_day(site, day, media, videos[number], music[number])
+    write_day(site.landing, day, videos[number], music[number], media)
 
 
 def settle(site: Site) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import configparser
-import csv
 import datetime as dt
 import http.server
 import logging
@@ -14,14 +13,16 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import deliveries
 import pytest
+from deliveries import video
 
 from pipeline import local_airflow
 from pipeline.errors import ManifestError
 from pipeline.ingest import ingest
 from pipeline.lake import Lake
 from pipeline.landing import LandingDay
-from pipeline.schemas import LANDING, TABLES
+from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings, LandingSettings, Settings
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -110,27 +111,8 @@ def settings(tmp_path: Path) -> Settings:
 
 def write_day(root: Path, media_paths: list[str]) -> Path:
     """A landing day whose videos name these files; there is no music."""
-    folder = root / f"dt={DAY}"
-    (folder / "media").mkdir(parents=True, exist_ok=True)
-    videos = [
-        {
-            "video_id": f"v{row}",
-            "uploader_id": "u",
-            "music_id": "m",
-            "source": "ugc",
-            "uploaded_at": "2026-03-01T10:00:00Z",
-            "media_path": path,
-        }
-        for row, path in enumerate(media_paths)
-    ]
-    for name, rows in (("videos", videos), ("music", [])):
-        columns = [field.name for field in LANDING[f"landing_{name}"].fields]
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-    (folder / "_SUCCESS").touch()
-    return folder
+    videos = [video(f"v{row}", media_path=path) for row, path in enumerate(media_paths)]
+    return deliveries.write_day(root, DAY, videos, [])
 
 
 @pytest.fixture
