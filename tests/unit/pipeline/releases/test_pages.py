@@ -70,7 +70,9 @@ def test_runs_and_releases_are_listed_and_lead_to_the_report(site: Any, chromium
     figures = load_metrics(site.store, site.run_id)
     assert cells[0] == site.run_id
     assert cells[2] == "publish"
-    assert float(cells[4]) == round(figures["contenders"]["challenger"]["recall@10"], 3)
+    measure, recall = cells[4].split()
+    assert measure == "recall@10"
+    assert float(recall) == round(figures["contenders"]["challenger"]["recall@10"], 3)
     assert int(cells[5]) == figures["evaluation_set"]["rows"]
     assert cells[6].split() == [site.run_id, "current"]
     assert heading.startswith(f"Run {site.run_id}")
@@ -78,6 +80,26 @@ def test_runs_and_releases_are_listed_and_lead_to_the_report(site: Any, chromium
     assert all(pictures)
     # A browser asks for an icon by itself.
     assert [text for text in messages if "404" not in text] == []
+
+
+def test_ids_and_times_stay_on_one_line_beside_many_broken_rules(chromium: Any) -> None:
+    name = "2026-03-08-0123456789"
+    run = {"run_id": name, "release": name, "current": True, "report": True, "rows": 17}
+    run |= {"finished_at": "2026-03-09 02:17", "decision": "refuse", "measure": "recall@10"}
+    run |= {"recall": 0.5, "broken": ["beats_random", "beats_popularity", "champion_recall"] * 3}
+    page = chromium.new_page(viewport={"width": 1180, "height": 800})
+    page.set_content(pages.render([run], []))
+    lines = page.eval_on_selector_all(
+        "#runs td:nth-child(1), #runs td:nth-child(2), #runs td:nth-child(7) span:first-child",
+        """found => found.map(cell => {
+            const text = document.createRange();
+            text.selectNodeContents(cell);
+            return text.getClientRects().length;
+        })""",
+    )
+    width = page.evaluate("document.documentElement.scrollWidth")
+    page.close()
+    assert (lines, width) == ([1, 1, 1], 1180)
 
 
 def test_who_may_not_see_them_sees_nothing(site: Any) -> None:
