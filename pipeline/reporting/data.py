@@ -31,7 +31,7 @@ DAYS = 14
 EXAMPLES = 5
 SAMPLE_VIDEOS = 4
 BEST_TRACKS = 5
-_TEXT = 160
+_TEXT = 240
 
 
 @dataclass(frozen=True)
