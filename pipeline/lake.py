@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import polars as pl
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.table import TableMerger
 
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _LOG_RETENTION = "delta.logRetentionDuration"
 _ORPHAN_HOURS = 24
+# Delta lets one of two commits through that carry the same name and saw the same version.
+_ADDITION = "add"
 # Upkeep may remove old entries of the log between a listing of it and the reading.
 _LOOKS = 5
 Partition = Mapping[str, str | dt.date]
@@ -118,7 +120,36 @@ class Lake:
             SchemaError: the rows break the field table.
             WriteConflictError: other writers won every attempt.
         """
-        return self._merge(table, rows, update=False)
+        schema = TABLES[table]
+        rows = schema.check(rows)
+        if rows.is_empty():
+            return 0
+
+        def commit() -> int:
+            self._create(table)
+            delta = DeltaTable(self.uri(table), storage_options=self.options)
+            new = rows.join(self._keys(delta, table, rows), on=schema.identity, how="anti")
+            if not new.is_empty():
+                # Another's addition since the keys were read makes this one fail, and look again.
+                since = Transaction(_ADDITION, delta.version())
+                write_deltalake(
+                    delta,
+                    _arrow(new, schema.arrow_schema),
+                    mode="append",
+                    writer_properties=WRITER,
+                    commit_properties=CommitProperties(app_transactions=[since]),
+                )
+            return len(new)
+
+        return self._retry(commit, table)
+
+    def _keys(self, delta: DeltaTable, table: str, rows: pl.DataFrame) -> pl.DataFrame:
+        """What identifies the rows that the table holds in the partitions of `rows`."""
+        schema = TABLES[table]
+        held = scan(delta, self.uri(table), schema.arrow_schema, self.options)
+        for column in schema.partition_by:
+            held = held.filter(pl.col(column).is_in(rows[column].unique().to_list()))
+        return held.select(schema.identity).collect()
 
     def upsert(self, table: str, rows: pl.DataFrame) -> int:
         """Add the rows, in place of those with the same key; return how many changed.
@@ -127,9 +158,6 @@ class Lake:
             SchemaError: the rows break the field table.
             WriteConflictError: other writers won every attempt.
         """
-        return self._merge(table, rows, update=True)
-
-    def _merge(self, table: str, rows: pl.DataFrame, *, update: bool) -> int:
         schema = TABLES[table]
         rows = schema.check(rows)
         if rows.is_empty():
@@ -140,21 +168,20 @@ class Lake:
             f"t.{column} IN ({', '.join(repr_sql(v) for v in rows[column].unique().sort())})"
             for column in schema.partition_by
         ]
-        equal = [f"t.{column} = s.{column}" for column in (*schema.key, *schema.partition_by)]
+        equal = [f"t.{column} = s.{column}" for column in schema.identity]
 
         def commit() -> int:
             self._create(table)
             delta = DeltaTable(self.uri(table), storage_options=self.options)
             merge = delta.merge(
                 data,
-                predicate=" AND ".join([*literal, *dict.fromkeys(equal)]),
+                predicate=" AND ".join([*literal, *equal]),
                 source_alias="s",
                 target_alias="t",
                 writer_properties=WRITER,
             )
-            if update:
-                merge = merge.when_matched_update_all()
-            outcome = merge.when_not_matched_insert_all().execute()
+            merge = merge.when_matched_update_all().when_not_matched_insert_all()
+            outcome = merge.execute()
             return int(outcome["num_target_rows_inserted"] + outcome["num_target_rows_updated"])
 
         return self._retry(commit, table)
@@ -300,9 +327,11 @@ class Lake:
         for attempt in range(1, self._attempts + 1):
             try:
                 return commit()
-            except (DeltaError, OSError) as error:
+            except (DeltaError, OSError, ProvenanceError) as error:
                 overtaken = attempt < _LOOKS and may_be_cleaned_up(error)
                 if not isinstance(error, CommitFailedError) and not overtaken:
+                    if isinstance(error, ProvenanceError):
+                        raise
                     raise meaning(error, self.uri(table)) from error
                 if attempt == self._attempts:
                     raise WriteConflictError(str(error), where=self.uri(table)) from error

@@ -40,6 +40,11 @@ class Table:
         return tuple(field.name for field in self.fields)
 
     @property
+    def identity(self) -> list[str]:
+        """Names of the columns that tell rows apart: key and partition."""
+        return list(dict.fromkeys((*self.key, *self.partition_by)))
+
+    @property
     def arrow_schema(self) -> pa.Schema:
         """The Arrow schema that files of the table have."""
         return pa.schema([pa.field(f.name, f.type, nullable=f.nullable) for f in self.fields])

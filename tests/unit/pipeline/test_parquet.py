@@ -101,6 +101,16 @@ def test_damage_is_named_where_it_is_read_and_nowhere_else(lake: Lake) -> None:
     assert len(lake.read(TABLE, pl.col("dt") == DAYS[0])) == 3
 
 
+def test_adding_rows_reads_keys_alone(lake: Lake) -> None:
+    """A day's embeddings must not pass through memory at every commit of its extraction."""
+    lake.add(TABLE, rows(DAYS[0], "abc"))
+    (path,) = files(lake)
+    flip(path, column(path, "detail")[-4])
+    assert lake.add(TABLE, rows(DAYS[0], "cd")) == 1
+    with pytest.raises(ProvenanceError, match=path.name):
+        lake.read(TABLE)
+
+
 def test_a_merge_does_not_take_damage_along(lake: Lake) -> None:
     lake.replace(TABLE, rows(DAYS[0], "abc"), {"dt": DAYS[0], "step": "ingest"})
     (path,) = files(lake)
