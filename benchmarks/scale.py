@@ -1,9 +1,9 @@
 """What a night costs as the catalogue grows: `python -m benchmarks.scale` prints three tables.
 
-The first: 1k, 10k, 100k and 1M catalogued items and the same 500 new ones; CPU seconds of each
-step in a process of its own, and the exponent of growth over the largest tenfold. The second: the
-largest memory of those processes. The third: an ingest and an extraction task over few and over
-many small clips. Vectors are 64 and 32 wide; a step's cost is linear in that.
+The first: 1k, 10k, 100k and 1M catalogued items and the same 500 new ones (`--new`); CPU seconds
+of each step in a process of its own, and the exponent of growth over the largest tenfold. The
+second: the largest memory of those processes. The third: an ingest and an extraction task over few
+and over many small clips. Vectors are 64 and 32 wide; a step's cost is linear in that.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,6 @@ from pipeline.store import Store
 from simulation.encode import SAMPLE_RATE, write_sound, write_video
 from simulation.lake import Night, Taste, deliver
 
-NEW = 500
 HISTORY_DAYS = 20
 TRACK_SHARE = 0.1
 TRAINED_BATCHES = 20
@@ -64,11 +64,12 @@ FREE_BOX = b"\0\0\0\x10free"
 
 
 class Bench:
-    """A lake with so many catalogued items; the last `NEW` of them are tonight's."""
+    """A lake with so many catalogued items; the last `new` of them are tonight's."""
 
-    def __init__(self, folder: Path, items: int) -> None:
+    def __init__(self, folder: Path, items: int, new: int) -> None:
         self.items = items
-        held_out = NEW / items / 2
+        self.new = new
+        held_out = new / items / 2
         self.settings = Settings(
             lake=LakeSettings(root=str(folder / "lake")),
             landing=LandingSettings(root=folder / "landing"),
@@ -86,16 +87,16 @@ class Bench:
     def fill(self) -> float:
         """Deliver the history in equal days, then tonight."""
         tracks = int(self.items * TRACK_SHARE)
-        new_tracks = int(NEW * TRACK_SHARE)
+        new_tracks = int(self.new * TRACK_SHARE)
         taste = Taste.make(tracks, *WIDTHS, 0)
         music = np.linspace(0, tracks - new_tracks, HISTORY_DAYS + 1).astype(int)
-        videos = np.linspace(0, self.items - tracks - NEW + new_tracks, HISTORY_DAYS + 1)
+        videos = np.linspace(0, self.items - tracks - self.new + new_tracks, HISTORY_DAYS + 1)
         uploaders = max(20, self.items // 50)
         for day, (track, video) in enumerate(zip(music, videos.astype(int), strict=True)):
             last = day == HISTORY_DAYS
             night = Night(
                 TONIGHT - dt.timedelta(days=HISTORY_DAYS - day),
-                videos=NEW - new_tracks if last else int(videos[day + 1]) - int(video),
+                videos=self.new - new_tracks if last else int(videos[day + 1]) - int(video),
                 music=new_tracks if last else int(music[day + 1] - track),
                 uploaders=uploaders,
                 first=int(video),
@@ -105,7 +106,7 @@ class Bench:
         return 0.0
 
     def ids(self) -> float:
-        """What ingest looks up of earlier days for tonight's 500 rows."""
+        """What ingest looks up of earlier days for tonight's rows."""
         videos = self.lake.read("videos").filter(dt=TONIGHT).select("video_id", "music_id")
         rows = list(enumerate(videos.iter_rows(named=True), start=1))
         manifests = Manifest(rows, [], "videos"), Manifest([], [], "music")
@@ -262,13 +263,14 @@ def _measured(work: Callable[[], float], say: Connection) -> None:
 
 
 def measure(
-    kind: type[Bench] | type[Clips], steps: Mapping[str, Callable[[Any], float]], size: int
+    make: Callable[[Path], Bench | Clips], steps: Mapping[str, Callable[[Any], float]], size: int
 ) -> dict[str, dict[str, float]]:
     """Every step over one lake of that size."""
     found = {}
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
-        for name, step in {"fill": kind.fill, **steps}.items():
-            one = in_process(lambda step=step: step(kind(Path(folder), size)))
+        in_process(lambda: make(Path(folder)).fill())
+        for name, step in steps.items():
+            one = in_process(lambda step=step: step(make(Path(folder))))
             progress = f"{size:,}, {name}: {one['seconds']:.3f} s, {one['megabytes']:.0f} MB"
             print(progress, file=sys.stderr)
             found[name] = one
@@ -289,12 +291,12 @@ def print_table(title: str, head: list[str], rows: list[list[str]]) -> None:
         print(f"| {' | '.join(row)} |")
 
 
-def print_nights(sizes: list[int]) -> None:
+def print_nights(sizes: list[int], new: int) -> None:
     """The first two tables."""
-    found = [measure(Bench, STEPS, size) for size in sizes]
+    found = [measure(partial(Bench, items=size, new=new), STEPS, size) for size in sizes]
     head = ["step", *(f"{size:,} items" for size in sizes)]
     for title, unit, digits in (
-        (f"CPU seconds of a night with {NEW} new items", "seconds", 3),
+        (f"CPU seconds of a night with {new:,} new items", "seconds", 3),
         ("Largest memory of the step's process, MB", "megabytes", 0),
     ):
         rows = []
@@ -306,7 +308,7 @@ def print_nights(sizes: list[int]) -> None:
 
 def print_clips(counts: list[int]) -> None:
     """The third table."""
-    clips = [measure(Clips, CLIP_STEPS, count) for count in counts]
+    clips = [measure(partial(Clips, count=count), CLIP_STEPS, count) for count in counts]
     rows = [
         [f"{step}, {unit}", *(f"{one[step][unit]:.0f}" for one in clips)]
         for step in CLIP_STEPS
@@ -318,11 +320,12 @@ def print_clips(counts: list[int]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 10_000, 100_000, 1_000_000])
+    parser.add_argument("--new", type=int, default=500)
     parser.add_argument("--clips", type=int, nargs="*", default=[200, 2000])
     arguments = parser.parse_args()
     print(f"{dt.date.today()}, {os.cpu_count()} cores, {' '.join(sys.argv[1:]) or 'defaults'}")
     if arguments.sizes:
-        print_nights(arguments.sizes)
+        print_nights(arguments.sizes, arguments.new)
     if arguments.clips:
         print_clips(arguments.clips)
 

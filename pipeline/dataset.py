@@ -302,5 +302,7 @@ def _hash(
         digest.update(f"{name}{arrays[name].shape}{arrays[name].dtype}".encode())
         digest.update(np.ascontiguousarray(arrays[name]).data)
     for frame in frames:
-        digest.update(frame.write_json().encode())
+        # In slices: the text of a whole catalogue is larger than the catalogue.
+        for rows in frame.iter_slices(100_000):
+            digest.update(rows.write_json().encode())
     return digest.hexdigest()
