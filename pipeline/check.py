@@ -11,7 +11,7 @@ import polars as pl
 
 from pipeline.admission import refuse_too_many_rejects
 from pipeline.clips import KINDS, delivered_clips, extractors, failures, lacking_features
-from pipeline.errors import LostRowsError
+from pipeline.errors import LostRowsError, ProvenanceError
 from pipeline.lake import Lake
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
@@ -32,10 +32,13 @@ def check(settings: Settings, lake: Lake, day: dt.date) -> FeatureSummary:
     """Account for every row of a day's catalogue: features, or a place in quarantine.
 
     Raises:
+        ProvenanceError: the day was not ingested.
         LostRowsError: a row has neither.
         TooManyRejectsError: more rows than allowed could not be extracted.
     """
     clips = delivered_clips(settings, lake, [day], KINDS, each_id=True)
+    if clips.is_empty() and lake.read("landing_days", pl.col("dt") == day).is_empty():
+        raise ProvenanceError("the day was not ingested", where=f"day {day}")
     lacking = lacking_features(settings, lake, clips, KINDS)
     reasons = failures(lake, lacking["content_hash"])
     accounted = lacking.join(reasons, on="content_hash", how="inner")

@@ -141,6 +141,12 @@ def test_row_without_features_and_without_reason_is_an_error(
         check(settings, lake, DAY)
 
 
+def test_a_day_that_was_not_ingested_has_no_account(settings: Settings, lake: Lake) -> None:
+    with pytest.raises(ProvenanceError, match=f"day {DAY}: the day was not ingested"):
+        check(settings, lake, DAY)
+    assert lake.read("feature_days").is_empty()
+
+
 def test_extracting_the_same_shard_twice_skips_everything(
     settings: Settings, lake: Lake, one_day: Any
 ) -> None:
