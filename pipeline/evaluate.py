@@ -40,6 +40,8 @@ RECALL_AT = (10, 25)
 SAMPLED_RECALL_AT = (10, 15, 20, 25)
 NEGATIVES = 100
 
+# Rows of embeddings that are looked at together.
+_ROWS = 65_536
 _SCORES_AT_ONCE = 1 << 24
 _OCCASIONAL = 10
 """Uploaders with fewer training picks than this are occasional."""
@@ -142,8 +144,10 @@ def _evaluation(
 ) -> tuple[dict[str, Any], pl.DataFrame]:
     student = Model.load(store.fetch(f"runs/{dataset.run_id}/student"))
     data, test = dataset.training, dataset.test
-    videos = student.embed_videos(data.video)
-    tracks = student.embed_music(data.music, data.genre_group)
+    checks = {
+        "video": embedding_checks(student.embed_videos(data.video)),
+        "music": embedding_checks(student.embed_music(data.music, data.genre_group)),
+    }
     contenders: dict[str, Scorer] = {
         "challenger": model_scorer(student, data),
         "random": random_scorer(data, settings.seed),
@@ -171,7 +175,7 @@ def _evaluation(
             "negatives": frozen.candidates.shape[1] - 1,
             "sha256": _digest(dataset, frozen.digest),
         },
-        "embeddings": {"video": embedding_checks(videos), "music": embedding_checks(tracks)},
+        "embeddings": checks,
         "contenders": {
             name: contender_figures(settings, dataset, result, weights, slices)
             for name, result in judged.items()
@@ -334,9 +338,8 @@ def embedding_checks(embeddings: Floats) -> dict[str, Any]:
         largest_norm of these; spread: 1 - ||mean of the unit vectors||^2, 0 where all vectors
         point one way, near 1 where they point everywhere.
     """
-    finite = np.isfinite(embeddings).all(axis=1)
-    norms = np.linalg.norm(embeddings[finite].astype(np.float64), axis=1)
-    if not len(norms):
+    finite: Bools = np.logical_and.reduce(np.isfinite(embeddings), axis=1)
+    if not finite.any():
         return {
             "finite": 0.0,
             "least_norm": 0.0,
@@ -344,13 +347,21 @@ def embedding_checks(embeddings: Floats) -> dict[str, Any]:
             "largest_norm": 0.0,
             "spread": 0.0,
         }
-    unit = embeddings[finite] / np.maximum(norms, 1e-12)[:, None]
+    norms = np.empty(0)
+    pointing = np.zeros(embeddings.shape[1])
+    # A catalogue in double precision would be the largest array of the step.
+    for start in range(0, len(embeddings), _ROWS):
+        part = slice(start, start + _ROWS)
+        rows = embeddings[part][finite[part]].astype(np.float64)
+        lengths = np.linalg.norm(rows, axis=1)
+        norms = np.append(norms, lengths)
+        pointing += (rows / np.maximum(lengths, 1e-12)[:, None]).sum(axis=0)
     return {
         "finite": float(finite.mean()),
         "least_norm": float(norms.min()),
         "median_norm": float(np.median(norms)),
         "largest_norm": float(norms.max()),
-        "spread": float(1.0 - np.square(unit.mean(axis=0)).sum()),
+        "spread": float(1.0 - np.square(pointing / len(norms)).sum()),
     }
 
 
