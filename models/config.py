@@ -88,11 +88,14 @@ class ModelConfig(BaseModel):
     )
     contrast: Literal["history", "catalogue", "batch"] = Field(
         "history",
-        description="what a pick is contrasted with: the catalogue, in which the tracks of its "
-        "uploader's own history, surely known, weigh more by a learned familiarity (the "
-        "consideration set); the catalogue alone; or the batch's tracks",
+        description="what a pick is contrasted with: what its uploader knows, which is the "
+        "uploader's own history and a few tracks more (the consideration set); the whole "
+        "catalogue; or the batch's tracks",
     )
     history: int = Field(64, description="latest tracks of an uploader that count as known", gt=0)
+    known: int = Field(
+        20, description="tracks besides, anywhere in the catalogue, that an uploader knows", gt=0
+    )
     kl_weight: float = Field(
         1.0, description="weight of the KL of the latents to N(0, I) in paper and released", ge=0
     )

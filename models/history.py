@@ -30,11 +30,3 @@ def history_table(picks: Picks, limit: int) -> tuple[Ints, Ints]:
     table = np.full((row.max() + 1, place[keep].max() + 1), -1, dtype=np.int64)
     table[pairs[keep, 0], place[keep]] = pairs[keep, 1]
     return row.astype(np.int64), table
-
-
-def picked_again(picks: Picks) -> npt.NDArray[np.bool_]:
-    """Return bool[P]: whether the uploader picked the same track for another video too."""
-    pairs = np.stack([picks.uploader, picks.music], axis=1)
-    _, pair, count = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
-    again: npt.NDArray[np.bool_] = count[pair] > 1
-    return again

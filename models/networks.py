@@ -97,8 +97,6 @@ class DebcmNetwork(nn.Module):
             popularity it tells what uploaders meet, not what matches: it is never served.
         popularity: scalar, exponent of a track's popularity.
         expertise: scalar, the share of the match that uploaders act on; experts have 1.
-        familiarity: scalar, nats that a track of the uploader's own history, which the
-            uploader surely knows, has over one of the catalogue, known or not.
         centre: float32[G], mean log preference of the population.
         adjustment: float32[G], the backdoor term of each group; zero
             where the score is averaged (`fit_adjustment`).
@@ -120,7 +118,6 @@ class DebcmNetwork(nn.Module):
         self.lean = nn.Parameter(torch.zeros(n_groups))
         self.popularity = nn.Parameter(torch.tensor(0.0))
         self.expertise = nn.Parameter(torch.tensor(1.0))
-        self.familiarity = nn.Parameter(torch.tensor(3.0))
         self.register_buffer("centre", torch.zeros(n_groups))
         self.register_buffer("adjustment", torch.zeros(n_groups))
         self.register_buffer("naive", torch.zeros(n_groups))
@@ -140,13 +137,7 @@ class DebcmNetwork(nn.Module):
 
     def explanations(self) -> list[nn.Parameter]:
         """Return the few parameters that explain picks besides the towers."""
-        return [
-            self.confounder,
-            self.lean,
-            self.popularity,
-            self.expertise,
-            self.familiarity,
-        ]
+        return [self.confounder, self.lean, self.popularity, self.expertise]
 
     @torch.no_grad()
     def centre_on(self, preference: Tensor) -> None:

@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 from models import losses
 from models.config import ModelConfig
 from models.data import Picks, TrainingData
-from models.history import history_table, picked_again
+from models.history import history_table
 from models.networks import DebcmNetwork, VariationalNetwork, device_of
 
 Floats = npt.NDArray[np.float32]
@@ -87,9 +87,8 @@ class SegmentContrast(nn.Module):
 class PickChoice(nn.Module):
     """Student of `debcm`: distilled scores, and picks explained by match and confounders.
 
-    logit(v, m, z) = e s(v, m) + b_group(m)(z) + lean_group(m) + gamma log popularity(m), and
-    `familiarity` more for a track of the uploader's own history, in a softmax over the
-    catalogue. Serving keeps s, and its average over z.
+    logit(v, m, z) = e s(v, m) + b_group(m)(z) + lean_group(m) + gamma log popularity(m), in a
+    softmax over what the uploader knows. Serving keeps s, and its average over z.
     """
 
     def __init__(
@@ -109,13 +108,11 @@ class PickChoice(nn.Module):
         self.log_popularity = torch.from_numpy(np.log(popularity)).to(self.device)
         self.propensity = inverse_propensity(data.train, len(data.music)) if config.ips else None
         self.row, self.table = history_table(data.train, config.history)
-        self.repeated = torch.from_numpy(picked_again(data.train)).to(self.device)
         picks = config.picks_weight > 0
         network.confounder.requires_grad_(picks and config.adjustment != "none")
         network.lean.requires_grad_(picks and config.adjustment != "none")
         network.popularity.requires_grad_(picks and config.popularity)
         network.expertise.requires_grad_(picks)
-        network.familiarity.requires_grad_(picks and config.contrast == "history")
         self.weights = {"picks": config.picks_weight, "distil": config.distill_weight}
         self._teacher_video: Tensor | None = None
         self._teacher_music: Tensor | None = None
@@ -250,9 +247,8 @@ class PickChoice(nn.Module):
     ) -> Tensor:
         """Return [B, 1 + H + S] logits: the pick, its uploader's history, a uniform sample.
 
-        A sampled track stands for M / S tracks of the catalogue; one of the history, which
-        has a column of its own, or the pick itself is struck from the sample. A pick counts
-        as known if its uploader picked the track for another video too.
+        The sample stands for the `known` tracks that an uploader is taken to know besides,
+        or for the whole catalogue; tracks with a column of their own are struck from it.
         """
         own_logit = (chooser * offer[own]).sum(dim=1, keepdim=True)
         in_sample = torch.full((len(tracks) + 1,), len(sample), device=self.device)
@@ -260,16 +256,13 @@ class PickChoice(nn.Module):
         struck = torch.zeros(len(rows), len(sample) + 1, dtype=torch.bool, device=self.device)
         if self.config.masking:
             struck.scatter_(1, in_sample[own][:, None], True)
-        columns = [own_logit]
+        columns, sampled_from = [own_logit], len(self.data.music)
         if self.config.contrast == "history":
             place = self._history(rows, own, tracks)
             struck.scatter_(1, in_sample[place], True)
-            known = self.network.familiarity
-            columns = [
-                own_logit + known * self.repeated[rows][:, None],
-                self._at(chooser, offer, place) + known,
-            ]
-        rest = chooser @ offer[sample].T + math.log(len(self.data.music) / len(sample))
+            columns.append(self._at(chooser, offer, place))
+            sampled_from = min(self.config.known, sampled_from)
+        rest = chooser @ offer[sample].T + math.log(sampled_from / len(sample))
         columns.append(rest.masked_fill(struck[:, :-1], -torch.inf))
         return torch.cat(columns, dim=1)
 

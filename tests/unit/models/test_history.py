@@ -1,7 +1,7 @@
 import numpy as np
 
 from models import Picks
-from models.history import history_table, picked_again
+from models.history import history_table
 
 
 def picks(uploader: list[int], music: list[int], time: list[float]) -> Picks:
@@ -34,8 +34,3 @@ def test_the_table_equals_plain_sets() -> None:
         known = {int(track) for track in table[each] if track >= 0}
         assert known == set(what[who == uploader].tolist())
         assert (table[each] >= 0).sum() == len(known)
-
-
-def test_a_track_is_picked_again_by_its_own_uploader_only() -> None:
-    made = picks([1, 1, 1, 2], [7, 8, 7, 8], [1.0, 2.0, 3.0, 4.0])
-    assert picked_again(made).tolist() == [True, False, True, False]

@@ -25,7 +25,6 @@ def objective(training: TrainingData, **changes: Any) -> PickChoice:
         network.lean.copy_(torch.randn(6, generator=generator))
         network.popularity.fill_(0.7)
         network.expertise.fill_(0.8)
-        network.familiarity.fill_(1.5)
     network.centre_on(population_of(training))
     return PickChoice(network.eval(), None, training, config)
 
@@ -59,16 +58,14 @@ def negative_log_likelihood(logits: list[float], own: int, others: list[int]) ->
 
 def history_loss(made: PickChoice, row: int, sampled: list[int], masking: bool = True) -> float:
     """Return one pick's loss against history and sample, one track at a time."""
-    train, n_music = made.data.train, len(made.data.music)
+    train, logits = made.data.train, plain_logits(made, row)
     own = int(train.music[row])
-    mine = train.music[train.uploader == train.uploader[row]].tolist()
-    known = set(mine) - {own} if masking else set(mine)
-    logits, familiarity = plain_logits(made, row), float(made.network.familiarity.detach())
-    positive = logits[own] + (familiarity if mine.count(own) > 1 else 0.0)
-    total = math.exp(positive) + sum(math.exp(logits[each] + familiarity) for each in known)
+    mine = set(train.music[train.uploader == train.uploader[row]].tolist())
+    known = mine - {own} if masking else mine
+    total = math.exp(logits[own]) + sum(math.exp(logits[each]) for each in known)
     unknown = set(sampled) - known - ({own} if masking else set())
-    total += n_music / len(sampled) * sum(math.exp(logits[each]) for each in unknown)
-    return math.log(total) - positive
+    total += made.config.known / len(sampled) * sum(math.exp(logits[each]) for each in unknown)
+    return math.log(total) - logits[own]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +80,7 @@ def test_the_history_contrast_equals_a_plain_loop(
     assert float(made(ROWS)["picks"].detach()) == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_sampled_track_stands_for_its_share_of_the_catalogue(training: TrainingData) -> None:
+def test_a_sample_stands_for_the_tracks_known_besides(training: TrainingData) -> None:
     made = objective(training, contrast="history", sample=20)
     torch.manual_seed(3)
     found = float(made(ROWS)["picks"].detach())

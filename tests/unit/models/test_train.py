@@ -121,6 +121,7 @@ SWITCHES: list[dict[str, Any]] = [
     {"ips": True},
     {"candidates": 40},
     {"history": 3},
+    {"known": 2},
     {"sample": 20},
     {"bf16": True},
     {"picks_weight": 0.0},
