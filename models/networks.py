@@ -279,12 +279,6 @@ class VariationalNetwork(nn.Module):
         )
         self.register_buffer("population", torch.full((n_groups,), 1.0 / n_groups))
 
-    @torch.no_grad()
-    def share_columns(self, teacher: "VariationalNetwork") -> None:
-        """Standardise as the teacher does: a batch is then standardised once for both."""
-        self.video.standardise.load_state_dict(teacher.video.standardise.state_dict())
-        self.music.standardise.load_state_dict(teacher.music.standardise.state_dict())
-
     def fuse(self, latent: Tensor, preference: Tensor) -> Tensor:
         """Return [B, D]: the music latents adjusted by c = sum_g preference_g E_g.
 

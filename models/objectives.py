@@ -18,17 +18,13 @@ from models.config import ModelConfig
 from models.data import Picks, TrainingData
 from models.history import history_table
 from models.networks import DebcmNetwork, VariationalNetwork, device_of
+from models.taught import Taught, take
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 IPS_CLIP = 10.0
 """Largest inverse propensity weight, in units of the mean weight."""
-
-
-def take(array: Floats, rows: Ints, device: torch.device) -> Tensor:
-    """Return float32[n, columns]: a copy of the named rows; the array may be memory-mapped."""
-    return torch.from_numpy(np.take(array, rows, axis=0)).to(device)
 
 
 def everywhere(local: Tensor) -> tuple[Tensor, int]:
@@ -114,31 +110,12 @@ class PickChoice(nn.Module):
         network.popularity.requires_grad_(picks and config.popularity)
         network.expertise.requires_grad_(picks)
         self.weights = {"picks": config.picks_weight, "distil": config.distill_weight}
-        self._teacher_video: Tensor | None = None
-        self._teacher_music: Tensor | None = None
+        self.taught: Taught | None = None
         if teacher is not None and config.teacher and config.distill != "none":
-            self._remember(teacher)
-
-    @torch.no_grad()
-    def _remember(self, teacher: DebcmNetwork) -> None:
-        """Embed every training video and track with the frozen teacher, once."""
-        teacher.eval()
-        self._video_place = np.full(len(self.data.video), -1, dtype=np.int64)
-        used = np.unique(self.data.train.video)
-        self._video_place[used] = np.arange(len(used))
-        parts = [
-            teacher.scale
-            * teacher.video(take(self.data.video, used[start : start + 8192], self.device))
-            for start in range(0, len(used), 8192)
-        ]
-        self._teacher_video = torch.cat(parts)
-        tracks = np.arange(len(self.data.music))
-        self._teacher_music = torch.cat(
-            [
-                teacher.music(take(self.data.music, tracks[start : start + 8192], self.device))
-                for start in range(0, len(tracks), 8192)
-            ]
-        )
+            guide = teacher.eval()
+            self.taught = Taught(
+                lambda rows: guide.scale * guide.video(rows), guide.music, data, self.device
+            )
 
     def _tracks(self, picked: Ints) -> tuple[Ints, Ints]:
         """Draw the tracks of a step.
@@ -161,11 +138,9 @@ class PickChoice(nn.Module):
         sample = torch.from_numpy(drawn).to(self.device)
         on_tracks = torch.from_numpy(tracks).to(self.device)
         found: dict[str, Tensor] = {}
-        if self._teacher_video is not None and self._teacher_music is not None:
-            place = torch.from_numpy(self._video_place[train.video[rows]])
-            taught = self._teacher_video[place.to(self.device)]
-            columns = self._teacher_music[on_tracks[sample]]
-            found["distil"] = self._distillation(video, music[sample], taught, columns)
+        if self.taught is not None:
+            guide = self.taught.video(train.video[rows]), self.taught.music(tracks[drawn])
+            found["distil"] = self._distillation(video, music[sample], *guide)
         if self.config.picks_weight > 0:
             own = torch.from_numpy(np.searchsorted(tracks, picked)).to(self.device)
             chooser, offer = self._factors(rows, video, music, on_tracks)
@@ -302,7 +277,6 @@ class VariationalMatch(nn.Module):
     ) -> None:
         super().__init__()
         self.network = network
-        self.teacher = [teacher] if teacher is not None and config.distill != "none" else []
         self.data = data
         self.config = config
         self.stage = stage
@@ -313,9 +287,15 @@ class VariationalMatch(nn.Module):
             "kl": config.kl_weight,
             "distil": config.distill_weight,
         }
-        for frozen in self.teacher:
-            frozen.eval()
-            network.share_columns(frozen)
+        self.taught: Taught | None = None
+        if teacher is not None and config.distill != "none":
+            guide = teacher.eval()
+            self.taught = Taught(
+                lambda rows: torch.cat(guide.video(rows), dim=1),
+                lambda rows: torch.cat(guide.music(rows), dim=1),
+                data,
+                device_of(network),
+            )
         if stage == "teacher" or config.adjustment == "none":
             for unused in (network.confounder, *network.fusion.parameters()):
                 unused.requires_grad_(False)
@@ -349,10 +329,10 @@ class VariationalMatch(nn.Module):
             "kl": losses.standard_normal_kl(video_mean, video_logvar)
             + losses.standard_normal_kl(music_mean, music_logvar),
         }
-        for frozen in self.teacher:
-            with torch.no_grad():
-                of_video = frozen.video.encode(to_video)
-                of_music = frozen.music.encode(to_music)
+        if self.taught is not None:
+            train = self.data.train
+            of_video = self.taught.video(train.video[rows]).chunk(2, dim=1)
+            of_music = self.taught.music(train.music[rows]).chunk(2, dim=1)
             kl = losses.released_distillation if self.released else losses.gaussian_kl
             found["distil"] = kl(video_mean, video_logvar, *of_video)
             found["distil"] = found["distil"] + kl(music_mean, music_logvar, *of_music)

@@ -34,9 +34,9 @@ from models.objectives import (
     PickChoice,
     SegmentContrast,
     VariationalMatch,
-    take,
 )
 from models.preparation import STAGES, finish, network_for, population_of, seed_of
+from models.taught import take
 
 Ints = npt.NDArray[np.int64]
 OnEpoch = Callable[[EpochLog], None]
