@@ -33,6 +33,7 @@ import numpy.typing as npt
 import soundfile
 
 from features import AudioConfig, AudioExtractor, Limits, VisualConfig, VisualExtractor
+from features.acoustics import BLOCKS
 from features.sound import decode_sound
 from pipeline.settings import GenreSettings
 from simulation.encode import SAMPLE_RATE, write_sound, write_video
@@ -192,16 +193,17 @@ def hear(tracks: Sequence[Track], extractor: AudioExtractor, folder: Path) -> Ca
 def sound_table(tracks: Sequence[Track], folder: Path) -> None:
     """Print the table of sound."""
     default = AudioConfig().blocks
-    extractor = AudioExtractor(AudioConfig(blocks=("log_mel", *default)))
+    others = tuple(name for name in BLOCKS if name not in default)
+    extractor = AudioExtractor(AudioConfig(blocks=(*default, *others)))
     heard = hear(tracks, extractor, folder)
     groups = len(set(heard.genre))
     print(f"\nSound: {len(tracks)} tracks of {groups} genre groups, two parts each")
     header = ["same track", "genre of nearest", "same-genre AUC", "other codec", "excerpt"]
     print_row("block", "dims", [*header, "cosine", "lowest"])
-    rows = {"log-mel mean + std": ("log_mel",)} | {name: (name,) for name in default}
+    rows = {name: (name,) for name in BLOCKS}
     rows |= {"default": default}
     rows |= {f"default - {name}": tuple(b for b in default if b != name) for name in default}
-    rows |= {"default + log-mel": (*default, "log_mel")}
+    rows |= {f"default + {name}": (*default, name) for name in others}
     for name, blocks in rows.items():
         index = columns(extractor.blocks, blocks)
         parts = heard.parts[:, index]

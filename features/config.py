@@ -142,7 +142,7 @@ class AudioConfig(BaseModel):
         default=180.0, description="Sound analysed per track, from its start, in seconds.", gt=0
     )
     blocks: tuple[SoundBlock, ...] = Field(
-        default=("timbre", "brightness", "rhythm", "tempo", "harmony"),
+        default=("timbre", "brightness", "rhythm", "harmony"),
         description="Groups of statistics that form the embedding.",
     )
     encoder: SoundEncoder | None = Field(

@@ -31,7 +31,11 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     server.start()
     endpoint = "http://{}:{}".format(*server.get_host_and_port())
     boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="lake")
-    options = {"aws_endpoint_url": endpoint, "aws_region": "us-east-1"}
+    options = {
+        "aws_endpoint_url": endpoint,
+        "aws_region": "us-east-1",
+        "aws_allow_http": "true",
+    }
     yield Store(LakeSettings(root="s3://lake/debcm", storage_options=options))
     reset = urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")
     urllib.request.urlopen(reset).close()
@@ -96,7 +100,11 @@ def test_an_endpoint_that_is_away_is_a_passing_error(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    options = {"aws_endpoint_url": "http://127.0.0.1:9", "aws_region": "us-east-1"}
+    options = {
+        "aws_endpoint_url": "http://127.0.0.1:9",
+        "aws_region": "us-east-1",
+        "aws_allow_http": "true",
+    }
     store = Store(LakeSettings(root="s3://lake/debcm", storage_options=options))
     with pytest.raises(LakeUnavailableError, match="s3://lake/debcm/releases"):
         store.read_pointer(NAME)
