@@ -102,8 +102,8 @@ def released_matching(scores: Tensor) -> Tensor:
     Args:
         scores: [B, B], inner products; the diagonal holds the positives.
     """
-    gap = F.relu(scores.diagonal()[:, None] - MARGIN - scores)
-    return -_mean_of_largest(gap)
+    easiest = scores.topk(min(HARDEST, len(scores)), dim=1, largest=False, sorted=False).values
+    return -F.relu(scores.diagonal()[:, None] - MARGIN - easiest).mean()
 
 
 def hard_matching(scores: Tensor, same: Tensor | None) -> Tensor:
@@ -116,14 +116,10 @@ def hard_matching(scores: Tensor, same: Tensor | None) -> Tensor:
         same: bool[B, B], true where row and column hold the same track, which is no
             negative; None takes every other row for a negative.
     """
-    hinge = F.relu(scores - (scores.diagonal()[:, None] - MARGIN))
     own = torch.eye(len(scores), dtype=torch.bool, device=scores.device) if same is None else same
-    return _mean_of_largest(hinge.masked_fill(own, 0.0))
-
-
-def _mean_of_largest(rows: Tensor) -> Tensor:
-    """Return the mean over the `HARDEST` largest entries of each row of [B, B]."""
-    return rows.topk(min(HARDEST, len(rows)), dim=1, sorted=False).values.mean()
+    others = scores.masked_fill(own, -torch.inf)
+    hardest = others.topk(min(HARDEST, len(scores)), dim=1, sorted=False).values
+    return F.relu(MARGIN - scores.diagonal()[:, None] + hardest).mean()
 
 
 def contrastive_loss(scores: Tensor, own: Tensor) -> Tensor:
