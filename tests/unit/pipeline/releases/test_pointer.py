@@ -6,6 +6,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 import pytest
 
@@ -25,7 +26,9 @@ def local(tmp_path: Path) -> Store:
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     boto3 = pytest.importorskip("boto3")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0)
+    moto = pytest.importorskip("moto.server")
+    _answer_one_by_one(moto.DomainDispatcherApplication, monkeypatch)
+    server = moto.ThreadedMotoServer("127.0.0.1", port=0)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     server.start()
@@ -40,6 +43,17 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     reset = urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")
     urllib.request.urlopen(reset).close()
     server.stop()
+
+
+def _answer_one_by_one(application: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 compares an ETag and writes in one step; moto's threads may come between."""
+    answer, one = application.__call__, Lock()
+
+    def locked(self: object, *request: object) -> object:
+        with one:
+            return answer(self, *request)
+
+    monkeypatch.setattr(application, "__call__", locked)
 
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.services)])
