@@ -89,7 +89,10 @@ def open_media(path: Path, limits: Limits) -> Iterator[av.container.InputContain
     except (av.error.FFmpegError, ValueError, OverflowError, UnicodeError) as error:
         raise MediaError(Reason.UNDECODABLE, f"the container cannot be opened: {error}") from error
     with container:
-        check_end(path, container.format.name, limits)
+        try:
+            check_end(path, container.format.name, limits)
+        except OSError as error:
+            raise MediaError(Reason.UNREADABLE, f"{path.name}: {error.strerror}") from error
         count = len(container.streams)
         if count > limits.streams:
             raise MediaError(

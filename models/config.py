@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Variant = Literal["debcm", "paper", "released"]
 
@@ -32,6 +32,7 @@ _PAPER: dict[str, Any] = _RELEASED | {
     "masking": True,
     "kl_weight": 1e-3,
 }
+_DEFAULTS: dict[object, dict[str, Any]] = {"released": _RELEASED, "paper": _PAPER}
 
 
 class ModelConfig(BaseModel):
@@ -42,7 +43,8 @@ class ModelConfig(BaseModel):
     variant: Variant = Field(
         "debcm",
         description="objective and architecture: `debcm` (default), `paper` (the paper's with its "
-        "released code's faults mended) or `released` (the released code's, faults included)",
+        "released code's faults mended) or `released` (the released code's, faults included); the "
+        "defaults below are debcm's, each of the others has its own",
     )
     dim: int = Field(64, description="dimensions of the latent space", gt=0)
     hidden: int = Field(256, description="width of the hidden layer of a debcm tower", gt=0)
@@ -70,7 +72,7 @@ class ModelConfig(BaseModel):
     distill: Literal["none", "latent", "scores"] = Field(
         "scores",
         description="what the student takes from the teacher: nothing, its latents, or its "
-        "distribution of scores over the catalogue",
+        "distribution of scores over a sample of the catalogue",
     )
     distill_weight: float = Field(1.0, description="weight of the distillation loss", ge=0)
     picks_weight: float = Field(2.0, description="weight of the loss on uploaders' picks", ge=0)
@@ -78,7 +80,7 @@ class ModelConfig(BaseModel):
         "score",
         description="backdoor adjustment for genre preference: none; the batch-level Monte Carlo "
         "average; or conditioning on the uploader while training, and serving the exact average "
-        "over the population of the `score`, or of the `probability` of a pick (debcm only)",
+        "over the population of the `score`, or of the `probability` of a pick (both debcm only)",
     )
     popularity: bool = Field(
         True, description="explain picks by the track's popularity too (logQ correction)"
@@ -108,8 +110,8 @@ class ModelConfig(BaseModel):
     )
     sample: int = Field(
         1024,
-        description="of these, drawn at random, that a step's picks are contrasted with and its "
-        "score distributions compared on",
+        description="tracks (at most `candidates`) drawn at random, with which a step's picks are "
+        "contrasted and on which its score distributions are compared",
         gt=1,
     )
     select: Literal["best", "last"] = Field(
@@ -118,6 +120,20 @@ class ModelConfig(BaseModel):
     seed: int = Field(0, description="seed of first weights, order and dropout", ge=0)
     device: str = Field("cpu", description="torch device, for instance cpu or cuda")
     bf16: bool = Field(False, description="compute matrix products in bfloat16")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_variant(cls, given: Any) -> Any:
+        return _DEFAULTS.get(given.get("variant"), {}) | given if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _adjustment_of_the_variant(self) -> Self:
+        if self.variant != "debcm" and self.adjustment in ("score", "probability"):
+            raise ValueError(
+                f"adjustment {self.adjustment!r} needs variant debcm; {self.variant} has "
+                "'batch' and 'none'"
+            )
+        return self
 
     @classmethod
     def preset(cls, name: Variant, **changes: Any) -> Self:
@@ -130,5 +146,4 @@ class ModelConfig(BaseModel):
         Raises:
             ValueError: a field is unknown or out of range (pydantic.ValidationError).
         """
-        base = {"debcm": {"variant": "debcm"}, "paper": _PAPER, "released": _RELEASED}[name]
-        return cls.model_validate({**base, **changes})
+        return cls.model_validate({"variant": name, **changes})

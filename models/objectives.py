@@ -147,7 +147,7 @@ class PickChoice(nn.Module):
             if self.config.contrast == "batch":
                 logits, chosen = self._against_batch(chooser, offer[own], on_tracks[own])
             else:
-                logits = self._against_catalogue(rows, chooser, offer, own, on_tracks, sample)
+                logits = self._against_known(rows, chooser, offer, own, on_tracks, sample)
                 chosen = torch.zeros_like(own)
             found["picks"] = losses.choice_loss(logits, chosen, self._row_weights(rows))
         return found
@@ -211,7 +211,7 @@ class PickChoice(nn.Module):
             logits = logits.masked_fill(same, -torch.inf)
         return logits, torch.arange(len(picked), device=self.device)
 
-    def _against_catalogue(
+    def _against_known(
         self,
         rows: Ints,
         chooser: Tensor,
@@ -223,7 +223,8 @@ class PickChoice(nn.Module):
         """Return [B, 1 + H + S] logits: the pick, its uploader's history, a uniform sample.
 
         The sample stands for the `known` tracks that an uploader is taken to know besides,
-        or for the whole catalogue; tracks with a column of their own are struck from it.
+        or for the whole catalogue. Tracks of the history are struck from it, for they have a
+        column of their own, and with `masking` so is the pick.
         """
         own_logit = (chooser * offer[own]).sum(dim=1, keepdim=True)
         in_sample = torch.full((len(tracks) + 1,), len(sample), device=self.device)

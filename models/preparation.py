@@ -67,7 +67,7 @@ def population_of(data: TrainingData) -> Tensor:
 
 
 def finish(network: DebcmNetwork, data: TrainingData, config: ModelConfig) -> None:
-    """Set the genre terms that serving adds: the adjustment, and what it took away."""
+    """Set the genre terms that serving adds: the adjustment, and the habits that it keeps out."""
     device = device_of(network)
     share = np.bincount(data.genre_group, minlength=data.n_groups) / len(data.genre_group)
     group_share = torch.from_numpy(share.astype(np.float32)).to(device)
@@ -76,7 +76,7 @@ def finish(network: DebcmNetwork, data: TrainingData, config: ModelConfig) -> No
         network.fit_adjustment(population, group_share)
     with torch.no_grad():
         if config.adjustment != "none":
-            network.naive += network.confounding(population).mean(dim=0) + network.lean
+            network.naive += network.lean
         if config.popularity:
             log_popularity = np.log(popularity_of(data.train, len(data.music)))
             total = np.bincount(data.genre_group, log_popularity, minlength=data.n_groups)

@@ -38,7 +38,7 @@ def check(settings: Settings, lake: Lake, day: dt.date) -> FeatureSummary:
     """
     clips = delivered_clips(settings, lake, [day], KINDS, each_id=True)
     if clips.is_empty() and lake.read("landing_days", pl.col("dt") == day).is_empty():
-        raise ProvenanceError("the day was not ingested", where=f"day {day}")
+        raise ProvenanceError("the day was not ingested: `debcm ingest` first", where=f"day {day}")
     lacking = lacking_features(settings, lake, clips, KINDS)
     reasons = failures(lake, lacking["content_hash"])
     accounted = lacking.join(reasons, on="content_hash", how="inner")

@@ -54,7 +54,11 @@ class Section(BaseModel):
 class LakeSettings(Section):
     """Where the tables, runs and releases live."""
 
-    root: str = Field("lake", description="folder, or s3://bucket/prefix")
+    root: str = Field(
+        "lake",
+        description="folder, or s3://bucket/prefix; the first ingest makes the folder, but takes "
+        "an empty one for a disk that is not mounted",
+    )
     storage_options: dict[str, str] = Field(
         default_factory=dict,
         description="object storage options (aws_endpoint_url, aws_region, ...); an endpoint "

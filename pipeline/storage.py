@@ -11,7 +11,7 @@ import fcntl
 import os
 import re
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,9 +89,9 @@ def begin(root: str, *, stood: bool) -> None:
     refuse_missing(root, stood=stood)
     with storage_errors(root):
         # Another process may be at it: the folder appears with something in it, or not at all.
-        aside = Path(tempfile.mkdtemp(prefix=".aside-", dir=Path(root).parent))
+        aside = Path(f"{root}.aside-{uuid.uuid4().hex}")
+        aside.mkdir()
         (aside / "tables").mkdir()
-        aside.chmod(0o755)
         try:
             aside.rename(root)
         except OSError:

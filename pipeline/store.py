@@ -93,6 +93,7 @@ class Store:
     def _stand(self, name: str) -> None:
         """Make the folder that `name` will lie in, unless the whole lake has gone away."""
         begin(self.root, stood=self._stood)
+        self._stood = True
         (Path(self.root) / name).parent.mkdir(parents=True, exist_ok=True)
 
     def _put(self, aside: Path, name: str) -> None:

@@ -186,9 +186,9 @@ def _show_hits(hits: Sequence[Recommendation], *, explain: bool) -> None:
     for hit in hits:
         row = [str(hit.rank), hit.music_id, hit.title, hit.artist, hit.genre, f"{hit.score:+.3f}"]
         if explain:
-            row += [f"{hit.match:+.3f}", f"{-hit.taken_away:+.3f}"]
+            row += [f"{hit.unadjusted:+.3f}", f"{-hit.taken_away:+.3f}"]
         rows.append(row)
-    _table([*head, "= match", "+ debiasing"] if explain else head, rows)
+    _table([*head, "= unadjusted", "+ debiasing"] if explain else head, rows)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -51,9 +51,9 @@ class Recommendation:
         artist: artist of the track.
         genre: the platform's genre.
         genre_group: its group.
-        score: the debiased score, by which tracks are ranked: `match` - `taken_away`.
-        match: what the score would be without the backdoor adjustment.
-        taken_away: what the adjustment took away; negative where it gave.
+        score: the debiased score, by which tracks are ranked: `unadjusted` - `taken_away`.
+        unadjusted: what the score would be with the habits that explain uploaders' picks.
+        taken_away: what of it is such habit; negative where habit is against the track.
     """
 
     rank: int
@@ -63,7 +63,7 @@ class Recommendation:
     genre: str
     genre_group: str
     score: float
-    match: float
+    unadjusted: float
     taken_away: float
 
 
@@ -260,11 +260,11 @@ class Release:
     ) -> list[Recommendation]:
         texts = self._texts.take(rows).to_pylist()
         scores = (self._adjusted[rows] @ embedding).tolist()
-        matches = (self._unadjusted[rows] @ embedding).tolist()
+        habitual = (self._unadjusted[rows] @ embedding).tolist()
         return [
-            Recommendation(rank, **text, score=score, match=match, taken_away=match - score)
-            for rank, (text, score, match) in enumerate(
-                zip(texts, scores, matches, strict=True), first_rank
+            Recommendation(rank, **text, score=score, unadjusted=habit, taken_away=habit - score)
+            for rank, (text, score, habit) in enumerate(
+                zip(texts, scores, habitual, strict=True), first_rank
             )
         ]
 

@@ -72,11 +72,15 @@ def is_settled(run: Any, runs: list[Any]) -> bool:
     if run.state != "failed":
         return bool(run.state not in _UNDER_WAY)
     return any(
-        other.state != "failed"
-        and _purpose(other) == _purpose(run)
-        and other.queued_at > run.queued_at
+        other.state != "failed" and _purpose(other) == _purpose(run) and _begun(other) > _begun(run)
         for other in runs
     )
+
+
+def _begun(run: Any) -> dt.datetime:
+    # A run of `airflow dags test` is never queued.
+    begun: dt.datetime = run.queued_at or run.start_date
+    return begun
 
 
 def _purpose(run: Any) -> tuple[object, ...]:

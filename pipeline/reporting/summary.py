@@ -6,7 +6,6 @@ import datetime as dt
 from typing import Any
 
 import polars as pl
-import wcwidth
 
 from pipeline.evaluate import load_metrics
 from pipeline.gate import stored_decision
@@ -56,11 +55,12 @@ def _rejects(lake: Lake) -> list[str]:
     rows = lake.read("quarantine").sort("dt", "kind", "id")
     if rows.is_empty():
         return ["none"]
-    return [
-        f"{row['dt']}  {row['reason']:<22}{row['kind']:<6} {wcwidth.ljust(row['id'][:24], 24)}  "
-        f"{row['detail'][:90]}"
-        for row in rows.iter_rows(named=True)
-    ]
+    return table(
+        [
+            (str(row["dt"]), row["reason"], row["kind"], row["id"][:24], row["detail"][:90])
+            for row in rows.iter_rows(named=True)
+        ]
+    )
 
 
 def _contenders(metrics: dict[str, Any]) -> list[str]:

@@ -26,7 +26,5 @@ def table(rows: Sequence[Sequence[str]], *, figures: bool = False) -> list[str]:
 
 
 def _cells(row: Sequence[str], widths: Sequence[int], *, figures: bool) -> list[str]:
-    first, *others = (wcwidth.ljust(cell, width) for cell, width in zip(row, widths, strict=True))
-    if figures:
-        others = [wcwidth.rjust(c, w) for c, w in zip(row[1:], widths[1:], strict=True)]
-    return [first, *others]
+    pad = wcwidth.rjust if figures else wcwidth.ljust
+    return [wcwidth.ljust(row[0], widths[0]), *map(pad, row[1:], widths[1:])]

@@ -150,12 +150,17 @@ def a_run(state: str, hour: int, **changes: Any) -> SimpleNamespace:
     return SimpleNamespace(**told | {"state": state, "queued_at": queued} | changes)
 
 
+LATER = dt.datetime(2026, 3, 5, 4, tzinfo=dt.UTC)
+"""When a run of `airflow dags test` began, which was never queued."""
+
+
 @pytest.mark.parametrize(
     ("other", "settled"),
     [
         (a_run("success", 3), True),
         (a_run("running", 3), True),
         (a_run("success", 3, partition_key=None, conf={"day": "2026-03-04"}), True),
+        (a_run("success", 0, queued_at=None, start_date=LATER), True),
         (a_run("success", 1), False),
         (a_run("failed", 3), False),
         (a_run("success", 3, partition_key="2026-03-03"), False),

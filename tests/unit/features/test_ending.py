@@ -121,3 +121,15 @@ def test_a_file_that_starts_otherwise_promises_nothing(tmp_path: Path) -> None:
     path = tmp_path / "it.mkv"
     path.write_bytes(tone(0.1, 8000).tobytes())
     check_end(path, "matroska,webm", Limits())
+
+
+def test_a_file_that_goes_away_while_it_is_opened_is_unreadable(
+    rendered: Rendered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("features.container.check_end", gone)
+    with pytest.raises(MediaError, match="No such file") as error:
+        read_pictures(rendered("film.webm"))
+    assert error.value.reason is Reason.UNREADABLE

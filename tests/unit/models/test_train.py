@@ -248,7 +248,7 @@ def test_the_student_starts_as_its_teachers_equal(
     )
 
 
-def test_the_marginal_is_the_plain_mean_over_uploaders(
+def test_the_averaged_probability_is_the_plain_mean_over_uploaders(
     training: TrainingData, quick: ModelConfig
 ) -> None:
     """P(Y | V, do(M)) = mean over uploaders of exp b_g(z) / sum_h share_h exp b_h(z)."""

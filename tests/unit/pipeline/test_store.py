@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import LakeUnavailableError, ProvenanceError
-from pipeline.settings import Settings
+from pipeline.settings import LakeSettings, Settings
 from pipeline.store import MANIFEST, Store, check_manifest, write_atomically
 
 
@@ -119,3 +119,12 @@ def test_atomic_write_replaces_whole_and_leaves_no_file_aside(tmp_path: Path) ->
     write_atomically(path, "two")
     assert path.read_text() == "two"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_store_that_began_the_lake_begins_no_second_one(tmp_path: Path) -> None:
+    store = Store(LakeSettings(root=str(tmp_path / "lake")))
+    put(store, "runs/a")
+    (tmp_path / "lake").rename(tmp_path / "gone")
+    with pytest.raises(LakeUnavailableError, match="was there a moment ago"):
+        put(store, "runs/b")
+    assert not (tmp_path / "lake").exists()

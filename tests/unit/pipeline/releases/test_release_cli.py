@@ -71,11 +71,11 @@ def test_titles_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> No
         "genre",
         "score",
         "=",
-        "match",
+        "unadjusted",
         "+",
         "debiasing",
     ]
-    assert line == "1  m1     ?[2Jgone?  花?     pop    +1.500  +1.250   +0.250"
+    assert line == "1  m1     ?[2Jgone?  花?     pop    +1.500  +1.250        +0.250"
 
 
 def test_verify_erased_names_what_is_left_and_then_nothing(published, run) -> None:

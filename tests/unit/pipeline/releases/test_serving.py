@@ -74,7 +74,7 @@ def test_the_list_is_the_models_own(published, release: Release) -> None:
         assert [hit.music_id for hit in known] == [hit.music_id for hit in hits]
 
 
-def test_score_is_match_less_what_debiasing_took(published, release: Release) -> None:
+def test_score_is_unadjusted_less_what_debiasing_took(published, release: Release) -> None:
     from models import Model
 
     data = load_dataset(published.store, published.run_id).training
@@ -86,8 +86,8 @@ def test_score_is_match_less_what_debiasing_took(published, release: Release) ->
     hits = release.search(release.embed(data.video[0]), top=120)
     assert any(abs(hit.taken_away) > 1e-3 for hit in hits)
     for hit in hits:
-        assert hit.match == pytest.approx(naive[0][int(hit.music_id[1:])], abs=1e-4)
-        assert hit.score == pytest.approx(hit.match - hit.taken_away, abs=1e-5)
+        assert hit.unadjusted == pytest.approx(naive[0][int(hit.music_id[1:])], abs=1e-4)
+        assert hit.score == pytest.approx(hit.unadjusted - hit.taken_away, abs=1e-5)
 
 
 def test_explain_counts_the_rank_among_all_tracks(published, release: Release) -> None:
