@@ -110,7 +110,8 @@ def refuse_missing(root: str, *, stood: bool) -> None:
         return
     if stood:
         raise LakeUnavailableError("was there a moment ago", where=root)
-    if Path(root).is_dir():
+    # Looked at again: a lake that another process begins appears with something in it.
+    if Path(root).is_dir() and not stands(root):
         raise LakeUnavailableError(
             "an empty folder, as a disk leaves that is not mounted; if a new lake is to begin "
             f"here: mkdir {root}/tables",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import LakeUnavailableError, ProvenanceError
 from pipeline.settings import LakeSettings, Settings
+from pipeline.storage import begin
 from pipeline.store import MANIFEST, Store, check_manifest, write_atomically
 
 
@@ -128,3 +131,18 @@ def test_a_store_that_began_the_lake_begins_no_second_one(tmp_path: Path) -> Non
     with pytest.raises(LakeUnavailableError, match="was there a moment ago"):
         put(store, "runs/b")
     assert not (tmp_path / "lake").exists()
+
+
+def test_of_many_that_begin_a_lake_at_once_each_finds_one(tmp_path: Path) -> None:
+    """Each of many roots is begun by several threads that were held back together."""
+
+    def start(root: str, together: threading.Barrier) -> None:
+        together.wait()
+        begin(root, stood=False)
+
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(200):
+            root, together = str(tmp_path / f"lake{number}"), threading.Barrier(4)
+            list(pool.map(start, [root] * 4, [together] * 4))
+            assert [path.name for path in Path(root).iterdir()] == ["tables"]
+    assert len(list(tmp_path.iterdir())) == 200
