@@ -87,6 +87,12 @@ def begin(root: str, *, stood: bool) -> None:
     if stands(root):
         return
     refuse_missing(root, stood=stood)
+    above = Path(root).parent
+    if not above.is_dir():
+        raise LakeUnavailableError(
+            f"the folder above it is missing; if a new lake is to begin here: mkdir -p {above}",
+            where=root,
+        )
     with storage_errors(root):
         # Another process may be at it: the folder appears with something in it, or not at all.
         aside = Path(f"{root}.aside-{uuid.uuid4().hex}")

@@ -146,3 +146,9 @@ def test_of_many_that_begin_a_lake_at_once_each_finds_one(tmp_path: Path) -> Non
             list(pool.map(start, [root] * 4, [together] * 4))
             assert [path.name for path in Path(root).iterdir()] == ["tables"]
     assert len(list(tmp_path.iterdir())) == 200
+
+
+def test_a_missing_folder_above_the_lake_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LakeUnavailableError, match=f"mkdir -p {tmp_path}/disk"):
+        begin(str(tmp_path / "disk" / "lake"), stood=False)
+    assert not (tmp_path / "disk").exists()
