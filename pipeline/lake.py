@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.fs as pafs
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.table import TableMerger
@@ -24,7 +25,7 @@ from pipeline.errors import ProvenanceError, WriteConflictError
 from pipeline.parquet import WRITER, scan
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
-from pipeline.storage import begin, may_be_cleaned_up, meaning, refuse_missing, stands
+from pipeline.storage import begin, filesystem, may_be_cleaned_up, meaning, refuse_missing, stands
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class Lake:
         self.root = settings.root.rstrip("/")
         self.options = dict(settings.storage_options)
         self._attempts = settings.commit_attempts
+        storage, base = filesystem(self.root, self.options)
+        self._storage = pafs.SubTreeFileSystem(base, storage)
         self._stood = stands(self.root)
 
     def uri(self, table: str) -> str:
@@ -68,7 +71,12 @@ class Lake:
             return TABLES[table].empty.lazy()
         if version is not None:
             delta.load_as_version(version)
-        return scan(delta, self.uri(table), TABLES[table].arrow_schema, self.options)
+        return self._scan(delta, table)
+
+    def _scan(self, delta: DeltaTable, table: str) -> pl.LazyFrame:
+        schema = TABLES[table]
+        storage = pafs.SubTreeFileSystem(f"tables/{schema.name}", self._storage)
+        return scan(delta, self.uri(table), schema.arrow_schema, storage)
 
     def read(self, table: str, *predicates: pl.Expr) -> pl.DataFrame:
         """The table's rows for which all predicates hold.
@@ -146,7 +154,7 @@ class Lake:
     def _keys(self, delta: DeltaTable, table: str, rows: pl.DataFrame) -> pl.DataFrame:
         """What identifies the rows that the table holds in the partitions of `rows`."""
         schema = TABLES[table]
-        held = scan(delta, self.uri(table), schema.arrow_schema, self.options)
+        held = self._scan(delta, table)
         for column in schema.partition_by:
             held = held.filter(pl.col(column).is_in(rows[column].unique().to_list()))
         return held.select(schema.identity).collect()

@@ -20,10 +20,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake import ColumnProperties, DeltaTable, WriterProperties
-from deltalake.fs import DeltaStorageHandler
-from pyarrow.fs import PyFileSystem
 
 from pipeline.storage import meaning
 
@@ -44,19 +43,22 @@ class CheckedFiles:
     """The files of a table's version, as the dataset that `pl.scan_pyarrow_dataset` reads."""
 
     def __init__(
-        self, table: DeltaTable, where: str, schema: pa.Schema, options: dict[str, str]
+        self, table: DeltaTable, where: str, schema: pa.Schema, storage: pafs.FileSystem
     ) -> None:
         self.schema = schema
         self._where = where
         partitioned_by = table.metadata().partition_columns
         self._leaves = _written(pa.schema([f for f in schema if f.name not in partitioned_by]))
         added = pa.table(table.get_add_actions()).to_pylist()
-        sizes = {unquote(file["path"]): file["size_bytes"] for file in added}
-        storage = PyFileSystem(DeltaStorageHandler(table.table_uri, options, sizes))
         parquet = ds.ParquetFileFormat()
         files = [
-            parquet.make_fragment(path, storage, _partition(file.get("partition") or {}))
-            for path, file in zip(sizes, added, strict=True)
+            parquet.make_fragment(
+                unquote(file["path"]),
+                storage,
+                _partition(file.get("partition") or {}),
+                file_size=file["size_bytes"],
+            )
+            for file in added
         ]
         self._files = ds.FileSystemDataset(files, schema, parquet, storage)
 
@@ -104,16 +106,19 @@ class CheckedFiles:
             raise type(found)(f"{file.path}: {found.what}", where=self._where) from error
 
 
-def scan(table: DeltaTable, where: str, schema: pa.Schema, options: dict[str, str]) -> pl.LazyFrame:
+def scan(
+    table: DeltaTable, where: str, schema: pa.Schema, storage: pafs.FileSystem
+) -> pl.LazyFrame:
     """The rows of a table's version; only the columns and files that a query needs are read.
 
     Args:
         table: at the version to read.
         where: URL or local path, for errors.
         schema: of the table in pipeline/schemas.py.
-        options: of the storage.
+        storage: its root is the table's. Not one written in Python: Arrow's threads would wait
+            for the interpreter in the midst of a read.
     """
-    return pl.scan_pyarrow_dataset(CheckedFiles(table, where, schema, options))
+    return pl.scan_pyarrow_dataset(CheckedFiles(table, where, schema, storage))
 
 
 def _leaves(schema: pq.ParquetSchema) -> list[tuple[str, str, str]]:

@@ -11,7 +11,7 @@ import os
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -26,6 +26,8 @@ from models.config import ModelConfig
 from pipeline.errors import Permanent
 
 Share = Annotated[float, Field(ge=0, le=1)]
+# What all three that speak to object storage take: tables, their files, and pointers.
+StorageOption = Literal["aws_endpoint_url", "aws_region", "aws_allow_http"]
 _Model = TypeVar("_Model", bound=BaseModel)
 
 # The genres that music services name most, in the six groups of the paper's data set.
@@ -59,9 +61,9 @@ class LakeSettings(Section):
         description="folder, or s3://bucket/prefix; the first ingest makes the folder, but takes "
         "an empty one for a disk that is not mounted",
     )
-    storage_options: dict[str, str] = Field(
+    storage_options: dict[StorageOption, str] = Field(
         default_factory=dict,
-        description="object storage options (aws_endpoint_url, aws_region, ...); an endpoint "
+        description="of object storage: aws_endpoint_url, aws_region, aws_allow_http; an endpoint "
         'without TLS (http://) needs aws_allow_http = "true" beside it; credentials belong in '
         "the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), not here",
     )

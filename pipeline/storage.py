@@ -12,9 +12,11 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+import pyarrow.fs as pafs
 
 from pipeline.errors import DiskFullError, LakeUnavailableError, PipelineError, ProvenanceError
 
@@ -43,6 +45,24 @@ _CLEANED_UP_TEXT = re.compile(
 )
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LEAST_FREE_BYTES = 1_000_000
+
+
+def filesystem(root: str, options: Mapping[str, str]) -> tuple[pafs.FileSystem, str]:
+    """What reads the files of a lake, and the path of its root in there.
+
+    Args:
+        root: local path, or s3://bucket/prefix.
+        options: `[lake] storage_options`.
+    """
+    if "://" not in root:
+        return pafs.LocalFileSystem(), root
+    endpoint = options.get("aws_endpoint_url") or os.environ.get("AWS_ENDPOINT_URL")
+    objects = pafs.S3FileSystem(
+        region=options.get("aws_region") or os.environ.get("AWS_REGION"),
+        endpoint_override=endpoint,
+        scheme="http" if endpoint and endpoint.startswith("http://") else "https",
+    )
+    return objects, root.split("://", 1)[1]
 
 
 def meaning(error: Exception, where: str) -> PipelineError:

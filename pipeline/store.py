@@ -26,7 +26,7 @@ from features.export import cache_folder
 from pipeline import object_pointer
 from pipeline.errors import LakeUnavailableError, ProvenanceError
 from pipeline.settings import LakeSettings
-from pipeline.storage import begin, locked, stands, storage_errors, writing_into
+from pipeline.storage import begin, filesystem, locked, stands, storage_errors, writing_into
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Store:
         self.remote = "://" in self.root
         self._cache = cache_folder()
         self._options = dict(settings.storage_options)
-        self._filesystem, self._base = _filesystem(self.root, settings.storage_options)
+        self._filesystem, self._base = filesystem(self.root, settings.storage_options)
         self._checked: set[str] = set()
         self._stood = stands(self.root)
 
@@ -360,15 +360,3 @@ def _modified(path: Path) -> float:
         return path.lstat().st_mtime
     except FileNotFoundError:
         return math.inf
-
-
-def _filesystem(root: str, options: dict[str, str]) -> tuple[pafs.FileSystem, str]:
-    if "://" not in root:
-        return pafs.LocalFileSystem(), root
-    endpoint = options.get("aws_endpoint_url") or os.environ.get("AWS_ENDPOINT_URL")
-    filesystem = pafs.S3FileSystem(
-        region=options.get("aws_region") or os.environ.get("AWS_REGION"),
-        endpoint_override=endpoint,
-        scheme="http" if endpoint and endpoint.startswith("http://") else "https",
-    )
-    return filesystem, root.split("://", 1)[1]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -252,7 +252,9 @@ def test_two_publishers_at_once_end_in_one_release(toy) -> None:
 
 
 def start_publisher(root: str, run_id: str) -> subprocess.Popen[bytes]:
+    # One that hangs says where, and ends.
     code = (
+        "import faulthandler; faulthandler.dump_traceback_later(100, exit=True);"
         "import sys; from pipeline.settings import load_settings; from pipeline.lake import Lake;"
         "from pipeline.store import Store; from pipeline.releases.publish import publish;"
         "s = load_settings(lake={'root': sys.argv[1]});"
@@ -268,12 +270,11 @@ def test_a_killed_publish_leaves_the_old_release_and_the_next_one_ends_well(
     evaluate(published.settings, published.store, run_id)
     decide(published.settings, published.lake, published.store, run_id)
     releases = Path(published.settings.lake.root) / "releases"
-    process = start_publisher(published.settings.lake.root, run_id)
-    # Killed while the folder is being written: after its first file, before its last.
-    while process.poll() is None and not list(releases.glob(".aside-*/model/*")):
-        pass
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    with start_publisher(published.settings.lake.root, run_id) as process:
+        # Killed while the folder is being written: after its first file, before its last.
+        while process.poll() is None and not list(releases.glob(".aside-*/model/*")):
+            time.sleep(0.001)
+        process.kill()
     assert process.returncode == -signal.SIGKILL
     assert published.store.names("releases") == [published.run_id]
     assert Release.open(published.settings.lake.root).release_id == published.run_id
