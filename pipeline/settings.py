@@ -11,7 +11,7 @@ import os
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -26,8 +26,8 @@ from models.config import ModelConfig
 from pipeline.errors import Permanent
 
 Share = Annotated[float, Field(ge=0, le=1)]
-# What all three that speak to object storage take: tables, their files, and pointers.
-StorageOption = Literal["aws_endpoint_url", "aws_region", "aws_allow_http"]
+# What all who speak to object storage take: the tables' log, the files, the pointers.
+_STORAGE_OPTIONS = ("aws_endpoint_url", "aws_region", "aws_allow_http")
 _Model = TypeVar("_Model", bound=BaseModel)
 
 # The genres that music services name most, in the six groups of the paper's data set.
@@ -61,7 +61,7 @@ class LakeSettings(Section):
         description="folder, or s3://bucket/prefix; the first ingest makes the folder, but takes "
         "an empty one for a disk that is not mounted",
     )
-    storage_options: dict[StorageOption, str] = Field(
+    storage_options: dict[str, str] = Field(
         default_factory=dict,
         description="of object storage: aws_endpoint_url, aws_region, aws_allow_http; an endpoint "
         'without TLS (http://) needs aws_allow_http = "true" beside it; credentials belong in '
@@ -73,6 +73,13 @@ class LakeSettings(Section):
     commit_attempts: int = Field(
         20, ge=1, description="tries of a commit that meets another writer's, before giving up"
     )
+
+    @field_validator("storage_options")
+    @classmethod
+    def _known_options(cls, options: dict[str, str]) -> dict[str, str]:
+        for name in options.keys() - set(_STORAGE_OPTIONS):
+            raise ValueError(f"{name}: unknown, there are {', '.join(_STORAGE_OPTIONS)}")
+        return options
 
     @model_validator(mode="after")
     def _plain_http_is_meant(self) -> LakeSettings:
