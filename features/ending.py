@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import av
 
 from features.config import Limits
 from features.errors import MediaError, Reason
+from features.extent import ends_inside, promised_bytes
 
 # Headers that tell the length of a stream of sound; elsewhere ffmpeg guesses it from the bit rate.
-_TELL_LENGTH = {"mov,mp4,m4a,3gp,3g2,mj2", "flac", "wav", "w64", "aiff", "caf"}
-_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-# The longest Ogg page: a header of 27 bytes, 255 lengths, 255 segments of 255 bytes.
-_OGG_PAGE = 27 + 255 + 255 * 255
+_TELL_LENGTH = {"mov,mp4,m4a,3gp,3g2,mj2", "flac", "wav", "w64", "aiff", "caf", "wv"}
 
 
 def promised_seconds(stream: av.VideoStream | av.AudioStream) -> float:
@@ -48,39 +45,11 @@ def check_end(path: Path, container: str, limits: Limits) -> None:
     Raises:
         MediaError: truncated.
     """
-    if container == "matroska,webm":
-        promised = _matroska_bytes(path)
-        check_missing(1 - path.stat().st_size / promised if promised else 0.0, limits)
-    elif container == "ogg" and limits.truncated_share < 1 and _ends_inside_a_page(path):
+    with path.open("rb") as file:
+        promised = promised_bytes(file, container)
+        unit = ends_inside(file, container) if limits.truncated_share < 1 else ""
+    check_missing(1 - path.stat().st_size / promised if promised else 0.0, limits)
+    if unit:
         raise MediaError(
-            Reason.TRUNCATED, "the file ends inside an Ogg page; nothing tells how much follows"
+            Reason.TRUNCATED, f"the file ends inside an {unit}; nothing tells how much follows"
         )
-
-
-def _matroska_bytes(path: Path) -> int:
-    """Return where the segment of a Matroska file (RFC 9559) ends, 0 where it does not say."""
-    with path.open("rb") as file:
-        head = file.read(4096)
-    length, width = _number(head[4:12])
-    at = 4 + width + length
-    if not head.startswith(_EBML) or head[at : at + 4] != _SEGMENT:
-        return 0
-    length, width = _number(head[at + 4 : at + 12])
-    return at + 4 + width + length if length else 0
-
-
-def _number(data: bytes) -> tuple[int, int]:
-    """Return an EBML number (RFC 8794), 0 where it says "unknown", and how many bytes it takes."""
-    width = 9 - data[0].bit_length() if data else 1
-    value = int.from_bytes(data[:width]) & ((1 << 7 * width) - 1)
-    return (0 if value == (1 << 7 * width) - 1 else value), width
-
-
-def _ends_inside_a_page(path: Path) -> bool:
-    """Return whether the last page of an Ogg file (RFC 3533) is longer than what is left."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 2 * _OGG_PAGE))
-        tail = file.read()
-    page = tail[max(0, tail.rfind(b"OggS\0")) :]
-    return len(page) < 27 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])

@@ -77,13 +77,13 @@ def _decode_pyav(path: Path, max_seconds: float, limits: Limits) -> list[tuple[i
     """Return runs of one sample rate, mono."""
     runs: list[tuple[int, list[Samples]]] = []
     packets = errors = 0
-    seconds = missing = 0.0
+    seconds = promised = 0.0
     with open_media(path, limits) as container:
         stream = sound_stream(container)
         if stream is None:
             raise MediaError(Reason.NO_AUDIO, "no stream of sound that a decoder knows")
         stream.codec_context.thread_count = 1
-        promised = promised_sound(container, stream)
+        promised = min(promised_sound(container, stream), max_seconds)
         try:
             for packet in read_packets(container, stream):
                 packets += 1
@@ -106,8 +106,6 @@ def _decode_pyav(path: Path, max_seconds: float, limits: Limits) -> list[tuple[i
                     seconds += frame.samples / rate
                 if seconds >= max_seconds:
                     break
-            else:
-                missing = 1 - seconds / promised if promised > 0 else 0.0
         except av.error.FFmpegError as error:
             if not runs:
                 raise MediaError(Reason.UNDECODABLE, f"sound cannot be read: {error}") from error
@@ -118,7 +116,7 @@ def _decode_pyav(path: Path, max_seconds: float, limits: Limits) -> list[tuple[i
         raise MediaError(
             Reason.TRUNCATED, f"{errors} of {packets} packets of sound cannot be decoded"
         )
-    check_missing(missing, limits)
+    check_missing(1 - seconds / promised if promised > 0 else 0.0, limits)
     return [(rate, np.concatenate(parts)) for rate, parts in runs]
 
 

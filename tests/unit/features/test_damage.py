@@ -91,12 +91,6 @@ def eight_channels(rendered: Rendered) -> bytes:
     return path.read_bytes()
 
 
-def fast_start(rendered: Rendered) -> bytes:
-    return write_film(
-        rendered("film.mp4").with_name("fast.mp4"), container={"movflags": "faststart"}
-    ).read_bytes()
-
-
 def shortened(make: Make, share: float) -> Make:
     def shorter(rendered: Rendered) -> bytes:
         data = make(rendered)
@@ -105,10 +99,15 @@ def shortened(make: Make, share: float) -> Make:
     return shorter
 
 
-def live(rendered: Rendered) -> bytes:
-    """Record as a browser does, which cannot go back to write lengths into the header."""
-    path = rendered("film.mp4").with_name("live.webm")
-    return write_film(path, 4.0, "libvpx", "libopus", container={"live": "1"}).read_bytes()
+def film(name: str, sound_codec: str = "aac", **options: str) -> Make:
+    """Write moving pictures with sound into the container that the name tells."""
+
+    def make(rendered: Rendered) -> bytes:
+        codec = "libvpx" if name.endswith(".webm") else "libx264"
+        path = rendered("film.mp4").with_name(name)
+        return write_film(path, 4.0, codec, sound_codec, container=options).read_bytes()
+
+    return make
 
 
 def headless(rendered: Rendered) -> bytes:
@@ -125,6 +124,12 @@ def before_last_page(rendered: Rendered) -> bytes:
     return data[: data.rindex(b"OggS")]
 
 
+def before_a_fragment(rendered: Rendered) -> bytes:
+    data = film("pieces.mp4", movflags="frag_every_frame+empty_moov")(rendered)
+    return data[: data.index(b"moof", len(data) // 2) - 4]
+
+
+fast_start = film("fast.mp4", movflags="faststart")
 FRAGMENTED = "h264_fragmented.mp4"
 KINDS: dict[str, Make] = {
     "nothing: zero bytes": lambda _: b"",
@@ -143,9 +148,19 @@ KINDS: dict[str, Make] = {
     "MP4, index at the end, cut anywhere": cut("film.mp4", 0.9),
     "MP4, index first, a twentieth cut off": shortened(fast_start, 0.95),
     "MP4, index first, half cut off": shortened(fast_start, 0.5),
+    "MP4 in fragments, cut inside one": cut(FRAGMENTED, 0.5),
+    "MP4 in fragments, cut between two": before_a_fragment,
     "WebM or Matroska, a twentieth cut off": cut("film.webm", 0.95),
     "WebM or Matroska, half cut off": cut("film.webm", 0.5),
-    "WebM recorded live, half cut off": shortened(live, 0.5),
+    "WebM recorded live, half cut off": shortened(film("live.webm", "libopus", live="1"), 0.5),
+    "AVI, half cut off": shortened(film("film.avi", "libmp3lame"), 0.5),
+    "FLV, half cut off": shortened(film("film.flv"), 0.5),
+    "FLV recorded live, half cut off": shortened(
+        film("live.flv", flvflags="no_duration_filesize"), 0.5
+    ),
+    "ASF (WMV), half cut off": cut("wmv2.asf", 0.5),
+    "MPEG transport stream, half cut off": shortened(film("film.ts"), 0.5),
+    "WAV, half cut off": cut("mono.wav", 0.5),
     "FLAC, half cut off": cut("surround.flac", 0.5),
     "MP3, a twentieth cut off": cut("stereo.mp3", 0.95),
     "MP3, half cut off": cut("stereo.mp3", 0.5),

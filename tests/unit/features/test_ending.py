@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from media_kinds import Kind, add_sound, render, tone, write_film
+from media_kinds import Kind, add_sound, render, tone, write_film, write_sound
 
 from features import Limits, MediaError, Reason
 from features.ending import check_end
@@ -54,6 +55,49 @@ def test_pictures_that_stand_for_long_are_not_missing(tmp_path: Path) -> None:
             packet.stream = copies[packet.stream.index]
             output.mux(packet)
     assert seconds_of_sound(tmp_path / "uneven.mkv") < 0.3
+
+
+FILMS = ("h264.avi", "mpeg4.avi", "h264.flv", "wmv2.asf", "h264_fragmented.mp4")
+SOUNDS = {
+    "sound.wav": "pcm_s16le",
+    "sound.w64": "pcm_s16le",
+    "sound.aiff": "pcm_s16be",
+    "sound.caf": "pcm_s16be",
+    "sound.wv": "wavpack",
+}
+
+
+@pytest.mark.parametrize("name", [*FILMS, *SOUNDS])
+def test_a_file_that_says_where_it_ends_is_refused_without_its_end(
+    rendered: Rendered, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    if name in SOUNDS:
+        data = write_sound(path, SOUNDS[name], tone(8.0, 44_100), 44_100).read_bytes()
+    else:
+        data = rendered(name).read_bytes()
+    read = seconds_of_sound if name in SOUNDS else read_pictures
+    path.write_bytes(data)
+    read(path)
+    for share in (0.3, 0.5, 0.7):
+        path.write_bytes(data[: round(len(data) * share)])
+        with pytest.raises(MediaError) as error:
+            read(path)
+        assert error.value.reason is Reason.TRUNCATED
+
+
+def test_of_a_fragmented_mp4_only_whole_fragments_are_taken(
+    rendered: Rendered, tmp_path: Path
+) -> None:
+    data = rendered("h264_fragmented.mp4").read_bytes()
+    path = tmp_path / "cut.mp4"
+    last = data.rindex(b"moof") - 4
+    path.write_bytes(data[:last])
+    read_pictures(path)
+    path.write_bytes(data[: last + 100])
+    read_pictures(path, Limits(truncated_share=1.0))
+    with pytest.raises(MediaError, match="inside an MP4 fragment"):
+        read_pictures(path)
 
 
 def loud_after_quiet() -> np.ndarray:
@@ -115,6 +159,66 @@ def test_the_length_of_a_segment_is_read(tmp_path: Path, size: bytes, refused: b
             check_end(path, "matroska,webm", Limits())
     else:
         check_end(path, "matroska,webm", Limits())
+
+
+def riff(size: int, data: bytes) -> bytes:
+    return b"RIFF" + struct.pack("<I", size) + data
+
+
+def flv(size: float) -> bytes:
+    return b"FLV\1\0\x08filesize\0" + struct.pack(">d", size)
+
+
+def asf(size: int, flags: int) -> bytes:
+    identifier = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+    return bytes(30) + identifier + struct.pack("<Q16xQ40xI", 104, size, flags) + bytes(12)
+
+
+def caf(size: int) -> bytes:
+    chunks = b"desc" + struct.pack(">q", 32) + bytes(32) + b"data" + struct.pack(">q", size)
+    return b"caff\0\1\0\0" + chunks
+
+
+@pytest.mark.parametrize(
+    ("container", "data", "refused"),
+    [
+        ("wav", riff(92, bytes(92)), False),
+        ("wav", riff(192, bytes(92)), True),
+        ("avi", riff(42, bytes(42)) + riff(42, bytes(42)), False),
+        ("avi", riff(42, bytes(42)) + riff(142, bytes(42)), True),  # OpenDML: the second is cut
+        ("wav", riff(92, bytes(92)) + b"TAG" + bytes(125), False),
+        ("wav", riff(0, bytes(92)), False),
+        *[("wav", riff(size, bytes(92)), False) for size in (0x7FFFF024, 1 << 31, 0xFFFFFFFF)],
+        ("flv", flv(22) + bytes(2), False),
+        ("flv", flv(44) + bytes(2), True),
+        *[("flv", flv(size), False) for size in (0.0, -1.0, float("nan"), float("inf"))],
+        ("flv", flv(22)[:-4], False),
+        ("asf", asf(134, 2), False),
+        ("asf", asf(268, 2), True),
+        ("asf", asf(268, 3), False),  # a broadcast
+        ("asf", asf(268, 2)[:110], False),
+        ("w64", b"riff" + bytes(12) + struct.pack("<Q", 24), False),
+        ("w64", b"riff" + bytes(12) + struct.pack("<Q", 48), True),
+        ("w64", b"riff" + bytes(12) + b"\xff" * 8, False),
+        ("caf", caf(50) + bytes(50), False),
+        ("caf", caf(150) + bytes(50), True),
+        ("caf", caf(-1) + bytes(50), False),
+        ("caf", caf(0) + bytes(50), False),
+        ("caf", caf(50)[:-12], False),
+        ("caf", b"caff\0\1\0\0" + (b"desc" + struct.pack(">q", -12)) * 9, False),
+    ],
+)
+def test_sizes_in_headers_are_believed_unless_they_stand_for_unknown(
+    tmp_path: Path, container: str, data: bytes, refused: bool
+) -> None:
+    path = tmp_path / "it"
+    path.write_bytes(data)
+    if refused:
+        with pytest.raises(MediaError) as error:
+            check_end(path, container, Limits())
+        assert error.value.reason is Reason.TRUNCATED
+    else:
+        check_end(path, container, Limits())
 
 
 def test_a_file_that_starts_otherwise_promises_nothing(tmp_path: Path) -> None:
