@@ -17,6 +17,7 @@ from importlib.metadata import version
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow.compute as pc
 from safetensors.numpy import load_file, save_file
 
 from models.data import Picks, TrainingData
@@ -32,7 +33,11 @@ from pipeline.store import Store
 log = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
 INPUT_TABLES = ("videos", "music", "segments", "visual_features", "audio_features")
+VIDEOS = ("video_id", "uploader_id", "content_hash", "dt", "media_path")
+MUSIC = ("music_id", "genre", "genre_group", "title", "artist", "content_hash", "dt")
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,9 @@ class Dataset:
         as_of: the last day whose deliveries are in.
         training: arrays to train on and to select by (train and validation picks).
         test: the newest picks, held out.
-        videos: row i describes training.video[i]: video_id, uploader_id, content_hash, dt,
-            media_path.
-        music: row i describes training.music[i]: music_id, genre, genre_group, title, artist,
-            content_hash, dt, cold (no training pick is as late as its first day).
+        videos: row i describes training.video[i]: the columns VIDEOS.
+        music: row i describes training.music[i]: the columns MUSIC, and cold (no training pick
+            is as late as its first day).
         groups: names of the genre groups that index preferences; the last is "other".
         visual_extractor: extractor of training.video and training.segment_video.
         audio_extractor: extractor of training.music and training.segment_music.
@@ -90,12 +94,12 @@ def build(settings: Settings, lake: Lake, store: Store, as_of: dt.date) -> Datas
     names = extractors(settings)
     groups = settings.genres.names
     music, music_features = _with_features(
-        lake, catalog.music(lake, as_of), "audio_features", names["audio"], "music_id"
+        lake, catalog.music(lake, as_of).select(MUSIC), "audio", names["audio"], "music_id"
     )
     videos, video_features = _with_features(
         lake,
-        catalog.videos(lake, as_of).filter(pl.col("source") == "ugc"),
-        "visual_features",
+        catalog.videos(lake, as_of).filter(pl.col("source") == "ugc").select(VIDEOS),
+        "visual",
         names["visual"],
         "video_id",
     )
@@ -113,17 +117,16 @@ def build(settings: Settings, lake: Lake, store: Store, as_of: dt.date) -> Datas
     cut = _cut_offs(
         picks["uploaded_at"], settings.split.validation_share, settings.split.test_share
     )
+    dims: dict[Kind, int] = {"visual": video_features.shape[1], "audio": music_features.shape[1]}
     arrays = {
         "video": video_features,
         "music": music_features,
         "genre_group": music.select(group_index(groups))["genre_group"].to_numpy(),
-        **_segment_features(lake, as_of, names, (video_features.shape[1], music_features.shape[1])),
+        **_segment_features(lake, as_of, names, dims),
         **_pick_arrays(picks, cut, len(groups)),
     }
-    music = music.with_columns(cold=pl.col("dt") >= cut[0].date()).select(
-        "music_id", "genre", "genre_group", "title", "artist", "content_hash", "dt", "cold"
-    )
-    videos = videos.select("video_id", "uploader_id", "content_hash", "dt", "media_path")
+    music = music.with_columns(cold=pl.col("dt") >= cut[0].date()).drop("row")
+    videos = videos.drop("row")
     inputs: dict[str, object] = {
         "cut_offs": [moment.isoformat() for moment in cut],
         "extractors": names,
@@ -196,43 +199,66 @@ def load_dataset(store: Store, run_id: str) -> Dataset:
 
 
 def _with_features(
-    lake: Lake, rows: pl.LazyFrame, table: str, extractor: str, key: str
-) -> tuple[pl.DataFrame, npt.NDArray[np.float32]]:
+    lake: Lake, rows: pl.LazyFrame, kind: Kind, extractor: str, key: str
+) -> tuple[pl.DataFrame, Floats]:
     """Catalogue rows that have features, numbered in order of their id, and those features."""
-    features = (
-        lake.scan(table)
-        .filter(pl.col("extractor") == extractor, pl.col("segment") == -1)
-        .select("content_hash", "embedding")
+    catalogue = lake.collect(rows.sort(key), kind).with_columns(segment=pl.lit(-1, pl.Int32))
+    features, found = _features(lake, kind, extractor, catalogue)
+    catalogue = catalogue.filter(pl.Series(found)).drop("segment")
+    return catalogue.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64)), _rows(
+        features, found
     )
-    joined = lake.collect(rows.join(features, on="content_hash").sort(key), table)
-    return joined.drop("embedding").with_row_index("row").with_columns(
-        pl.col("row").cast(pl.Int64)
-    ), _matrix(joined["embedding"], len(joined["embedding"][0]) if len(joined) else 1)
-
-
-def _matrix(vectors: pl.Series, dim: int) -> npt.NDArray[np.float32]:
-    """List column -> float32 [rows, dim]."""
-    return vectors.list.to_array(dim).to_numpy().astype(np.float32, copy=True)
 
 
 def _segment_features(
-    lake: Lake, as_of: dt.date, names: Mapping[Kind, str], dims: tuple[int, int]
-) -> dict[str, npt.NDArray[np.float32]]:
+    lake: Lake, as_of: dt.date, names: Mapping[Kind, str], dims: Mapping[Kind, int]
+) -> dict[str, Floats]:
     """Pictures and sound of the segments that have both, in order of their id."""
-    rows = catalog.segments(lake, as_of).select("segment_id", "content_hash", "segment")
-    for kind in KINDS:
-        features = lake.scan(f"{kind}_features").filter(
-            pl.col("extractor") == names[kind], pl.col("segment") >= 0
-        )
-        rows = rows.join(
-            features.select("content_hash", "segment", pl.col("embedding").alias(kind)),
-            on=["content_hash", "segment"],
-        )
-    joined = lake.collect(rows.sort("segment_id"), "segments")
+    rows = lake.collect(catalog.segments(lake, as_of).sort("segment_id"), "segments")
+    features, found = zip(
+        *(_features(lake, kind, names[kind], rows, dims[kind]) for kind in KINDS), strict=True
+    )
+    both = np.logical_and(*found)
     return {
-        "segment_video": _matrix(joined["visual"], dims[0]),
-        "segment_music": _matrix(joined["audio"], dims[1]),
+        "segment_video": _rows(features[0], both),
+        "segment_music": _rows(features[1], both),
     }
+
+
+def _features(
+    lake: Lake, kind: Kind, extractor: str, rows: pl.DataFrame, dim: int = 1
+) -> tuple[Floats, Bools]:
+    """Features by content_hash and segment, read a slice at a time into the one array.
+
+    Args:
+        lake: the tables.
+        kind: of the features.
+        extractor: that made them.
+        rows: content_hash and segment of the features wanted.
+        dim: width of the array where there are no features at all.
+
+    Returns:
+        float32 [len(rows), D], and bool [len(rows)]: which rows have features.
+    """
+    wanted = rows.select("content_hash", "segment").with_row_index("row")
+    found = np.zeros(len(rows), dtype=np.bool_)
+    features = np.zeros((len(rows), dim), dtype=np.float32)
+    columns = ["content_hash", "segment", "embedding"]
+    for part in lake.slices(f"{kind}_features", columns, pc.field("extractor") == extractor):
+        placed = part.join(wanted, on=["content_hash", "segment"])
+        if placed.is_empty():
+            continue
+        if not found.any():
+            features = np.zeros((len(rows), len(placed["embedding"][0])), dtype=np.float32)
+        at = placed["row"].to_numpy()
+        features[at] = placed["embedding"].list.to_array(features.shape[1]).to_numpy()
+        found[at] = True
+    return features, found
+
+
+def _rows(features: Floats, wanted: Bools) -> Floats:
+    """The rows wanted; no second array where that is all of them."""
+    return features if wanted.all() else features[wanted]
 
 
 def _cut_offs(

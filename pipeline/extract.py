@@ -67,12 +67,11 @@ def extract_shard(
     if clips.is_empty():
         raise ProvenanceError("no such shard", where=f"plan {plan_name}, shard {shard}")
     lacking = lacking_features(settings, lake, clips, kinds)
-    jobs = _jobs(settings, lake, lacking)
     batch = _Batch(settings, lake, lacking, kinds)
 
     def wanted(kind: Kind) -> bool:
         # A segment is always both: its picture and its sound come from one pass over the file.
-        return kind in kinds or any(job.kind == "segments" for job in jobs)
+        return kind in kinds or "segments" in lacking["job"]
 
     with MediaPool(
         settings.extract.workers,
@@ -80,7 +79,8 @@ def extract_shard(
         settings.visual if wanted("visual") else None,
         settings.audio if wanted("audio") else None,
     ) as pool:
-        for job, outcome in progress(pool.run(jobs), len(jobs), f"shard {shard}"):
+        outcomes = pool.run(_jobs(settings, lake, lacking))
+        for job, outcome in progress(outcomes, len(lacking), f"shard {shard}"):
             assert isinstance(outcome, ClipFeatures | MediaError)
             batch.add(job, outcome)
             if batch.size >= settings.extract.commit_clips:
@@ -114,7 +114,8 @@ def _record_speed(lake: Lake, plan_name: str, summary: ShardSummary) -> None:
     lake.add("extractions", TABLES["extractions"].frame([row]))
 
 
-def _jobs(settings: Settings, lake: Lake, clips: pl.DataFrame) -> list[Job]:
+def _jobs(settings: Settings, lake: Lake, clips: pl.DataFrame) -> Iterator[Job]:
+    """One job a clip, made as it is asked for: a shard may hold thousands."""
     windows: dict[str, list[tuple[float, float]]] = {}
     of_clips = pl.col("content_hash").is_in(clips["content_hash"].unique().implode())
     spans = lake.read("segments", of_clips).unique(["content_hash", "segment"])
@@ -122,20 +123,16 @@ def _jobs(settings: Settings, lake: Lake, clips: pl.DataFrame) -> list[Job]:
         spans.sort("content_hash", "segment").select("content_hash", "start", "end").iter_rows()
     ):
         windows.setdefault(content_hash, []).append((start, end))
-    jobs = []
     for row in clips.iter_rows(named=True):
         path = LandingDay(settings.landing.root, row["dt"]).resolve(row["media_path"])
         assert path is not None, "the catalogue holds no path that leaves its landing day"
-        jobs.append(
-            Job(
-                key=f"{row['job']}:{row['content_hash']}",
-                path=path,
-                kind=row["job"],
-                content_hash=row["content_hash"],
-                segments=tuple(windows[row["content_hash"]]) if row["job"] == "segments" else (),
-            )
+        yield Job(
+            key=f"{row['job']}:{row['content_hash']}",
+            path=path,
+            kind=row["job"],
+            content_hash=row["content_hash"],
+            segments=tuple(windows[row["content_hash"]]) if row["job"] == "segments" else (),
         )
-    return jobs
 
 
 @dataclass
@@ -170,7 +167,8 @@ class _Batch:
     def commit(self) -> None:
         """Write what was gathered; the feature row comes last, it says that the clip is done."""
         names = extractors(self.settings)
-        day_of = first_days(self.lake, self.clips["content_hash"])
+        hashes = pl.Series([job.content_hash for job, _ in self._done], dtype=pl.String)
+        day_of = first_days(self.lake, hashes)
         rows: dict[str, list[Row]] = {
             "visual_frames": [],
             "visual_features": [],

@@ -10,19 +10,20 @@ import datetime as dt
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs as pafs
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.table import TableMerger
 
 from pipeline.errors import ProvenanceError, WriteConflictError
-from pipeline.parquet import WRITER, scan
+from pipeline.parquet import WRITER, CheckedFiles
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
 from pipeline.storage import begin, filesystem, may_be_cleaned_up, meaning, refuse_missing, stands
@@ -74,9 +75,29 @@ class Lake:
         return self._scan(delta, table)
 
     def _scan(self, delta: DeltaTable, table: str) -> pl.LazyFrame:
+        return pl.scan_pyarrow_dataset(self._files(delta, table))
+
+    def _files(self, delta: DeltaTable, table: str) -> CheckedFiles:
         schema = TABLES[table]
         storage = pafs.SubTreeFileSystem(f"tables/{schema.name}", self._storage)
-        return scan(delta, self.uri(table), schema.arrow_schema, storage)
+        return CheckedFiles(delta, self.uri(table), schema.arrow_schema, storage)
+
+    def slices(
+        self, table: str, columns: list[str], predicate: pc.Expression
+    ) -> Iterator[pl.DataFrame]:
+        """Some columns of the rows for which a predicate holds, some thousand rows at a time.
+
+        For wide columns of many rows, which are never in memory as a whole.
+
+        Raises:
+            LakeUnavailableError: the storage does not answer.
+            ProvenanceError: the log or a file is damaged.
+        """
+        delta = self._open(table)
+        if delta is None:
+            return
+        for batch in self._files(delta, table).to_batches(columns, predicate):
+            yield pl.DataFrame(pl.from_arrow(batch))
 
     def read(self, table: str, *predicates: pl.Expr) -> pl.DataFrame:
         """The table's rows for which all predicates hold.

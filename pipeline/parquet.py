@@ -8,7 +8,7 @@ footer has no checksum: it is compared with what every file of its table must sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import reduce
@@ -16,7 +16,6 @@ from operator import and_
 from typing import Any
 from urllib.parse import unquote
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -40,7 +39,17 @@ WRITER = WriterProperties(
 
 
 class CheckedFiles:
-    """The files of a table's version, as the dataset that `pl.scan_pyarrow_dataset` reads."""
+    """The files of a table's version, as the dataset that `pl.scan_pyarrow_dataset` reads.
+
+    Only the columns and files that a query needs are read.
+
+    Args:
+        table: at the version to read.
+        where: URL or local path, for errors.
+        schema: of the table in pipeline/schemas.py.
+        storage: its root is the table's. Not one written in Python: Arrow's threads would wait
+            for the interpreter in the midst of a read.
+    """
 
     def __init__(
         self, table: DeltaTable, where: str, schema: pa.Schema, storage: pafs.FileSystem
@@ -64,7 +73,7 @@ class CheckedFiles:
 
     def to_batches(
         self,
-        columns: Sequence[str] | None,
+        columns: list[str] | None,
         filter: pc.Expression | None,  # noqa: A002 - polars names it so
         **_: Any,
     ) -> Iterator[pa.RecordBatch]:
@@ -104,21 +113,6 @@ class CheckedFiles:
         except (pa.ArrowException, OSError, ValueError) as error:
             found = meaning(error, self._where)
             raise type(found)(f"{file.path}: {found.what}", where=self._where) from error
-
-
-def scan(
-    table: DeltaTable, where: str, schema: pa.Schema, storage: pafs.FileSystem
-) -> pl.LazyFrame:
-    """The rows of a table's version; only the columns and files that a query needs are read.
-
-    Args:
-        table: at the version to read.
-        where: URL or local path, for errors.
-        schema: of the table in pipeline/schemas.py.
-        storage: its root is the table's. Not one written in Python: Arrow's threads would wait
-            for the interpreter in the midst of a read.
-    """
-    return pl.scan_pyarrow_dataset(CheckedFiles(table, where, schema, storage))
 
 
 def _leaves(schema: pq.ParquetSchema) -> list[tuple[str, str, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline import parquet
 from pipeline.clips import extractors
 from pipeline.confounders import summarise
 from pipeline.dataset import Dataset, build, load_dataset
@@ -129,6 +130,25 @@ def test_rows_describe_the_arrays(settings: Settings, lake: Lake, store: Store) 
     groups = [data.groups[int(g)] for g in data.training.genre_group]
     assert groups == data.music["genre_group"].to_list()
     assert data.music.filter(data.music["cold"])["music_id"].to_list() == ["m3"]
+
+
+def test_each_row_has_its_own_features(
+    settings: Settings, lake: Lake, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read in slices of three rows; what lacks features is left out."""
+    monkeypatch.setitem(parquet._AHEAD, "batch_size", 3)
+    fill(settings, lake, twenty_picks())
+    lake.delete("visual_features", f"content_hash = '{content('v07')}'")
+    data = built(settings, lake, store)
+    assert data.videos["video_id"].to_list() == [f"v{n:02}" for n in range(20) if n != 7]
+    for kind, rows, found in (
+        ("visual", data.videos, data.training.video),
+        ("audio", data.music, data.training.music),
+    ):
+        stored = lake.read(f"{kind}_features")
+        expected = dict(stored.select("content_hash", "embedding").iter_rows())
+        for row, name in enumerate(rows["content_hash"]):
+            np.testing.assert_array_equal(found[row], np.float32(expected[name]))
 
 
 def test_preference_sees_only_the_past(settings: Settings, lake: Lake, store: Store) -> None:
