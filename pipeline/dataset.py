@@ -93,15 +93,11 @@ def build(settings: Settings, lake: Lake, store: Store, as_of: dt.date) -> Datas
     versions = {table: lake.version(table) for table in INPUT_TABLES}
     names = extractors(settings)
     groups = settings.genres.names
-    music, music_features = _with_features(
-        lake, catalog.music(lake, as_of).select(MUSIC), "audio", names["audio"], "music_id"
-    )
+    tracks = lake.collect(catalog.music(lake, as_of).select(MUSIC).sort("music_id"), "music")
+    music, music_features = _with_features(lake, tracks, "audio", names["audio"])
+    uploads = catalog.videos(lake, as_of).filter(pl.col("source") == "ugc").select(VIDEOS)
     videos, video_features = _with_features(
-        lake,
-        catalog.videos(lake, as_of).filter(pl.col("source") == "ugc").select(VIDEOS),
-        "visual",
-        names["visual"],
-        "video_id",
+        lake, lake.collect(uploads.sort("video_id"), "videos"), "visual", names["visual"]
     )
     picks = (
         picks_until(lake, as_of, groups)
@@ -199,15 +195,13 @@ def load_dataset(store: Store, run_id: str) -> Dataset:
 
 
 def _with_features(
-    lake: Lake, rows: pl.LazyFrame, kind: Kind, extractor: str, key: str
+    lake: Lake, rows: pl.DataFrame, kind: Kind, extractor: str
 ) -> tuple[pl.DataFrame, Floats]:
-    """Catalogue rows that have features, numbered in order of their id, and those features."""
-    catalogue = lake.collect(rows.sort(key), kind).with_columns(segment=pl.lit(-1, pl.Int32))
-    features, found = _features(lake, kind, extractor, catalogue)
-    catalogue = catalogue.filter(pl.Series(found)).drop("segment")
-    return catalogue.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64)), _rows(
-        features, found
-    )
+    """Catalogue rows that have features, numbered in column row, and those features."""
+    whole = rows.select("content_hash", segment=pl.lit(-1, pl.Int32))
+    features, found = _features(lake, kind, extractor, whole)
+    kept = rows.filter(pl.Series(found)).with_row_index("row")
+    return kept.with_columns(pl.col("row").cast(pl.Int64)), _rows(features, found)
 
 
 def _segment_features(
