@@ -8,7 +8,8 @@ run that trained it, and is refused beside files of another run.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ FORMAT = 1
 
 MUSIC_TEXTS = ("music_id", "title", "artist", "genre", "genre_group")
 VIDEO_TEXTS = ("video_id", "uploader_hash")
+
+# Rows that are written and read together.
+_ROWS = 65_536
 
 
 class Manifest(BaseModel):
@@ -106,36 +110,33 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def write_table(
-    path: Path, run_id: str, columns: dict[str, Sequence[Any]], vectors: dict[str, Floats]
-) -> None:
+def write_table(path: Path, run_id: str, texts: pa.Table, vectors: dict[str, Floats]) -> None:
     """Write one Parquet file of a release.
 
     Args:
         path: the file.
         run_id: the run whose model made the vectors; stored in the file's metadata.
-        columns: name -> values, text or bool.
+        texts: columns of text or bool.
         vectors: name -> float32 [rows, D], finite; stored as fixed-size lists.
 
     Raises:
         ReleaseError: a vector is not finite.
     """
     fields = [
-        pa.field(name, pa.bool_() if _is_bool(values) else pa.string(), nullable=False)
-        for name, values in columns.items()
+        pa.field(
+            text.name, text.type if pa.types.is_boolean(text.type) else pa.string(), nullable=False
+        )
+        for text in texts.schema
     ]
-    arrays = [
-        pa.array(values, type=field.type)
-        for field, values in zip(fields, columns.values(), strict=True)
-    ]
+    arrays = texts.cast(pa.schema(fields)).columns
     for name, matrix in vectors.items():
         if not np.isfinite(matrix).all():
             raise ReleaseError(f"{name} holds values that are not finite", where=str(path))
         item = pa.field("element", pa.float32(), nullable=False)
-        kind = pa.list_(item, matrix.shape[1])
+        width = pa.list_(item, matrix.shape[1])
         flat = pa.array(np.ascontiguousarray(matrix, dtype=np.float32).ravel())
-        arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=kind))
-        fields.append(pa.field(name, kind, nullable=False))
+        arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=width))
+        fields.append(pa.field(name, width, nullable=False))
     schema = pa.schema(fields, metadata={"run_id": run_id})
     pq.write_table(
         pa.Table.from_arrays(arrays, schema=schema),
@@ -143,39 +144,60 @@ def write_table(
         compression="zstd",
         use_dictionary=False,
         write_statistics=False,
+        row_group_size=_ROWS,
     )
 
 
-def read_table(path: Path, run_id: str) -> pa.Table:
+def read_table(path: Path, run_id: str, columns: list[str] | None = None) -> pa.Table:
     """Read one Parquet file of a release.
 
     Args:
         path: the file.
         run_id: the run that the manifest names.
+        columns: to be read; None: all.
 
     Raises:
         ReleaseError: the file is missing or damaged, or its vectors are of another run's model.
     """
+    with _opened(path, run_id) as file:
+        return file.read(columns)
+
+
+def read_vectors(path: Path, run_id: str, column: str) -> Floats:
+    """Read the vectors of one Parquet file of a release, a slice at a time into the one array.
+
+    Args:
+        path: the file.
+        run_id: the run that the manifest names.
+        column: of fixed-size lists.
+
+    Returns:
+        float32 [rows, D].
+
+    Raises:
+        ReleaseError: the file is missing or damaged, or its vectors are of another run's model.
+    """
+    with _opened(path, run_id) as file:
+        dim = file.schema_arrow.field(column).type.list_size
+        vectors = np.empty((file.metadata.num_rows, dim), dtype=np.float32)
+        start = 0
+        for batch in file.iter_batches(_ROWS, columns=[column]):
+            flat = batch.column(0).flatten().to_numpy(zero_copy_only=False)
+            vectors[start : start + len(batch)] = flat.reshape(-1, dim)
+            start += len(batch)
+        return vectors
+
+
+@contextmanager
+def _opened(path: Path, run_id: str) -> Iterator[pq.ParquetFile]:
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            found = (file.schema_arrow.metadata or {}).get(b"run_id", b"").decode()
+            if found != run_id:
+                raise ReleaseError(
+                    f"holds embeddings of {found or 'no run'}, the manifest is of {run_id}",
+                    where=str(path),
+                )
+            yield file
     except (OSError, pa.ArrowException) as error:
         raise ReleaseError(f"cannot be read: {error}", where=str(path)) from error
-    found = (table.schema.metadata or {}).get(b"run_id", b"").decode()
-    if found != run_id:
-        raise ReleaseError(
-            f"holds embeddings of {found or 'no run'}, the manifest is of {run_id}",
-            where=str(path),
-        )
-    return table
-
-
-def matrix(table: pa.Table, column: str) -> Floats:
-    """A column of fixed-size lists as float32 [rows, D]."""
-    values = table[column].combine_chunks()
-    dim = values.type.list_size
-    flat = values.flatten().to_numpy(zero_copy_only=False)
-    return np.ascontiguousarray(flat.reshape(-1, dim), dtype=np.float32)
-
-
-def _is_bool(values: Sequence[Any]) -> bool:
-    return len(values) > 0 and isinstance(values[0], bool)

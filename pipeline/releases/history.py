@@ -15,7 +15,7 @@ from pipeline.releases import files
 from pipeline.releases import index as music_index
 from pipeline.releases.continuity import cosine_distance
 from pipeline.releases.current import Current, Promotion, make_current, read_current
-from pipeline.releases.files import Manifest, matrix, read_manifest, read_table
+from pipeline.releases.files import Manifest, read_manifest, read_table, read_vectors
 from pipeline.releases.sinks import follow
 from pipeline.releases.verify import Verification, verify_folder
 from pipeline.settings import Settings
@@ -231,14 +231,13 @@ class _Common:
 
     @classmethod
     def of(cls, store: Store, file: str, key: str, old: Manifest, new: Manifest) -> _Common:
-        tables = [
-            read_table(store.fetch(f"releases/{m.release_id}") / file, m.run_id) for m in (old, new)
-        ]
-        rows = [{name: row for row, name in enumerate(t[key].to_pylist())} for t in tables]
+        found = [(store.fetch(f"releases/{m.release_id}") / file, m.run_id) for m in (old, new)]
+        names = [read_table(*one, [key])[key].to_pylist() for one in found]
+        rows = [{name: row for row, name in enumerate(of_release)} for of_release in names]
         common = [name for name in rows[0] if name in rows[1]]
         first, second = (
-            matrix(table, "embedding")[[row_of[name] for name in common]]
-            for table, row_of in zip(tables, rows, strict=True)
+            read_vectors(*one, "embedding")[[row_of[name] for name in common]]
+            for one, row_of in zip(found, rows, strict=True)
         )
         return cls(first, second, len(rows[1]) - len(common), len(rows[0]) - len(common))
 

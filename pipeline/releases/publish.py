@@ -25,7 +25,7 @@ from pipeline.releases import files
 from pipeline.releases import index as music_index
 from pipeline.releases.continuity import drift, procrustes
 from pipeline.releases.current import Current, make_current, read_current, revision_of, run_of
-from pipeline.releases.files import Manifest, matrix, read_manifest, read_table
+from pipeline.releases.files import Manifest, read_manifest, read_table, read_vectors
 from pipeline.releases.model_card import model_card
 from pipeline.releases.sinks import follow, open_sinks
 from pipeline.releases.towers import Towers, save_towers
@@ -132,39 +132,52 @@ def write_release(
     current: Current | None,
 ) -> None:
     """Write and verify releases/<run_id> on the axes of the current release."""
+    with store.writing(f"releases/{run_id}") as folder:
+        _fill(folder, settings, lake, store, run_id, decision, current)
+        # The dataset and what was embedded are gone by now: this reads it all again.
+        verify_folder(folder)
+
+
+def _fill(
+    folder: Path,
+    settings: Settings,
+    lake: Lake,
+    store: Store,
+    run_id: str,
+    decision: Decision,
+    current: Current | None,
+) -> None:
     dataset = load_dataset(store, run_id)
     student = Model.load(store.fetch(f"runs/{run_id}/student"))
     previous = store.fetch(f"releases/{current.release_id}") if current else None
     deleted = set(lake.read("deletions")["id_hash"])
     metrics = load_metrics(store, run_id)
-    with store.writing(f"releases/{run_id}") as folder:
-        towers, continuity = _align(student, dataset, previous)
-        contents = Contents.of(dataset, towers).without(deleted)
-        save_towers(towers, folder)
-        manifest = Manifest(
-            format=files.FORMAT,
-            release_id=run_id,
-            run_id=run_id,
-            as_of=dataset.as_of.isoformat(),
-            dim=contents.adjusted.shape[1],
-            groups=dataset.groups,
-            visual_extractor=dataset.visual_extractor,
-            audio_extractor=dataset.audio_extractor,
-            visual=settings.visual.model_dump(mode="json"),
-            audio=settings.audio.model_dump(mode="json"),
-            limits=settings.limits.model_dump(mode="json"),
-            music=len(contents.music),
-            videos=len(contents.videos),
-            index="flat",
-            previous=current.release_id if current else None,
-            decision={"decision": decision.decision, **json.loads(decision.reasons)},
-            inputs=dataset.inputs,
-            packages={name: version(name) for name in PACKAGES},
-        )
-        write_contents(
-            folder, manifest, contents, {**metrics, "continuity": continuity}, settings.release
-        )
-        verify_folder(folder)
+    towers, continuity = _align(student, dataset, previous)
+    contents = Contents.of(dataset, towers).without(deleted)
+    save_towers(towers, folder)
+    manifest = Manifest(
+        format=files.FORMAT,
+        release_id=run_id,
+        run_id=run_id,
+        as_of=dataset.as_of.isoformat(),
+        dim=contents.adjusted.shape[1],
+        groups=dataset.groups,
+        visual_extractor=dataset.visual_extractor,
+        audio_extractor=dataset.audio_extractor,
+        visual=settings.visual.model_dump(mode="json"),
+        audio=settings.audio.model_dump(mode="json"),
+        limits=settings.limits.model_dump(mode="json"),
+        music=len(contents.music),
+        videos=len(contents.videos),
+        index="flat",
+        previous=current.release_id if current else None,
+        decision={"decision": decision.decision, **json.loads(decision.reasons)},
+        inputs=dataset.inputs,
+        packages={name: version(name) for name in PACKAGES},
+    )
+    write_contents(
+        folder, manifest, contents, {**metrics, "continuity": continuity}, settings.release
+    )
 
 
 @dataclass(frozen=True)
@@ -195,12 +208,15 @@ class Contents:
         data = dataset.training
         count = min(KNOWN_QUERIES, len(data.video))
         queries = np.unique(np.linspace(0, len(data.video) - 1, count).astype(np.int64))
-        uploaders = [id_hash("uploader", name) for name in dataset.videos["uploader_id"]]
+        uploader = dataset.videos["uploader_id"]
+        hashes = {name: id_hash("uploader", name) for name in uploader.unique()}
         return cls(
             music=dataset.music.select(*files.MUSIC_TEXTS, "cold"),
             adjusted=towers.embed_music(data.music, data.genre_group),
             unadjusted=towers.embed_music(data.music, data.genre_group, adjusted=False),
-            videos=dataset.videos.select("video_id", uploader_hash=pl.Series(uploaders)),
+            videos=dataset.videos.select(
+                "video_id", uploader_hash=uploader.replace_strict(hashes, return_dtype=pl.String)
+            ),
             embeddings=towers.embed_videos(data.video),
             queries=queries,
             features=data.video[queries],
@@ -213,20 +229,19 @@ class Contents:
         Raises:
             ReleaseError: a file is missing, damaged or of another run.
         """
-        music = read_table(folder / files.MUSIC, run_id)
-        videos = read_table(folder / files.VIDEO, run_id)
-        queries = read_table(folder / files.QUERIES, run_id)
-        names = videos["video_id"].to_pylist()
-        row_of = {name: row for row, name in enumerate(names)}
+        music = read_table(folder / files.MUSIC, run_id, [*files.MUSIC_TEXTS, "cold"])
+        videos = read_table(folder / files.VIDEO, run_id, list(files.VIDEO_TEXTS))
+        queries = read_table(folder / files.QUERIES, run_id, ["video_id"])
+        row_of = {name: row for row, name in enumerate(videos["video_id"].to_pylist())}
         asked = [row_of[name] for name in queries["video_id"].to_pylist()]
         return cls(
-            music=pl.DataFrame(pl.from_arrow(music.select([*files.MUSIC_TEXTS, "cold"]))),
-            adjusted=matrix(music, "embedding"),
-            unadjusted=matrix(music, "unadjusted"),
-            videos=pl.DataFrame(pl.from_arrow(videos.select(list(files.VIDEO_TEXTS)))),
-            embeddings=matrix(videos, "embedding"),
+            music=pl.DataFrame(pl.from_arrow(music)),
+            adjusted=read_vectors(folder / files.MUSIC, run_id, "embedding"),
+            unadjusted=read_vectors(folder / files.MUSIC, run_id, "unadjusted"),
+            videos=pl.DataFrame(pl.from_arrow(videos)),
+            embeddings=read_vectors(folder / files.VIDEO, run_id, "embedding"),
             queries=np.array(asked, dtype=np.int64),
-            features=matrix(queries, "features"),
+            features=read_vectors(folder / files.QUERIES, run_id, "features"),
         )
 
     def without(self, deleted: Collection[str]) -> Contents:
@@ -278,19 +293,19 @@ def write_contents(
     files.write_table(
         folder / files.MUSIC,
         run_id,
-        {name: music[name].to_list() for name in music.columns},
+        music.to_arrow(),
         {"embedding": contents.adjusted, "unadjusted": contents.unadjusted},
     )
     files.write_table(
         folder / files.VIDEO,
         run_id,
-        {name: videos[name].to_list() for name in videos.columns},
+        videos.to_arrow(),
         {"embedding": contents.embeddings},
     )
     files.write_table(
         folder / files.QUERIES,
         run_id,
-        {"video_id": videos["video_id"].gather(contents.queries).to_list()},
+        videos.select(pl.col("video_id").gather(contents.queries)).to_arrow(),
         {"features": np.nan_to_num(contents.features)},
     )
     index = music_index.build_index(contents.adjusted, settings.flat_index_below)
@@ -322,15 +337,15 @@ def _align(
     if previous is None:
         return own_axes, None
     manifest = read_manifest(previous)
-    old = read_table(previous / files.MUSIC, manifest.run_id)
+    old = read_table(previous / files.MUSIC, manifest.run_id, ["music_id"])
     new_rows, old_rows = _common(dataset.music["music_id"].to_list(), old["music_id"].to_pylist())
     if manifest.dim != dim or not len(new_rows):
         log.warning("no common axes with %s: its cached vectors are of no use", previous.name)
         return own_axes, {"previous": manifest.release_id, "aligned": False}
-    old_tracks = matrix(old, "embedding")[old_rows]
+    old_tracks = read_vectors(previous / files.MUSIC, manifest.run_id, "embedding")[old_rows]
     rotation = procrustes(tracks[new_rows], old_tracks)
     towers = Towers(student, rotation, dataset.run_id)
-    videos = read_table(previous / files.VIDEO, manifest.run_id)
+    videos = read_table(previous / files.VIDEO, manifest.run_id, ["video_id"])
     new_videos, old_videos = _common(
         dataset.videos["video_id"].to_list(), videos["video_id"].to_pylist()
     )
@@ -341,7 +356,7 @@ def _align(
         "video": asdict(
             drift(
                 student.embed_videos(data.video[new_videos]),
-                matrix(videos, "embedding")[old_videos],
+                read_vectors(previous / files.VIDEO, manifest.run_id, "embedding")[old_videos],
                 rotation,
             )
         ),

@@ -27,7 +27,7 @@ from features import ClipFeatures, Job, Limits, MediaError, MediaPool, VisualCon
 from features.naming import extractor_name
 from pipeline.errors import ProvenanceError, ReleaseError
 from pipeline.releases import files, index
-from pipeline.releases.files import Manifest, matrix, read_manifest, read_table
+from pipeline.releases.files import Manifest, read_manifest, read_table, read_vectors
 from pipeline.releases.onnx_towers import VIDEO_TOWER, columns_of, open_tower
 from pipeline.releases.onnx_towers import embed as run_tower
 
@@ -73,15 +73,16 @@ class Release:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.manifest: Manifest = read_manifest(folder)
-        music = read_table(folder / files.MUSIC, self.manifest.run_id)
-        self._texts = music.select(files.MUSIC_TEXTS).combine_chunks()
-        self._adjusted = matrix(music, "embedding")
-        self._unadjusted = matrix(music, "unadjusted")
+        run_id = self.manifest.run_id
+        music = read_table(folder / files.MUSIC, run_id, list(files.MUSIC_TEXTS))
+        self._texts = music.combine_chunks()
+        self._adjusted = read_vectors(folder / files.MUSIC, run_id, "embedding")
+        self._unadjusted = read_vectors(folder / files.MUSIC, run_id, "unadjusted")
         self._row_of = {name: row for row, name in enumerate(music["music_id"].to_pylist())}
         self._genre = _codes(music["genre"])
         self._group = _codes(music["genre_group"])
-        videos = read_table(folder / files.VIDEO, self.manifest.run_id)
-        self._videos = matrix(videos, "embedding")
+        videos = read_table(folder / files.VIDEO, run_id, ["video_id"])
+        self._videos = read_vectors(folder / files.VIDEO, run_id, "embedding")
         self._video_row = {name: row for row, name in enumerate(videos["video_id"].to_pylist())}
         self._index = index.read_index(folder / files.INDEX)
         if self._index.ntotal != len(self._adjusted) or self._index.d != self.manifest.dim:
@@ -90,7 +91,7 @@ class Release:
                 f"{len(self._adjusted)} of {self.manifest.dim}",
                 where=str(folder / files.INDEX),
             )
-        self._tower = open_tower(folder, VIDEO_TOWER, self.manifest.run_id)
+        self._tower = open_tower(folder, VIDEO_TOWER, run_id)
 
     @classmethod
     def open(cls, path: str | Path) -> Release:
@@ -163,10 +164,19 @@ class Release:
         Raises:
             ReleaseError: the release does not hold the video, or the genre is unknown.
         """
+        return self.search(self.embedding(video_id), top=top, genre=genre, exclude=exclude)
+
+    def embedding(self, video_id: str) -> Floats:
+        """The embedding of a video of the release: float32 [D].
+
+        Raises:
+            ReleaseError: the release does not hold the video.
+        """
         row = self._video_row.get(video_id)
         if row is None:
             raise ReleaseError(f"no video {video_id!r} in it", where=self.release_id)
-        return self.search(self._videos[row], top=top, genre=genre, exclude=exclude)
+        embedding: Floats = self._videos[row]
+        return embedding
 
     def extract(self, video: str | Path) -> Floats:
         """Features of a new video file: float32 [Dv].

@@ -30,6 +30,8 @@ MODEL = "model"
 ALIGNMENT = "alignment.safetensors"
 OPSET = 17
 
+_ROWS = 65_536
+
 
 class _Rotated(nn.Module):
     """A tower whose embeddings are turned by a fixed orthogonal map."""
@@ -63,7 +65,12 @@ class Towers:
 
     def embed_videos(self, video: Floats) -> Floats:
         """Raw features float32 [N, Dv] to embeddings float32 [N, D]."""
-        return self.model.embed_videos(video) @ self.rotation
+        embeddings = np.empty((len(video), self.rotation.shape[1]), dtype=np.float32)
+        # A catalogue's videos as the model gives them would be a second such array.
+        for start in range(0, len(video), _ROWS):
+            rows = slice(start, start + _ROWS)
+            np.matmul(self.model.embed_videos(video[rows]), self.rotation, out=embeddings[rows])
+        return embeddings
 
     def embed_music(self, music: Floats, genre_group: Ints, *, adjusted: bool = True) -> Floats:
         """Raw features float32 [M, Dm] and groups int64 [M] to embeddings float32 [M, D]."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pipeline.errors import ReleaseError
 from pipeline.releases import files
 from pipeline.releases import index as music_index
-from pipeline.releases.files import matrix, read_table
+from pipeline.releases.files import read_table, read_vectors
 from pipeline.releases.onnx_towers import MUSIC_TOWER, columns_of, embed, open_tower
 from pipeline.releases.serving import Release
 from pipeline.store import MANIFEST as HASHES
@@ -58,21 +58,18 @@ def verify_folder(folder: Path) -> Verification:
         hashed = sum(path.is_file() for path in folder.rglob("*")) - 1
     release = Release(folder)
     manifest = release.manifest
-    music = read_table(folder / files.MUSIC, manifest.run_id)
-    videos = read_table(folder / files.VIDEO, manifest.run_id)
+    tracks = read_vectors(folder / files.MUSIC, manifest.run_id, "embedding")
     for kind, rows, count in (
-        ("music", len(music), manifest.music),
-        ("video", len(videos), manifest.videos),
+        ("music", len(tracks), manifest.music),
+        ("video", len(release.video_ids), manifest.videos),
     ):
         if rows != count:
             raise ReleaseError(
                 f"{kind}.parquet has {rows} rows, the manifest says {count}", where=str(folder)
             )
-    queries = read_table(folder / files.QUERIES, manifest.run_id)
-    features = matrix(queries, "features")
-    row_of = {name: row for row, name in enumerate(videos["video_id"].to_pylist())}
-    asked = [row_of[name] for name in queries["video_id"].to_pylist()]
-    expected = matrix(videos, "embedding")[asked]
+    asked = read_table(folder / files.QUERIES, manifest.run_id)["video_id"].to_pylist()
+    features = read_vectors(folder / files.QUERIES, manifest.run_id, "features")
+    expected = np.array([release.embedding(name) for name in asked]).reshape(-1, manifest.dim)
     largest = _difference(expected, [release.embed(row) for row in features])
     if not hashed:
         largest = max(largest, _safetensors_differ(folder, manifest.run_id, features, expected))
@@ -80,8 +77,7 @@ def verify_folder(folder: Path) -> Verification:
         raise ReleaseError(
             f"the towers' forms differ by {largest:.2e}, at most {TOLERANCE}", where=str(folder)
         )
-    tracks = matrix(music, "embedding")
-    for name, embedding in zip(queries["video_id"].to_pylist(), expected, strict=True):
+    for name, embedding in zip(asked, expected, strict=True):
         _check_answer(release, embedding, tracks, name)
     index = music_index.read_index(folder / files.INDEX)
     recall = music_index.measure(index, tracks, expected).recall

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.releases.continuity import cosine_distance, drift, procrustes
-from pipeline.releases.files import MUSIC, VIDEO, matrix, read_table
+from pipeline.releases.files import MUSIC, VIDEO, read_vectors
 from pipeline.releases.towers import load_towers
 
 
@@ -73,7 +73,7 @@ def test_the_next_release_lies_on_the_axes_of_the_last(published, next_run, publ
     publishing(published, run_id)
     folders = [published.store.fetch(f"releases/{name}") for name in (published.run_id, run_id)]
     tables = {
-        file: [matrix(read_table(folder / file, folder.name), "embedding") for folder in folders]
+        file: [read_vectors(folder / file, folder.name, "embedding") for folder in folders]
         for file in (MUSIC, VIDEO)
     }
     for old, new in tables.values():

@@ -80,9 +80,10 @@ def test_the_embeddings_are_the_models(published) -> None:
     data = load_dataset(published.store, published.run_id)
     folder = folder_of(published)
     towers = load_towers(folder)
-    videos = files.read_table(folder / files.VIDEO, published.run_id)
+    videos = files.read_table(folder / files.VIDEO, published.run_id, ["video_id"])
     np.testing.assert_array_equal(
-        files.matrix(videos, "embedding"), towers.embed_videos(data.training.video)
+        files.read_vectors(folder / files.VIDEO, published.run_id, "embedding"),
+        towers.embed_videos(data.training.video),
     )
     assert videos["video_id"].to_pylist() == data.videos["video_id"].to_list()
 
@@ -108,7 +109,7 @@ def test_onnx_and_safetensors_agree(published, kind: str) -> None:
 def test_polars_pandas_and_duckdb_read_the_embeddings(published) -> None:
     path = folder_of(published) / files.MUSIC
     dim = files.read_manifest(folder_of(published)).dim
-    expected = files.matrix(files.read_table(path, published.run_id), "embedding")
+    expected = files.read_vectors(path, published.run_id, "embedding")
     frame = pl.read_parquet(path)
     assert frame.schema["embedding"] == pl.Array(pl.Float32, dim)
     np.testing.assert_array_equal(frame["embedding"].to_numpy(), expected)
@@ -176,7 +177,7 @@ def test_answers_that_are_wrong_are_found_though_every_hash_is_right(
 ) -> None:
     copy = damaged(published, tmp_path)
     table = pq.read_table(copy / files.MUSIC)
-    vectors = files.matrix(table, "embedding")[::-1].ravel()
+    vectors = files.read_vectors(copy / files.MUSIC, published.run_id, "embedding")[::-1].ravel()
     column = pa.FixedSizeListArray.from_arrays(
         pa.array(vectors), type=table.schema.field("embedding").type
     )
@@ -194,7 +195,7 @@ def test_a_tower_that_differs_from_the_embeddings_is_found(published, tmp_path: 
     files.write_table(
         copy / files.QUERIES,
         published.run_id,
-        {"video_id": queries["video_id"].to_list()},
+        queries.select("video_id").to_arrow(),
         {"features": changed["features"].to_numpy()},
     )
     write_manifest(copy)

@@ -230,8 +230,8 @@ def test_a_filter_that_starves_the_approximate_index_is_answered_exactly(
     from pipeline.releases.index import build_index, write_index
 
     copy = changed_manifest(published, tmp_path, index="hnsw")
-    music = files.read_table(copy / files.MUSIC, published.run_id)
-    write_index(build_index(files.matrix(music, "embedding"), 10), copy / files.INDEX)
+    music = files.read_vectors(copy / files.MUSIC, published.run_id, "embedding")
+    write_index(build_index(music, 10), copy / files.INDEX)
     release = Release(copy)
     exact = Release(published.store.fetch(f"releases/{published.run_id}"))
     embedding = exact.embed(features_of(published, 0))
