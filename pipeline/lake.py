@@ -11,7 +11,6 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import TypeVar
 
 import polars as pl
@@ -27,6 +26,7 @@ from pipeline.parquet import WRITER, CheckedFiles
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
 from pipeline.storage import begin, filesystem, may_be_cleaned_up, meaning, refuse_missing, stands
+from pipeline.table_log import check_log
 
 log = logging.getLogger(__name__)
 
@@ -326,7 +326,8 @@ class Lake:
         for look in range(1, _LOOKS + 1):
             try:
                 delta = DeltaTable(uri, storage_options=self.options)
-                break
+                check_log(uri, delta.version())
+                return delta
             except TableNotFoundError:
                 # A disk that is not mounted must not look like a lake that is still empty.
                 refuse_missing(self.root, stood=self._stood)
@@ -336,8 +337,7 @@ class Lake:
                     raise meaning(error, uri) from error
                 log.info("%s was cleaned up while it was opened: %s", table, error)
                 time.sleep(0.05 * look)
-        _refuse_empty_entry(uri, delta.version())
-        return delta
+        raise AssertionError("unreachable: the last look returns or raises")
 
     def _create(self, table: str) -> None:
         if self._open(table) is None:
@@ -382,14 +382,3 @@ def _quoted(value: str | dt.date) -> str:
 
 def _arrow(rows: pl.DataFrame, schema: pa.Schema) -> pa.Table:
     return rows.to_arrow().cast(schema)
-
-
-def _refuse_empty_entry(uri: str, version: int) -> None:
-    """Refuse a local log whose last entry is empty, as a power cut leaves it: it reads as nothing.
-
-    Raises:
-        ProvenanceError: naming the entry.
-    """
-    entry = Path(uri) / "_delta_log" / f"{version:020}.json"
-    if "://" not in uri and entry.is_file() and entry.stat().st_size == 0:
-        raise ProvenanceError("an empty log entry: remove it, then run the step", where=str(entry))

@@ -45,6 +45,7 @@ _CLEANED_UP_TEXT = re.compile(
 )
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LEAST_FREE_BYTES = 1_000_000
+_BEGUN = ".aside-"
 
 
 def filesystem(root: str, options: Mapping[str, str]) -> tuple[pafs.FileSystem, str]:
@@ -115,7 +116,7 @@ def begin(root: str, *, stood: bool) -> None:
         )
     with storage_errors(root):
         # Another process may be at it: the folder appears with something in it, or not at all.
-        aside = Path(f"{root}.aside-{uuid.uuid4().hex}")
+        aside = Path(f"{root}{_BEGUN}{uuid.uuid4().hex}")
         aside.mkdir()
         (aside / "tables").mkdir()
         try:
@@ -124,6 +125,15 @@ def begin(root: str, *, stood: bool) -> None:
             shutil.rmtree(aside)
             if not stands(root):
                 raise
+
+
+def begun_aside(root: str) -> list[Path]:
+    """What `begin` has beside a local lake: of processes that make it now, or were killed."""
+    lake = Path(root)
+    if not lake.is_dir() or not os.access(lake.parent, os.R_OK):
+        return []
+    name = re.compile(re.escape(f"{lake.name}{_BEGUN}") + "[0-9a-f]{32}")
+    return sorted(path for path in lake.parent.iterdir() if name.fullmatch(path.name))
 
 
 def refuse_missing(root: str, *, stood: bool) -> None:

@@ -26,7 +26,15 @@ from features.export import cache_folder
 from pipeline import object_pointer
 from pipeline.errors import LakeUnavailableError, ProvenanceError
 from pipeline.settings import LakeSettings
-from pipeline.storage import begin, filesystem, locked, stands, storage_errors, writing_into
+from pipeline.storage import (
+    begin,
+    begun_aside,
+    filesystem,
+    locked,
+    stands,
+    storage_errors,
+    writing_into,
+)
 
 log = logging.getLogger(__name__)
 
@@ -258,20 +266,21 @@ class Store:
         return True
 
     def sweep(self, older_than: float) -> list[str]:
-        """Remove what killed writers left aside before a time; return the names.
+        """Remove what killed writers left aside before a time; return the paths from the root.
 
         Args:
             older_than: seconds since the epoch; younger files and folders may still be written.
         """
         if self.remote:
             return []
-        left = [path for path in self._aside() if _modified(path) < older_than]
+        aside = (*self._aside(), *begun_aside(self.root))
+        left = [path for path in aside if _modified(path) < older_than]
         for path in left:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-        return [str(path.relative_to(self.root)) for path in left]
+        return [os.path.relpath(path, self.root) for path in left]
 
     def _aside(self) -> Iterator[Path]:
         # os.walk passes over folders that other processes rename or remove under it.

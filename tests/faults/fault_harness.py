@@ -222,13 +222,16 @@ def folders(root: Path) -> dict[str, dict[str, str]]:
 
 
 def leftovers(root: Path) -> list[str]:
-    """Files and folders that no table and no folder of the store owns, oldest versions aside."""
+    """Files and folders that no table and no folder of the store owns, oldest versions aside.
+
+    What a killed step left beside the lake is among them.
+    """
     lake = Lake(LakeSettings(root=str(root)))
     owned = set()
     for name in TABLES:
         if (delta := lake.delta(name)) is not None:
             owned |= {Path(uri.removeprefix("file://")) for uri in delta.file_uris()}
-    left = []
+    left = [str(path) for path in root.parent.glob(f"{root.name}.aside-*")]
     for path in root.rglob("*"):
         where = path.relative_to(root).as_posix()
         aside = ".aside-" in where or re.search(r"#\d+$|\.tmp$", path.name)
@@ -242,7 +245,7 @@ def leftovers(root: Path) -> list[str]:
 
 def age(root: Path, seconds: float = 172_800) -> None:
     """Make everything in a lake look as old as that, as if killed tasks had left it long ago."""
-    for path in root.rglob("*"):
+    for path in (*root.rglob("*"), *root.parent.glob(f"{root.name}.aside-*")):
         if "_delta_log" not in path.parts or re.search(r"#\d+$|\.tmp$", path.name):
             state = path.stat()
             os.utime(path, (state.st_atime - seconds, state.st_mtime - seconds))

@@ -23,9 +23,8 @@ fault for real. The numbers are those of the row's last run, on one machine with
 
 What is not protected against:
 
-- **A bit that turns over in a table's log.** Its entries are JSON without checksums: one that is
-  cut, empty or no JSON is named, a changed digit may not be. Object storage and ZFS have checksums
-  of their own.
+- **A bit that turns over in a table's log in object storage**, which has checksums of its own. On
+  a local lake an entry is compared with the entries before it and with the names of the folders.
 - **A lake in a folder below a disk that is not mounted.** A step takes an empty folder, or a
   missing folder above the lake's, for a disk that is missing, and begins no lake there; whether a
   missing folder is a new lake or an old one cannot be seen. Let the lake be the mount point itself.

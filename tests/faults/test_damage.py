@@ -165,6 +165,55 @@ def test_flipped_bits_in_tables_are_named(tmp_path: Path, record: Callable[..., 
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(600)
+def test_flipped_bits_in_logs_are_named(tmp_path: Path, record: Callable[..., None]) -> None:
+    """Files added, replaced and removed; then the same behind a checkpoint."""
+    lake = Lake(LakeSettings(root=str(tmp_path / "lake")))
+    for number in range(4):
+        lake.add(TABLE, features(3 * number, count=3))
+    lake.upsert(TABLE, features(2, count=5))
+    lake.delete(TABLE, f"content_hash = '{1:064x}'")
+    rng = np.random.default_rng(8)
+    entries = flipped_in_log(lake, "*.json", 300, rng)
+    lake.forget_versions(TABLE, 0)
+    checkpoints = flipped_in_log(lake, "*.checkpoint.parquet", 300, rng)
+    assert set(entries) == {"named", "harmless"}
+    # What ends the step in the library's own words is not used either.
+    assert set(checkpoints) <= {"named", "harmless", "PanicException"}
+    record(
+        "one bit turned over in a table's log",
+        "at random places: 300 in its entries, 300 in a checkpoint",
+        entries.total() + checkpoints.total(),
+        f"nothing: {entries['named']} and {checkpoints['named']} named on reading; "
+        f"{entries['harmless']} and {checkpoints['harmless']} without effect on what was read; "
+        f"{checkpoints['PanicException']} ended the reader without naming the file",
+    )
+
+
+def flipped_in_log(lake: Lake, pattern: str, flips: int, rng: np.random.Generator) -> Counter[str]:
+    """What became of reads after one bit of a log's file was turned over."""
+
+    def rows() -> pl.DataFrame:
+        return lake.read(TABLE).sort("content_hash")
+
+    written = rows()
+    files = sorted((Path(lake.uri(TABLE)) / "_delta_log").glob(pattern))
+    seen: Counter[str] = Counter()
+    for _ in range(flips):
+        path = files[rng.integers(len(files))]
+        content = path.read_bytes()
+        flip(path, rng)
+        try:
+            seen["harmless" if rows().equals(written) else "unnoticed"] += 1
+        except ProvenanceError as error:
+            seen["named" if TABLE in str(error) else "table not named"] += 1
+        except BaseException as error:  # a panic of Rust's is no Exception
+            seen[type(error).__name__] += 1
+        path.write_bytes(content)
+    return seen
+
+
+@pytest.mark.faults
 @pytest.mark.timeout(900)
 def test_damaged_folders_stop_the_step_that_reads_them(
     tmp_path: Path, world_once: Path, record: Callable[..., None]

@@ -104,6 +104,33 @@ def test_sweep_takes_what_killed_writers_left_and_nothing_young(store: Store) ->
     assert not left.exists()
 
 
+def test_sweep_takes_what_a_killed_begin_left_beside_the_lake(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(store.root)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            begin(store.root, stood=False)
+    (left,) = root.parent.glob("*.aside-*")
+    put(store, "runs/a")
+    of_others = [
+        root.with_name(f"{root.name}{name}") for name in (".aside-x", "2.aside-" + "0" * 32)
+    ]
+    for folder in of_others:
+        folder.mkdir()
+        os.utime(folder, (1, 1))
+    assert store.sweep(older_than=time.time() - 60) == []
+    os.utime(left, (1, 1))
+    assert store.sweep(older_than=time.time() - 60) == [f"../{left.name}"]
+    assert not left.exists()
+    assert all(folder.is_dir() for folder in of_others)
+
+
 def test_sweep_takes_what_the_tables_storage_had_staged(store: Store) -> None:
     log = Path(store.root) / "tables" / "videos" / "_delta_log"
     log.mkdir(parents=True)
