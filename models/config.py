@@ -24,6 +24,7 @@ _RELEASED: dict[str, Any] = {
     "masking": False,
     "contrast": "batch",
     "select": "best",
+    "interpolate": False,
 }
 _PAPER: dict[str, Any] = _RELEASED | {
     "variant": "paper",
@@ -117,6 +118,12 @@ class ModelConfig(BaseModel):
     select: Literal["best", "last"] = Field(
         "last", description="keep the epoch with the best validation metric, or the last"
     )
+    interpolate: bool = Field(
+        True,
+        description="go back from the student towards its teacher, to the nearest of five points "
+        "that explains later picks as well as the best does (within a standard error): few or "
+        "careless picks then do no harm (debcm with a teacher)",
+    )
     seed: int = Field(0, description="seed of first weights, order and dropout", ge=0)
     device: str = Field("cpu", description="torch device, for instance cpu or cuda")
     bf16: bool = Field(False, description="compute matrix products in bfloat16")
@@ -127,7 +134,9 @@ class ModelConfig(BaseModel):
         return _DEFAULTS.get(given.get("variant"), {}) | given if isinstance(given, dict) else given
 
     @model_validator(mode="after")
-    def _adjustment_of_the_variant(self) -> Self:
+    def _switches_of_the_variant(self) -> Self:
+        if self.variant != "debcm" and self.interpolate:
+            raise ValueError(f"interpolate needs variant debcm, not {self.variant}")
         if self.variant != "debcm" and self.adjustment in ("score", "probability"):
             raise ValueError(
                 f"adjustment {self.adjustment!r} needs variant debcm; {self.variant} has "

@@ -79,6 +79,7 @@ class Model:
         video_columns: Dv.
         music_columns: Dm.
         n_groups: G.
+        share: how far a student went from its teacher (`models.interpolation`); 1 without one.
         history: one entry per epoch of the training that made it; empty after `load`.
     """
 
@@ -87,6 +88,7 @@ class Model:
     video_columns: int
     music_columns: int
     n_groups: int
+    share: float = 1.0
     history: list[EpochLog] = field(default_factory=list)
 
     @property
@@ -200,6 +202,7 @@ class Model:
             "video_columns": self.video_columns,
             "music_columns": self.music_columns,
             "n_groups": self.n_groups,
+            "share": self.share,
         }
         text = json.dumps(described, indent=1, sort_keys=True) + "\n"
         (folder / DESCRIPTION).write_text(text, encoding="utf-8")
@@ -231,7 +234,8 @@ class Model:
             raise ValueError(
                 f"{folder / WEIGHTS} does not fit {DESCRIPTION} beside it: {error}"
             ) from error
-        return cls(network.to(device).eval(), config, *sizes)
+        share = described.get("share", 1.0)
+        return cls(network.to(device).eval(), config, *sizes, share=share)
 
     def _check(self, name: str, rows: Floats, columns: int) -> None:
         if rows.ndim != 2 or rows.shape[1] != columns:

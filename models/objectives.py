@@ -5,6 +5,7 @@ losses; `weights` says how they add up. B rows of a step, M tracks, D dimensions
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -130,27 +131,35 @@ class PickChoice(nn.Module):
 
     def forward(self, rows: Ints) -> dict[str, Tensor]:
         """Return {"picks", "distil"}, those that are switched on, for picks `rows` int64[B]."""
-        train = self.data.train
-        picked = train.music[rows]
-        tracks, drawn = self._tracks(picked)
-        video = self.network.video(take(self.data.video, train.video[rows], self.device))
-        music = self.network.music(take(self.data.music, tracks, self.device))
-        sample = torch.from_numpy(drawn).to(self.device)
-        on_tracks = torch.from_numpy(tracks).to(self.device)
+        step = self.embed(rows)
         found: dict[str, Tensor] = {}
         if self.taught is not None:
-            guide = self.taught.video(train.video[rows]), self.taught.music(tracks[drawn])
-            found["distil"] = self._distillation(video, music[sample], *guide)
+            drawn = step.tracks[step.drawn]
+            guide = self.taught.video(self.data.train.video[rows]), self.taught.music(drawn)
+            found["distil"] = self._distillation(step.video, step.music[step.drawn], *guide)
         if self.config.picks_weight > 0:
-            own = torch.from_numpy(np.searchsorted(tracks, picked)).to(self.device)
-            chooser, offer = self._factors(rows, video, music, on_tracks)
-            if self.config.contrast == "batch":
-                logits, chosen = self._against_batch(chooser, offer[own], on_tracks[own])
-            else:
-                logits = self._against_known(rows, chooser, offer, own, on_tracks, sample)
-                chosen = torch.zeros_like(own)
-            found["picks"] = losses.choice_loss(logits, chosen, self._row_weights(rows))
+            found["picks"] = losses.choice_loss(*self.choice(step), self._row_weights(rows))
         return found
+
+    def embed(self, rows: Ints) -> "Step":
+        """Embed picks `rows` int64[B] and what they are contrasted with."""
+        train = self.data.train
+        tracks, drawn = self._tracks(train.music[rows])
+        video = self.network.video(take(self.data.video, train.video[rows], self.device))
+        music = self.network.music(take(self.data.music, tracks, self.device))
+        return Step(rows, tracks, drawn, video, music)
+
+    def choice(self, step: "Step") -> tuple[Tensor, Tensor]:
+        """Return (logits [B, K] of what was known, int64[B] the picks' columns)."""
+        picked = np.searchsorted(step.tracks, self.data.train.music[step.rows])
+        own = torch.from_numpy(picked).to(self.device)
+        tracks = torch.from_numpy(step.tracks).to(self.device)
+        chooser, offer = self._factors(step.rows, step.video, step.music, tracks)
+        if self.config.contrast == "batch":
+            return self._against_batch(chooser, offer[own], tracks[own])
+        sample = torch.from_numpy(step.drawn).to(self.device)
+        logits = self._against_known(step.rows, chooser, offer, own, tracks, sample)
+        return logits, torch.zeros_like(own)
 
     def _distillation(
         self, video: Tensor, music: Tensor, taught: Tensor, columns: Tensor
@@ -263,6 +272,25 @@ class PickChoice(nn.Module):
         )
         none = chooser.new_full(place.shape, -torch.inf)
         return none.masked_scatter(present, pairs.sum(dim=1))
+
+
+@dataclass(frozen=True)
+class Step:
+    """Picks, and what they are contrasted with, embedded.
+
+    Attributes:
+        rows: int64[B], rows of the picks.
+        tracks: int64[C], ascending.
+        drawn: int64[S], places in `tracks` of a uniform sample.
+        video: [B, D].
+        music: [C, D], of `tracks`.
+    """
+
+    rows: Ints
+    tracks: Ints
+    drawn: Ints
+    video: Tensor
+    music: Tensor
 
 
 class VariationalMatch(nn.Module):

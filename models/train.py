@@ -22,6 +22,7 @@ from models import checkpoint as checkpoints
 from models import metrics
 from models.config import ModelConfig
 from models.data import Picks, TrainingData
+from models.interpolation import interpolate
 from models.model import EpochLog, Model
 from models.networks import (
     DebcmNetwork,
@@ -167,6 +168,8 @@ def train_student(
     belongs_to = _belongs_to(checkpoint, data, config, "student", guide)
     model = _train(plan, objective, network, data, config, checkpoint, belongs_to, on_epoch)
     if isinstance(network, DebcmNetwork):
+        if isinstance(taught, DebcmNetwork) and config.interpolate and config.picks_weight > 0:
+            model.share = interpolate(network, taught, data, config)
         finish(network, data, config)
     return model
 

@@ -32,6 +32,7 @@ class TrainingSummary:
         epochs: epochs trained, those before a resumed one included.
         validation: selection metric of the model kept; None without validation rows.
         seconds: wall time of the epochs.
+        share: how far a student went from its teacher, 0 to 1; None where nothing was trained.
     """
 
     run_id: str
@@ -40,6 +41,7 @@ class TrainingSummary:
     epochs: int
     validation: float | None
     seconds: float
+    share: float | None
 
 
 def train_teacher_step(settings: Settings, store: Store, run_id: str) -> TrainingSummary:
@@ -108,6 +110,7 @@ def _keep(
         epochs=len(model.history),
         validation=last.validation if last else None,
         seconds=round(sum(epoch.seconds for epoch in model.history), 1),
+        share=model.share,
     )
     log.info("%s", summary)
     return summary
@@ -115,4 +118,6 @@ def _keep(
 
 def _unchanged(run_id: str, stage: str) -> TrainingSummary:
     log.info("run %s has its %s already", run_id, stage)
-    return TrainingSummary(run_id, stage, unchanged=True, epochs=0, validation=None, seconds=0.0)
+    return TrainingSummary(
+        run_id, stage, unchanged=True, epochs=0, validation=None, seconds=0.0, share=None
+    )

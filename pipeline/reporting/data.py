@@ -190,6 +190,11 @@ def training_history(store: Store, run_id: str) -> dict[str, list[dict[str, Any]
     return found
 
 
+def student_share(store: Store, run_id: str) -> float:
+    """How far the run's student went from its teacher, 0 to 1."""
+    return Model.load(store.fetch(f"runs/{run_id}/student")).share
+
+
 def genres_picked(dataset: Dataset) -> dict[str, float]:
     """Share of each genre group among the tracks picked in the test rows, each counted once."""
     tracks = np.unique(dataset.test.music)

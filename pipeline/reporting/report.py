@@ -24,6 +24,7 @@ from pipeline.reporting.data import (
     genres_picked,
     rejects_by_reason,
     sample_recommendations,
+    student_share,
     training_history,
 )
 from pipeline.reporting.drift import feature_drift, genre_drift
@@ -105,6 +106,7 @@ def gather(settings: Settings, lake: Lake, store: Store, run_id: str) -> dict[st
         "drift_plot": plots.drift(drift),
         "history": history,
         "history_plot": plots.training(history),
+        "share": student_share(store, run_id),
         "contenders_plot": plots.contenders(metrics["contenders"], k),
         "genres_plot": plots.genres(metrics["contenders"], picked),
         "picked": picked,

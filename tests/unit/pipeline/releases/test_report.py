@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from models.interpolation import SHARES
 from pipeline.errors import ProvenanceError
 from pipeline.evaluate import evaluate, load_metrics
 from pipeline.gate import decide
@@ -158,6 +159,8 @@ def test_every_section_of_a_rich_run_is_drawn(published: Any) -> None:
     assert set(history) == {"teacher", "student"}
     assert len(history["student"]) == published.settings.model.epochs
     assert facts["history_plot"].startswith("data:image/svg+xml;base64,")
+    assert facts["share"] in SHARES
+    assert f"lies {100 * facts['share']:.0f} % of the way from its teacher" in text
 
 
 def test_the_best_tracks_of_a_sample_are_the_models_best(published: Any) -> None:

@@ -1,0 +1,157 @@
+"""How far from its teacher a student may go."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from models import ModelConfig, Picks, TrainingData, train_student, train_teacher
+from models.interpolation import SHARES, between, interpolate, nearest_as_good, surprise
+from models.model import Model
+from models.networks import DebcmNetwork
+from models.objectives import PickChoice
+
+
+@pytest.fixture(scope="module")
+def config() -> ModelConfig:
+    return ModelConfig(epochs=6, teacher_epochs=6, batch_size=128, dim=16, hidden=32)
+
+
+@pytest.fixture(scope="module")
+def teacher(training: TrainingData, config: ModelConfig) -> Model:
+    return train_teacher(training, config)
+
+
+@pytest.fixture(scope="module")
+def student(training: TrainingData, teacher: Model, config: ModelConfig) -> Model:
+    return train_student(training, teacher, config.model_copy(update={"interpolate": False}))
+
+
+def network_of(model: Model) -> DebcmNetwork:
+    assert isinstance(model.network, DebcmNetwork)
+    return model.network
+
+
+def latents(network: DebcmNetwork, data: TrainingData) -> np.ndarray:
+    with torch.no_grad():
+        tracks = network.embed_music(torch.from_numpy(data.music), torch.zeros(90).long())
+        return (network.embed_video(torch.from_numpy(data.video)) @ tracks.T).numpy()
+
+
+@pytest.mark.parametrize(
+    ("surprises", "chosen"),
+    [
+        # Gains over the first row: 1.0 for sure, then less.
+        ([[2, 2, 2, 2], [1, 1, 1, 1], [1.5, 1.5, 1.5, 1.5]], 1),
+        # Nobody beats the teacher.
+        ([[1, 1, 1, 1], [2, 2, 2, 2], [1.1, 1.1, 1.1, 1.1]], 0),
+        # The last gains 1.0 +- 0.5 (deviation 1, four picks): the second's 0.6 is as good.
+        ([[2, 2, 2, 2], [1.4, 1.4, 1.4, 1.4], [0, 2, 0, 2]], 1),
+        # Its 0.4 would not be.
+        ([[2, 2, 2, 2], [1.6, 1.6, 1.6, 1.6], [0, 2, 0, 2]], 2),
+    ],
+)
+def test_the_nearest_within_a_standard_error_of_the_best(
+    surprises: list[list[float]], chosen: int
+) -> None:
+    assert nearest_as_good(np.array(surprises)) == chosen
+
+
+def test_the_ends_of_the_line_are_teacher_and_student(
+    training: TrainingData, teacher: Model, student: Model
+) -> None:
+    first, last = network_of(teacher), network_of(student)
+    wanted = latents(first, training), latents(last, training)
+    assert not np.allclose(*wanted, atol=0.1)
+    for share, scores in zip((0.0, 1.0), wanted, strict=True):
+        assert np.allclose(latents(between(first, last, share), training), scores, atol=1e-4)
+    half = between(first, last, 0.5)
+    mean = 0.5 * (first.video.linear.weight + last.video.linear.weight)
+    assert torch.allclose(half.video.linear.weight, mean)
+    assert torch.allclose(half.log_scale, 0.5 * (first.log_scale + last.log_scale))
+    assert torch.equal(half.lean, last.lean)
+
+
+def test_surprise_is_the_fitted_choice_model_on_later_picks(
+    training: TrainingData, student: Model, config: ModelConfig
+) -> None:
+    network = between(network_of(student), network_of(student), 1.0)
+    found = surprise(network, training, config)
+    count = len(training.validation)
+    assert found.shape == (count,)
+    # With the fitted parameters in place, the training objective says the same of each pick.
+    train, later = training.train, training.validation
+    names = ("video", "music", "uploader", "time", "preference")
+    both = [np.concatenate([getattr(train, name), getattr(later, name)]) for name in names]
+    objective = PickChoice(network, None, replace(training, train=Picks(*both)), config)
+    rows = np.arange(len(train), len(train) + count)
+    with torch.no_grad():
+        torch.manual_seed(config.seed)
+        each = F.cross_entropy(*objective.choice(objective.embed(rows)), reduction="none")
+        assert np.allclose(found, each.numpy(), atol=1e-4)
+        # What was trained explains the later picks less well than what was fitted to them.
+        trained = PickChoice(
+            network_of(student), None, replace(training, train=Picks(*both)), config
+        )
+        torch.manual_seed(config.seed)
+        before = F.cross_entropy(*trained.choice(trained.embed(rows)), reduction="none")
+    assert found.mean() < before.numpy().mean()
+
+
+def test_picks_at_random_leave_the_teacher_where_it_is(
+    training: TrainingData, teacher: Model, config: ModelConfig
+) -> None:
+    rng = np.random.default_rng(0)
+
+    def at_random(picks: Picks) -> Picks:
+        return replace(picks, music=rng.integers(len(training.music), size=len(picks)))
+
+    data = replace(
+        training, train=at_random(training.train), validation=at_random(training.validation)
+    )
+    followed = train_student(data, teacher, config.model_copy(update={"interpolate": False}))
+    moderated = train_student(data, teacher, config)
+    assert (followed.share, moderated.share) == (1.0, 0.0)
+    wanted = latents(network_of(teacher), data)
+    assert np.abs(latents(network_of(followed), data) - wanted).max() > 0.5
+    assert np.allclose(latents(network_of(moderated), data), wanted, atol=1e-4)
+
+
+def test_later_picks_that_confirm_the_student_keep_it(
+    training: TrainingData, teacher: Model, student: Model, config: ModelConfig
+) -> None:
+    best = latents(network_of(student), training)[training.validation.video].argmax(axis=1)
+    data = replace(training, validation=replace(training.validation, music=best))
+    network = between(network_of(student), network_of(student), 1.0)
+    share = interpolate(network, network_of(teacher), data, config)
+    assert share in SHARES
+    assert share >= 0.5
+    wanted = between(network_of(teacher), network_of(student), share)
+    assert np.allclose(latents(network, data), latents(wanted, data), atol=1e-4)
+
+
+def test_without_later_picks_the_student_stays(
+    training: TrainingData, teacher: Model, student: Model, config: ModelConfig
+) -> None:
+    none = Picks(*(getattr(training.validation, n)[:0] for n in Picks.__dataclass_fields__))
+    found = train_student(replace(training, validation=none), teacher, config)
+    assert np.array_equal(
+        latents(network_of(found), training), latents(network_of(student), training)
+    )
+
+
+def test_the_share_is_kept_with_the_model(
+    teacher: Model, tmp_path: Path
+) -> None:
+    made = replace(teacher, share=0.25)
+    made.save(tmp_path)
+    assert Model.load(tmp_path).share == 0.25
+
+
+def test_the_papers_variants_do_not_interpolate() -> None:
+    with pytest.raises(ValueError, match="interpolate needs variant debcm, not paper"):
+        ModelConfig.preset("paper", interpolate=True)
+    assert not ModelConfig.preset("released").interpolate
