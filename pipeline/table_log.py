@@ -66,11 +66,11 @@ def _checkpoint(log: Path, version: int) -> tuple[int, set[str]]:
 def _added(part: Path) -> list[str]:
     """The files that a part of a checkpoint names."""
     try:
-        actions = pq.read_table(part, columns=["add.path", "add.partitionValues"])
-        added = [action for action in actions["add"].to_pylist() if action is not None]
+        with pq.ParquetFile(part) as file:
+            actions = file.read(["add.path", "add.partitionValues"])["add"].to_pylist()
     except (pa.ArrowException, ValueError) as error:
         raise ProvenanceError(f"not a checkpoint: {error}", where=str(part)) from error
-    return [_in_its_folder(part, add["path"], dict(add["partitionValues"])) for add in added]
+    return [_in_its_folder(part, a["path"], dict(a["partitionValues"])) for a in actions if a]
 
 
 def _actions(entry: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
