@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,20 +52,23 @@ def procrustes(new: Floats, old: Floats) -> Floats:
     return rotation
 
 
-def drift(new: Floats, old: Floats, rotation: Floats) -> Drift:
+def drift(pairs: Iterable[tuple[Floats, Floats]], rotation: Floats) -> Drift:
     """Measure how far common items moved.
 
     Args:
-        new: float32 [n, D], embeddings of the new model on its own axes.
-        old: float32 [n, D], embeddings of the earlier release, the same items.
+        pairs: float32 [n, D] each, some of the common items at a time: embeddings of the new
+            model on its own axes, and of the earlier release.
         rotation: float32 [D, D], what `procrustes` gave.
     """
-    aligned = cosine_distance(new @ rotation, old)
+    aligned, before = np.empty(0), np.empty(0)
+    for new, old in pairs:
+        aligned = np.append(aligned, cosine_distance(new @ rotation, old))
+        before = np.append(before, cosine_distance(new, old))
     return Drift(
-        items=len(new),
-        mean=float(aligned.mean()) if len(new) else 0.0,
-        p95=float(np.quantile(aligned, 0.95)) if len(new) else 0.0,
-        before_alignment=float(cosine_distance(new, old).mean()) if len(new) else 0.0,
+        items=len(aligned),
+        mean=float(aligned.mean()) if len(aligned) else 0.0,
+        p95=float(np.quantile(aligned, 0.95)) if len(aligned) else 0.0,
+        before_alignment=float(before.mean()) if len(before) else 0.0,
     )
 
 

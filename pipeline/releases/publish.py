@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -36,9 +36,12 @@ from pipeline.store import Store
 log = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 
 PACKAGES = ("debcm-pipeline", "torch", "onnxruntime", "faiss-cpu", "numpy", "polars", "pyarrow")
 KNOWN_QUERIES = 32
+# Embeddings that are compared together.
+_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -337,38 +340,42 @@ def _align(
     if previous is None:
         return own_axes, None
     manifest = read_manifest(previous)
-    old = read_table(previous / files.MUSIC, manifest.run_id, ["music_id"])
-    new_rows, old_rows = _common(dataset.music["music_id"].to_list(), old["music_id"].to_pylist())
+    new_rows, old_rows = _common(dataset.music, previous / files.MUSIC, manifest.run_id, "music_id")
     if manifest.dim != dim or not len(new_rows):
         log.warning("no common axes with %s: its cached vectors are of no use", previous.name)
         return own_axes, {"previous": manifest.release_id, "aligned": False}
     old_tracks = read_vectors(previous / files.MUSIC, manifest.run_id, "embedding")[old_rows]
     rotation = procrustes(tracks[new_rows], old_tracks)
-    towers = Towers(student, rotation, dataset.run_id)
-    videos = read_table(previous / files.VIDEO, manifest.run_id, ["video_id"])
-    new_videos, old_videos = _common(
-        dataset.videos["video_id"].to_list(), videos["video_id"].to_pylist()
-    )
-    return towers, {
+    videos = _moved_videos(student, dataset, previous, manifest.run_id)
+    return Towers(student, rotation, dataset.run_id), {
         "previous": manifest.release_id,
         "aligned": True,
-        "music": asdict(drift(tracks[new_rows], old_tracks, rotation)),
-        "video": asdict(
-            drift(
-                student.embed_videos(data.video[new_videos]),
-                read_vectors(previous / files.VIDEO, manifest.run_id, "embedding")[old_videos],
-                rotation,
-            )
-        ),
+        "music": asdict(drift([(tracks[new_rows], old_tracks)], rotation)),
+        "video": asdict(drift(videos, rotation)),
     }
 
 
-def _common(new: list[str], old: list[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Rows of the items that both lists hold, in the new list's order."""
-    row_of = {name: row for row, name in enumerate(old)}
-    pairs = [(row, row_of[name]) for row, name in enumerate(new) if name in row_of]
-    rows = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    return rows[:, 0], rows[:, 1]
+def _moved_videos(
+    student: Model, dataset: Dataset, previous: Path, run_id: str
+) -> Iterator[tuple[Floats, Floats]]:
+    """New and old embeddings of the videos that two releases hold, some at a time."""
+    new_rows, old_rows = _common(dataset.videos, previous / files.VIDEO, run_id, "video_id")
+    old = read_vectors(previous / files.VIDEO, run_id, "embedding")
+    for start in range(0, len(new_rows), _ROWS):
+        rows = slice(start, start + _ROWS)
+        features = dataset.training.video[new_rows[rows]]
+        yield student.embed_videos(features), old[old_rows[rows]]
+
+
+def _common(items: pl.DataFrame, released: Path, run_id: str, key: str) -> tuple[Ints, Ints]:
+    """Rows of the items that a release holds too, in their order, and its rows of them."""
+    old = pl.DataFrame(pl.from_arrow(read_table(released, run_id, [key])))
+    both = (
+        items.select(key)
+        .with_row_index("new")
+        .join(old.with_row_index("old"), on=key, maintain_order="left")
+    )
+    return both["new"].to_numpy(), both["old"].to_numpy()
 
 
 def _summary(store: Store, release_id: str, *, published: bool) -> ReleaseSummary:

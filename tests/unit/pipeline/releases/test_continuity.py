@@ -51,10 +51,18 @@ def test_cosine_distance_by_hand() -> None:
 def test_drift_before_and_after_alignment() -> None:
     quarter = np.array([[0, 1], [-1, 0]], dtype=np.float32)
     old = np.array([[1, 0], [0, 1]], dtype=np.float32)
-    found = drift(old @ quarter, old, procrustes(old @ quarter, old))
+    found = drift([(old @ quarter, old)], procrustes(old @ quarter, old))
     assert found.items == 2
     assert found.mean == pytest.approx(0, abs=1e-6)
     assert found.before_alignment == pytest.approx(1)
+
+
+def test_drift_is_that_of_all_parts_together(rng: np.random.Generator) -> None:
+    new, old = rng.standard_normal((2, 5, 3)).astype(np.float32)
+    rotation = procrustes(new, old)
+    parts = [(new[rows], old[rows]) for rows in (slice(0, 2), slice(2, 5))]
+    assert drift(parts, rotation) == drift([(new, old)], rotation)
+    assert drift([], rotation).items == 0
 
 
 def test_the_next_release_lies_on_the_axes_of_the_last(published, next_run, publishing) -> None:
