@@ -139,7 +139,7 @@ def train_student(
 
     Args:
         data: features and picks.
-        teacher: of the same variant; not changed.
+        teacher: of the same variant, not changed; not looked at with `config.teacher` off.
         config: variant and switches.
         checkpoint: folder to keep and resume the training in, or None.
         on_epoch: called after each epoch.
@@ -152,7 +152,7 @@ def train_student(
         raise ValueError(
             f"a {config.variant} student cannot learn from a {teacher.config.variant} teacher"
         )
-    taught = teacher.network if teacher is not None else None
+    taught = teacher.network if teacher is not None and config.teacher else None
     if isinstance(network, DebcmNetwork):
         network.centre_on(population_of(data).to(device_of(network)))
         if isinstance(taught, DebcmNetwork):

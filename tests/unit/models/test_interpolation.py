@@ -143,6 +143,16 @@ def test_without_later_picks_the_student_stays(
     )
 
 
+def test_a_student_without_a_teacher_never_looks_at_one(
+    training: TrainingData, teacher: Model, config: ModelConfig
+) -> None:
+    alone = config.model_copy(update={"teacher": False})
+    with_one, without = (train_student(training, each, alone) for each in (teacher, None))
+    assert np.array_equal(
+        latents(network_of(with_one), training), latents(network_of(without), training)
+    )
+
+
 def test_the_share_is_kept_with_the_model(
     teacher: Model, tmp_path: Path
 ) -> None:
