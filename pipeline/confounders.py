@@ -85,11 +85,11 @@ def picks_until(lake: Lake, as_of: dt.date, groups: tuple[str, ...]) -> pl.DataF
         Columns video_id, uploader_id, music_id, uploaded_at and group (int64, index into
         `groups`), sorted by uploaded_at, then video_id.
     """
-    tracks = catalog.music(lake, as_of).select("music_id", "genre_group")
+    tracks = lake.collect(catalog.music(lake, as_of).select("music_id", "genre_group"), "music")
     picks = (
         catalog.videos(lake, as_of)
         .filter(pl.col("source") == "ugc")
-        .join(tracks, on="music_id", how="inner")
+        .join(tracks.lazy(), on="music_id", how="inner")
         .with_columns(group_index(groups).alias("group"))
         .select("video_id", "uploader_id", "music_id", "uploaded_at", "group")
         .sort("uploaded_at", "video_id")

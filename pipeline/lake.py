@@ -112,7 +112,14 @@ class Lake:
         return self.collect(scan, table)
 
     def collect(self, scan: pl.LazyFrame, table: str) -> pl.DataFrame:
-        """`scan.collect()`, with storage errors as ours."""
+        """`scan.collect()` of a query over one table, with storage errors as ours.
+
+        Raises:
+            ValueError: over two: their reads may wait for each other for ever, one for the
+                interpreter that the other holds (polars issue 24448).
+        """
+        if scan.explain().count("PYTHON SCAN") > 1:
+            raise ValueError("a query over two tables: collect one of them first")
         try:
             return scan.collect()
         except (pl.exceptions.PolarsError, OSError) as error:

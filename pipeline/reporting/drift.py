@@ -76,11 +76,11 @@ def feature_drift(settings: Settings, lake: Lake, day: dt.date) -> list[Drift]:
 def genre_drift(settings: Settings, lake: Lake, day: dt.date) -> list[Drift]:
     """Drift of the genre groups picked on `day` against the four weeks before it."""
     groups = settings.genres.names
-    tracks = catalog.music(lake, day).select("music_id", "genre_group")
+    tracks = lake.collect(catalog.music(lake, day).select("music_id", "genre_group"), "music")
     picks = lake.collect(
         catalog.videos(lake, day)
         .filter(pl.col("source") == "ugc", pl.col("dt") >= _weeks_before(day)[0])
-        .join(tracks, on="music_id")
+        .join(tracks.lazy(), on="music_id")
         .select("dt", group_index(groups)),
         "videos",
     )

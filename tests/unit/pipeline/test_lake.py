@@ -71,6 +71,13 @@ def test_upsert_takes_the_new_row(lake: Lake) -> None:
     assert lake.read("landing_days")["fingerprint"].to_list() == ["b"]
 
 
+def test_a_query_over_two_tables_is_refused(lake: Lake) -> None:
+    lake.replace("landing_days", days((DAY, "a")), {"dt": DAY})
+    first, second = (lake.scan("landing_days", version=version) for version in (0, 1))
+    with pytest.raises(ValueError, match="two tables"):
+        lake.collect(first.join(second, on="dt"), "landing_days")
+
+
 def test_quote_in_a_partition_value_is_a_value(lake: Lake) -> None:
     row: dict[str, Any] = {
         "content_hash": "a",
