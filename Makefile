@@ -56,7 +56,7 @@ lock: install  ## renew requirements.lock from pyproject.toml
 	build/lock/bin/pip freeze --exclude debcm-pipeline | sed 's/+cpu$$//' >> requirements.lock
 	rm -rf build/lock
 
-benchmark-%: install  ## debiasing, training, features, extraction, serving, scale
+benchmark-%: install  ## debiasing, robustness, training, features, extraction, serving, scale
 	$(BIN)/python -m benchmarks.$*
 
 clean:  ## remove what the demo made
