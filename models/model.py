@@ -188,9 +188,10 @@ class Model:
         """Write weights.safetensors and model.json; equal models give equal bytes.
 
         Args:
-            folder: made if missing; files of the same names are replaced.
+            folder: made if missing, though not the one above, which may have gone away; files of
+                the same names are replaced.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         weights = {
             name: value.detach().cpu().contiguous()
             for name, value in sorted(self.network.state_dict().items())

@@ -24,6 +24,7 @@ from pipeline.releases.current import read_current, run_of
 from pipeline.releases.files import read_manifest
 from pipeline.releases.onnx_towers import MUSIC_TOWER, VIDEO_TOWER, embed, open_tower
 from pipeline.settings import GateSettings, Settings
+from pipeline.storage import standing
 from pipeline.store import Store
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,13 @@ def evaluate(settings: Settings, store: Store, run_id: str) -> EvaluationSummary
 
     Raises:
         ProvenanceError: the run's dataset or student is missing.
+        LakeUnavailableError: the lake has gone away.
     """
+    with standing(store.root):
+        return _evaluate(settings, store, run_id)
+
+
+def _evaluate(settings: Settings, store: Store, run_id: str) -> EvaluationSummary:
     current = read_current(store)
     champion = current.release_id if current and current.run_id != run_id else None
     name = f"runs/{run_id}/evaluation"

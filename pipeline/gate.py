@@ -20,6 +20,7 @@ from pipeline.evaluate import load_metrics
 from pipeline.lake import Lake
 from pipeline.schemas import TABLES
 from pipeline.settings import GateSettings, Settings
+from pipeline.storage import standing
 from pipeline.store import Store
 
 log = logging.getLogger(__name__)
@@ -99,13 +100,14 @@ def decide(
 
     Raises:
         ProvenanceError: the run was not evaluated.
+        LakeUnavailableError: the lake has gone away.
     """
-    document = load_metrics(store, run_id)
+    with standing(store.root):
+        document, dataset = load_metrics(store, run_id), load_dataset(store, run_id)
     verdicts = judge(settings.gate, document)
     good = all(verdict.passed for verdict in verdicts)
     word = "publish" if good else "forced" if force else "refuse"
     decision = Decision(run_id, word, verdicts, force if word == "forced" else None)
-    dataset = load_dataset(store, run_id)
     row = {
         "run_id": run_id,
         "as_of": dataset.as_of,

@@ -170,6 +170,21 @@ def storage_errors(where: str) -> Iterator[None]:
 
 
 @contextmanager
+def standing(root: str) -> Iterator[None]:
+    """Let an error of the block mean that the lake has gone away, where it has.
+
+    Raises:
+        LakeUnavailableError: in place of an error that names a missing file.
+    """
+    try:
+        yield
+    except (PipelineError, OSError) as error:
+        if stands(root):
+            raise
+        raise LakeUnavailableError(f"gone meanwhile: {error}", where=root) from error
+
+
+@contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a local folder alone, until the block or the process ends; no lock file is left."""
     handle = os.open(folder, os.O_RDONLY)
@@ -192,11 +207,11 @@ def writing_into(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except PipelineError:
-        raise
     except Exception as error:
         if not folder.is_dir():
             raise LakeUnavailableError(f"gone meanwhile: {error}", where=str(folder)) from error
+        if isinstance(error, PipelineError):
+            raise
         disk = os.statvfs(folder)
         free = disk.f_bavail * disk.f_frsize
         refused = isinstance(meaning(error, str(folder)), DiskFullError)

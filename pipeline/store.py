@@ -102,7 +102,14 @@ class Store:
         """Make the folder that `name` will lie in, unless the whole lake has gone away."""
         begin(self.root, stood=self._stood)
         self._stood = True
-        (Path(self.root) / name).parent.mkdir(parents=True, exist_ok=True)
+        self._make(name.rpartition("/")[0])
+
+    def _make(self, name: str) -> None:
+        """Make a local folder and those above it, but not the root: it may have gone meanwhile."""
+        folder = Path(self.root)
+        for part in filter(None, name.split("/")):
+            folder /= part
+            folder.mkdir(exist_ok=True)
 
     def _put(self, aside: Path, name: str) -> None:
         final = Path(self.root) / name
@@ -167,12 +174,14 @@ class Store:
         On a local lake it lies beside the run, where a retry on any worker finds it; otherwise
         in the cache of this machine.
         """
-        folder = (self._cache / "scratch" if self.remote else Path(self.root)) / name
-        with storage_errors(str(folder)):
-            if not self.remote:
-                self._stand(name)
+        if self.remote:
+            folder = self._cache / "scratch" / name
             folder.mkdir(parents=True, exist_ok=True)
-        return folder
+            return folder
+        with storage_errors(self.root):
+            self._stand(name)
+            self._make(name)
+        return Path(self.root) / name
 
     def children(self, under: str) -> list[str]:
         """Names of all folders directly below `under`, complete or not, sorted."""

@@ -13,7 +13,7 @@ from models import Model, ModelConfig, train_student, train_teacher
 from models.data import TrainingData
 from pipeline.dataset import load_dataset
 from pipeline.settings import Settings
-from pipeline.storage import locked, writing_into
+from pipeline.storage import locked, standing, writing_into
 from pipeline.store import Store
 
 log = logging.getLogger(__name__)
@@ -79,8 +79,9 @@ def _once(
     name = f"runs/{run_id}/{stage}"
     if store.exists(name):
         return _unchanged(run_id, stage)
-    data = load_dataset(store, run_id).training
-    with locked(store.scratch(f"runs/{run_id}")):
+    with standing(store.root):
+        data = load_dataset(store, run_id).training
+    with standing(store.root), locked(store.scratch(f"runs/{run_id}")):
         if store.exists(name):
             return _unchanged(run_id, stage)
         checkpoint = store.scratch(f"{name}-checkpoint")

@@ -31,6 +31,7 @@ from pipeline.releases.sinks import follow, open_sinks
 from pipeline.releases.towers import Towers, save_towers
 from pipeline.releases.verify import verify_folder
 from pipeline.settings import ReleaseSettings, Settings
+from pipeline.storage import standing
 from pipeline.store import Store
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,13 @@ def publish(settings: Settings, lake: Lake, store: Store, run_id: str) -> Releas
             current since the run was judged, or the written release fails its verification.
         ProvenanceError: the run's dataset or student is missing.
         SinkError: a sink did not take the release; it is not current then.
+        LakeUnavailableError: the lake has gone away.
     """
+    with standing(store.root):
+        return _publish(settings, lake, store, run_id)
+
+
+def _publish(settings: Settings, lake: Lake, store: Store, run_id: str) -> ReleaseSummary:
     current = read_current(store)
     if current is not None and (earlier := current.promotion_of(run_id)) is not None:
         if current.run_id != run_id:

@@ -121,9 +121,14 @@ class Running:
         took = time.monotonic() - self._started
         pid = self.process.pid
         assert pid is not None
-        os.kill(pid, signal.SIGSTOP)
-        children = descendants(pid)
-        os.kill(pid, signal.SIGKILL)
+        try:
+            os.kill(pid, signal.SIGSTOP)
+            children = descendants(pid)
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            # It ended by itself a moment before.
+            self.process.join()
+            return self._outcome(took)
         self.process.join()
         self._answer.unlink(missing_ok=True)
         alive = wait_until_gone(children)

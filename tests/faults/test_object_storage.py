@@ -53,8 +53,6 @@ def site(tmp_path: Path, s3: FaultyS3) -> Site:
         "aws_endpoint_url": s3.endpoint,
         "aws_region": REGION,
         "aws_allow_http": "true",
-        "max_retries": "2",
-        "timeout": "2s",
     }
     site = make_site(
         tmp_path / "site",
