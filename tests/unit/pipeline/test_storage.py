@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import DiskFullError, LakeUnavailableError, ProvenanceError
-from pipeline.storage import may_be_cleaned_up, meaning, storage_errors, writing_into
+from pipeline.errors import DiskFullError, LakeUnavailableError, ProvenanceError, ReleaseError
+from pipeline.storage import may_be_cleaned_up, meaning, standing, storage_errors, writing_into
 
 S3 = "s3://lake/debcm"
 
@@ -50,6 +50,20 @@ def test_folder_that_went_away_may_come_back(tmp_path: Path) -> None:
     assert isinstance(meaning(error, str(tmp_path)), ProvenanceError)
     with pytest.raises(LakeUnavailableError, match="gone"), writing_into(tmp_path / "gone"):
         raise error
+
+
+def test_an_error_of_a_lake_that_has_gone_away_says_so(tmp_path: Path) -> None:
+    """Whatever kind it is of: the file it names is not what is wrong."""
+    gone = tmp_path / "gone"
+    for error in (ReleaseError("cannot be read"), FileNotFoundError("metrics.json")):
+        with pytest.raises(LakeUnavailableError, match="gone meanwhile"), standing(str(gone)):
+            raise error
+        with pytest.raises(LakeUnavailableError, match="gone meanwhile"), writing_into(gone):
+            raise error
+    with pytest.raises(ReleaseError, match="damaged"), standing(str(tmp_path.parent)):
+        raise ReleaseError("damaged")
+    with pytest.raises(ReleaseError, match="damaged"), writing_into(tmp_path):
+        raise ReleaseError("damaged")
 
 
 def test_message_is_one_line_without_colours() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -157,6 +158,20 @@ def test_a_store_that_began_the_lake_begins_no_second_one(tmp_path: Path) -> Non
     (tmp_path / "lake").rename(tmp_path / "gone")
     with pytest.raises(LakeUnavailableError, match="was there a moment ago"):
         put(store, "runs/b")
+    assert not (tmp_path / "lake").exists()
+
+
+@pytest.mark.parametrize("use", [lambda store: put(store, "runs/b"), lambda s: s.scratch("runs/b")])
+def test_a_lake_that_goes_away_in_between_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Callable[[Store], object]
+) -> None:
+    """It stood when it was looked for, and is gone when the folder is made."""
+    store = Store(LakeSettings(root=str(tmp_path / "lake")))
+    put(store, "runs/a")
+    (tmp_path / "lake").rename(tmp_path / "gone")
+    monkeypatch.setattr("pipeline.store.begin", lambda *_, **__: None)
+    with pytest.raises(LakeUnavailableError):
+        use(store)
     assert not (tmp_path / "lake").exists()
 
 
