@@ -153,9 +153,7 @@ def test_a_student_without_a_teacher_never_looks_at_one(
     )
 
 
-def test_the_share_is_kept_with_the_model(
-    teacher: Model, tmp_path: Path
-) -> None:
+def test_the_share_is_kept_with_the_model(teacher: Model, tmp_path: Path) -> None:
     made = replace(teacher, share=0.25)
     made.save(tmp_path)
     assert Model.load(tmp_path).share == 0.25
