@@ -25,7 +25,15 @@ from pipeline.errors import ProvenanceError, WriteConflictError
 from pipeline.parquet import WRITER, CheckedFiles
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
-from pipeline.storage import begin, filesystem, may_be_cleaned_up, meaning, refuse_missing, stands
+from pipeline.storage import (
+    begin,
+    filesystem,
+    in_its_place,
+    may_be_cleaned_up,
+    meaning,
+    refuse_missing,
+    stands,
+)
 from pipeline.table_log import check_log
 
 log = logging.getLogger(__name__)
@@ -362,7 +370,8 @@ class Lake:
     def _retry(self, commit: Callable[[], T], table: str) -> T:
         for attempt in range(1, self._attempts + 1):
             try:
-                return commit()
+                with in_its_place(self.root):
+                    return commit()
             except (DeltaError, OSError, ProvenanceError) as error:
                 overtaken = attempt < _LOOKS and may_be_cleaned_up(error)
                 if not isinstance(error, CommitFailedError) and not overtaken:

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from deltalake import write_deltalake
 
 from pipeline.errors import LakeUnavailableError, ProvenanceError, SchemaError
 from pipeline.lake import Lake
@@ -76,6 +77,26 @@ def test_a_query_over_two_tables_is_refused(lake: Lake) -> None:
     first, second = (lake.scan("landing_days", version=version) for version in (0, 1))
     with pytest.raises(ValueError, match="two tables"):
         lake.collect(first.join(second, on="dt"), "landing_days")
+
+
+def test_a_commit_begins_no_lake_where_one_went_away(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake.replace("landing_days", days((DAY, "a")), {"dt": DAY})
+    root, away = Path(lake.root), tmp_path / "away"
+
+    def vanishing(*arguments: Any, **options: Any) -> None:
+        root.rename(away)
+        write_deltalake(*arguments, **options)
+
+    monkeypatch.setattr("pipeline.lake.write_deltalake", vanishing)
+    with pytest.raises(LakeUnavailableError, match=r"went away during a commit.*\.stray-"):
+        lake.add("landing_days", days((OTHER_DAY, "b")))
+    assert not root.exists()
+    (stray,) = root.parent.glob(f"{root.name}.stray-*")
+    assert list(stray.rglob("*.parquet"))
+    away.rename(root)
+    assert lake.read("landing_days")["fingerprint"].to_list() == ["a"]
 
 
 def test_quote_in_a_partition_value_is_a_value(lake: Lake) -> None:
