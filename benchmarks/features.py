@@ -239,7 +239,7 @@ def sound_table(tracks: Sequence[Track], folder: Path) -> None:
     header = ["same track", "genre of nearest", "same-genre AUC", "other codec", "excerpt"]
     print_row("block", "dims", [*header, "its track", "cosine", "lowest"])
     everything = np.arange(len(heard.owner))
-    rows = {name: (name,) for name in BLOCKS}
+    rows = {name: (name,) for name in ("network", *BLOCKS)}
     rows |= {"default": default}
     rows |= {f"default - {name}": tuple(b for b in default if b != name) for name in default}
     rows |= {f"default + {name}": (*default, name) for name in others}

@@ -8,7 +8,7 @@ size at which differences stop to be heard, else it would measure noise in what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -87,11 +87,6 @@ def analyse(samples: Array, config: AudioConfig) -> Spectra:
     mel = librosa.power_to_db(bank @ power, ref=np.max, top_db=MEL_DB)
     mfcc = librosa.feature.mfcc(S=mel, n_mfcc=_MFCC)
     return Spectra(scaled, log_mel, power, mel, mfcc, config.sample_rate, config.n_fft, config.hop)
-
-
-def measure(spectra: Spectra, blocks: Sequence[str]) -> Vector:
-    """Return the statistics of the blocks side by side, float64."""
-    return np.concatenate([np.zeros(0), *(BLOCKS[block](spectra) for block in blocks)])
 
 
 def log_mel(spectra: Spectra) -> Vector:

@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import librosa
 import numpy as np
 import numpy.typing as npt
-import soxr
 
 from features import acoustics
-from features.config import AudioConfig, Limits, SoundEncoder
+from features.config import AudioConfig, Limits
 from features.encoder import Network
 from features.errors import MediaError, Reason
 from features.export import check_network
 from features.naming import extractor_name
+from features.packaged import sound_encoder
+from features.patches import log_mel_patches
 from features.results import AudioFeatures
 from features.sound import Sound, decode_sound
 
 __all__ = ["AudioExtractor", "extractor_name"]
 
 Span = tuple[float, float]
+Vector = npt.NDArray[np.float64]
 
 
 class AudioExtractor:
@@ -37,24 +38,16 @@ class AudioExtractor:
         self.config = config
         self.limits = limits or Limits()
         self.extractor = extractor_name(config)
-        self._network: Network | None = None
-        if config.encoder is not None:
-            encoder = config.encoder
-            self._network = Network(encoder.name, check_network(encoder), encoder.dim)
-        self.blocks = self._blocks()
-        self.dim = max(part.stop for part in self.blocks.values())
-
-    def _blocks(self) -> dict[str, slice]:
-        silence = acoustics.analyse(np.zeros(self.config.sample_rate, np.float32), self.config)
-        parts: dict[str, slice] = {}
-        at = 0
-        for block in self.config.blocks:
-            length = len(acoustics.measure(silence, [block]))
-            parts[block] = slice(at, at + length)
-            at += length
-        if self.config.encoder is not None:
-            parts[self.config.encoder.name] = slice(at, at + self.config.encoder.dim)
-        return parts
+        self._encoder = sound_encoder(config)
+        if self._encoder is not None:
+            network = check_network(self._encoder)
+            self._network = Network(self._encoder.name, network, self._encoder.dim)
+        self.blocks: dict[str, slice] = {}
+        self.dim = 0
+        silence = np.zeros(config.sample_rate, np.float32)
+        for block, values in self._measure(acoustics.analyse(silence, config)).items():
+            self.blocks[block] = slice(self.dim, self.dim + len(values))
+            self.dim += len(values)
 
     def extract(self, path: Path, spans: Sequence[Span] | None = None) -> list[AudioFeatures]:
         """Return the features of each span (seconds), or of the whole track, by one decode.
@@ -84,47 +77,24 @@ class AudioExtractor:
     def measure(self, samples: npt.NDArray[np.float32], decoder: str) -> AudioFeatures:
         """Return the features of mono float32 [n] at the configured sample rate."""
         spectra = acoustics.analyse(samples, self.config)
-        embedding = acoustics.measure(spectra, self.config.blocks)
-        if self._network is not None and self.config.encoder is not None:
-            patches = log_mel_patches(samples, self.config.sample_rate, self.config.encoder)
-            vectors = self._network.check(self._network(patches), len(patches))
-            embedding = np.concatenate([embedding, vectors.mean(axis=0)])
+        embedding = np.concatenate(list(self._measure(spectra).values()))
         return AudioFeatures(
             embedding.astype(np.float32), spectra.log_mel.astype(np.float16), decoder
         )
 
+    def _measure(self, spectra: acoustics.Spectra) -> dict[str, Vector]:
+        """Return the values of each block."""
+        return {
+            block: self._listen(spectra) if block == "network" else acoustics.BLOCKS[block](spectra)
+            for block in self.config.blocks
+        }
 
-def log_mel_patches(
-    samples: npt.NDArray[np.float32], sample_rate: int, encoder: SoundEncoder
-) -> npt.NDArray[np.float32]:
-    """Return log-mel patches float32 [N, 1, frames, bands] as VGGish takes them.
-
-    Magnitudes of a Hann window, HTK mel bands, natural logarithm with an offset; patches do
-    not overlap and the last one is padded (Hershey et al., ICASSP 2017).
-    """
-    resampled = soxr.resample(samples, sample_rate, encoder.sample_rate, "HQ")
-    if len(resampled) < encoder.n_fft:
-        resampled = np.pad(resampled, (0, encoder.n_fft - len(resampled)))
-    magnitude = np.abs(
-        librosa.stft(
-            resampled,
-            n_fft=encoder.n_fft,
-            hop_length=encoder.hop,
-            win_length=encoder.window,
-            center=False,
+    def _listen(self, spectra: acoustics.Spectra) -> Vector:
+        """Return the network's mean embedding [dim]."""
+        assert self._encoder is not None
+        patches = log_mel_patches(
+            spectra.samples, spectra.sample_rate, self._encoder, self.config.patches
         )
-    )
-    bank = librosa.filters.mel(
-        sr=encoder.sample_rate,
-        n_fft=encoder.n_fft,
-        n_mels=encoder.n_mels,
-        fmin=encoder.fmin,
-        fmax=encoder.fmax,
-        htk=True,
-        norm=None,
-    )
-    logs = np.log(bank @ magnitude + encoder.log_offset).T.astype(np.float32)
-    short = -len(logs) % encoder.frames
-    logs = np.pad(logs, ((0, short), (0, 0)), mode="edge")
-    patches = logs.reshape(-1, encoder.frames, encoder.n_mels)
-    return patches[:, None] if encoder.channel_axis else patches
+        # One at a time: a batch gains nothing on one thread and costs memory.
+        vectors = [self._network.check(self._network(patch[None]), 1) for patch in patches]
+        return np.asarray(np.concatenate(vectors).mean(axis=0), np.float64)

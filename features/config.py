@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 DynamicsBlock = Literal["motion", "rhythm", "cuts", "colour", "light", "sharpness"]
-SoundBlock = Literal["log_mel", "timbre", "brightness", "rhythm", "tempo", "harmony"]
+SoundBlock = Literal["network", "log_mel", "timbre", "brightness", "rhythm", "tempo", "harmony"]
 
 
 class Limits(BaseModel):
@@ -81,7 +81,8 @@ class SoundEncoder(BaseModel):
     """An ONNX network that embeds patches of a log-mel spectrogram.
 
     Its first input takes float32 patches [N, 1, frames, bands] (or without the axis of
-    one), its first output is [N, dim]. The defaults are those of VGGish.
+    one), its first output is [N, dim]. What it hears is brought to an RMS of 0.1 before.
+    The defaults are those of VGGish.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -99,8 +100,22 @@ class SoundEncoder(BaseModel):
     n_mels: int = Field(default=64, description="Mel bands.", gt=0)
     fmin: float = Field(default=125.0, description="Lower edge of the mel bands, in Hz.", ge=0)
     fmax: float = Field(default=7500.0, description="Upper edge of the mel bands, in Hz.", gt=0)
+    mel: Literal["htk", "slaney"] = Field(
+        default="htk",
+        description="Mel bands: htk, of one height; slaney, of one area (librosa's own).",
+    )
+    power: Literal[1, 2] = Field(
+        default=1, description="1: bands sum magnitudes; 2: they sum powers."
+    )
+    masked: bool = Field(
+        default=False,
+        description="Whether what cannot be heard is evened out first, as for the statistics.",
+    )
+    log_scale: float = Field(
+        default=1.0, description="Factor of a band before the natural logarithm.", gt=0
+    )
     log_offset: float = Field(
-        default=0.01, description="Added to the mel magnitudes before log.", gt=0
+        default=0.01, description="Added to the scaled band before the logarithm.", gt=0
     )
     frames: int = Field(default=96, description="Frames in one patch.", gt=0)
     channel_axis: bool = Field(
@@ -142,15 +157,19 @@ class AudioConfig(BaseModel):
         default=180.0, description="Sound analysed per track, from its start, in seconds.", gt=0
     )
     blocks: tuple[SoundBlock, ...] = Field(
-        default=("timbre", "brightness", "rhythm", "harmony"),
-        description="Groups of statistics that form the embedding.",
+        default=("network", "timbre", "rhythm", "harmony"),
+        description="What the embedding is made of: a network's mean embedding, and statistics.",
+        min_length=1,
+    )
+    patches: int = Field(
+        default=16, description="Most patches of a track that the network hears.", gt=0
     )
     encoder: SoundEncoder | None = Field(
-        default=None, description="ONNX network whose mean embedding is put beside the statistics."
+        default=None, description="Network for the block of that name; none is MusiCNN."
     )
 
     @model_validator(mode="after")
-    def _not_empty(self) -> AudioConfig:
-        if not self.blocks and self.encoder is None:
-            raise ValueError("sound needs at least one block or an encoder")
+    def _no_idle_encoder(self) -> AudioConfig:
+        if self.encoder is not None and "network" not in self.blocks:
+            raise ValueError('audio has an encoder, but "network" is not among its blocks')
         return self

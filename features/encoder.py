@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from features.config import PictureEncoder, VisualConfig
+from features.config import VisualConfig
 from features.errors import EncoderError
-from features.export import LITE0_DIM, LITE0_MEAN, LITE0_NAME, LITE0_SIZE, LITE0_STD, LITE0_WEIGHTS
+from features.packaged import lite0
 
 Array = npt.NDArray[np.float32]
 
@@ -63,19 +63,6 @@ class Network:
         if not np.isfinite(output).all():
             raise EncoderError(f"encoder {self.name!r} returns values that are not finite")
         return output
-
-
-def lite0(path: Path) -> PictureEncoder:
-    """Return the configuration of the packaged network."""
-    return PictureEncoder(
-        name=LITE0_NAME,
-        path=path,
-        sha256=LITE0_WEIGHTS,
-        dim=LITE0_DIM,
-        size=LITE0_SIZE,
-        mean=LITE0_MEAN,
-        std=LITE0_STD,
-    )
 
 
 class FrameEncoder:

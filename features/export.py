@@ -12,16 +12,9 @@ from pathlib import Path
 
 from features.config import PictureEncoder, SoundEncoder, VisualConfig
 from features.errors import EncoderError
+from features.packaged import LITE0_NAME, LITE0_WEIGHTS, OPSET
 
 log = logging.getLogger(__name__)
-
-LITE0_NAME = "efficientnet-lite0"
-LITE0_DIM = 1280
-LITE0_SIZE = 224
-LITE0_MEAN = (127 / 255, 127 / 255, 127 / 255)
-LITE0_STD = (128 / 255, 128 / 255, 128 / 255)
-LITE0_WEIGHTS = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-OPSET = 17
 
 
 def cache_folder() -> Path:

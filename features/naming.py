@@ -7,11 +7,11 @@ import json
 from importlib.metadata import version
 
 from features.config import AudioConfig, VisualConfig
-from features.export import LITE0_NAME, LITE0_WEIGHTS, OPSET
+from features.packaged import LITE0_NAME, LITE0_WEIGHTS, OPSET, sound_encoder
 
 # Raised whenever code changes the numbers that an unchanged configuration gives.
 VISUAL_CODE = 2
-AUDIO_CODE = 3
+AUDIO_CODE = 4
 
 
 def extractor_name(config: VisualConfig | AudioConfig) -> str:
@@ -29,8 +29,10 @@ def extractor_name(config: VisualConfig | AudioConfig) -> str:
         if config.encoder is None:
             extra["weights"] = [LITE0_WEIGHTS, OPSET]
     else:
-        name = f"{config.encoder.name}-sound" if config.encoder else "sound"
-        extra = {"code": AUDIO_CODE, "libraries": _majors("av", "librosa", "soxr")}
+        encoder = sound_encoder(config)
+        name = f"{encoder.name}-sound" if encoder else "sound"
+        extra = {"code": AUDIO_CODE, "libraries": _majors("av", "librosa", "soxr", "onnxruntime")}
+        extra["network"] = encoder.model_dump(mode="json", exclude={"path"}) if encoder else None
     parts = {"config": config.model_dump(mode="json", exclude={"encoder": {"path"}}), **extra}
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return f"{name}@{digest[:12]}"

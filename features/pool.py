@@ -24,6 +24,7 @@ from features import wire
 from features.config import AudioConfig, Limits, VisualConfig
 from features.errors import MediaError, Reason, WorkerError
 from features.export import check_network, ensure_encoder
+from features.packaged import sound_encoder
 from features.results import ClipFeatures, MediaInfo
 
 log = logging.getLogger(__name__)
@@ -151,8 +152,8 @@ class MediaPool:
         self.audio = audio
         if visual is not None:
             ensure_encoder(visual)
-        if audio is not None and audio.encoder is not None:
-            check_network(audio.encoder)
+        if audio is not None and (listener := sound_encoder(audio)) is not None:
+            check_network(listener)
         self._setup = wire.pack(
             {
                 "parent": os.getpid(),

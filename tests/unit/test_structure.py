@@ -22,8 +22,8 @@ NOT_FOR = {
     "features": {"airflow", "polars", "deltalake", "torch"},
     "models": {"airflow", "polars", "deltalake", "av", "cv2", "librosa"},
 }
-# The export of the packaged network, run in a process of its own, is all that needs torch.
-EXCEPTIONS = {("features/lite0.py", "torch")}
+# The exports of the packaged networks, run in processes of their own, are all that needs torch.
+EXCEPTIONS = {("features/lite0.py", "torch"), ("features/musicnn.py", "torch")}
 
 
 def python_files(*folders: str) -> list[Path]:

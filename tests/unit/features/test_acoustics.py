@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from features import acoustics
-from features.acoustics import BLOCKS, analyse, measure
+from features.acoustics import BLOCKS, analyse
+from features.audio import AudioExtractor
 from features.config import AudioConfig
 
 CONFIG = AudioConfig()
@@ -50,13 +51,28 @@ SOUNDS: dict[str, Callable[[], acoustics.Array]] = {
 def test_every_block_has_its_length_and_finite_values_for_any_sound(name: str) -> None:
     spectra = analyse(SOUNDS[name](), CONFIG)
     for block, length in DIMS.items():
-        values = measure(spectra, [block])
+        values = BLOCKS[block](spectra)
         assert values.shape == (length,), block
         assert np.isfinite(values).all(), block
-    np.testing.assert_array_equal(
-        measure(spectra, ["harmony", "timbre"]),
-        np.concatenate([BLOCKS["harmony"](spectra), BLOCKS["timbre"](spectra)]),
-    )
+
+
+def test_the_embedding_holds_the_blocks_in_their_order() -> None:
+    extractor = AudioExtractor(AudioConfig(blocks=("harmony", "network", "timbre")))
+    found = extractor.measure(SOUNDS["chord"](), "pyav").embedding
+    spectra = analyse(SOUNDS["chord"](), CONFIG)
+    assert list(extractor.blocks) == ["harmony", "network", "timbre"]
+    assert found.shape == (extractor.dim,)
+    for block in ("harmony", "timbre"):
+        expected = BLOCKS[block](spectra).astype(np.float32)
+        np.testing.assert_array_equal(found[extractor.blocks[block]], expected)
+
+
+@pytest.mark.parametrize("name", SOUNDS)
+def test_the_default_embedding_is_finite_for_any_sound(name: str) -> None:
+    extractor = AudioExtractor(CONFIG)
+    found = extractor.measure(SOUNDS[name](), "pyav").embedding
+    assert found.shape == (extractor.dim,)
+    assert np.isfinite(found).all()
 
 
 @pytest.mark.parametrize("sound", ["noise", "chord", "clicks"])
@@ -78,8 +94,8 @@ def test_level_does_not_matter(level: float) -> None:
     plain = noise() * np.repeat([1, 0.3, 0.8], len(noise()) // 3).astype(np.float32)
     for block in DIMS:
         np.testing.assert_allclose(
-            measure(analyse(plain * np.float32(level), CONFIG), [block]),
-            measure(analyse(plain, CONFIG), [block]),
+            BLOCKS[block](analyse(plain * np.float32(level), CONFIG)),
+            BLOCKS[block](analyse(plain, CONFIG)),
             rtol=1e-3,
             atol=1e-3,
             err_msg=block,

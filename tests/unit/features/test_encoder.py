@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import librosa
 import numpy as np
 import pytest
 import small_networks as networks
@@ -27,7 +26,6 @@ from features import (
     VisualExtractor,
     ensure_encoder,
 )
-from features.audio import log_mel_patches
 from features.encoder import FrameEncoder
 
 Rendered = Callable[[str], Path]
@@ -134,7 +132,7 @@ def test_a_configured_network_embeds_clips_in_workers(
     colours: Path, loudness: Path, rendered: Rendered
 ) -> None:
     visual = VisualConfig(frames=4, encoder=picture_encoder(colours), blocks=("light",))
-    audio = AudioConfig(encoder=sound_encoder(loudness), blocks=("harmony",))
+    audio = AudioConfig(encoder=sound_encoder(loudness), blocks=("harmony", "network"))
     film = rendered("film.mp4")
     with MediaPool(1, Limits(), visual, audio) as pool:
         ((_, result),) = pool.run([Job("it", film, "segments", segments=((0.0, 3.0),))])
@@ -143,7 +141,7 @@ def test_a_configured_network_embeds_clips_in_workers(
     assert result.visual[0].frame_embeddings.shape == (4, 3)
     assert result.audio[0].embedding.shape == (26 + 64,)
     assert VisualExtractor(visual).blocks == {"small": slice(0, 3), "light": slice(3, 9)}
-    assert AudioExtractor(audio).blocks == {"harmony": slice(0, 26), "bands": slice(26, 90)}
+    assert AudioExtractor(audio).blocks == {"harmony": slice(0, 26), "network": slice(26, 90)}
     means = np.asarray(result.visual[0].frame_embeddings, np.float32).mean(axis=0)
     np.testing.assert_allclose(result.visual[0].embedding[:3], means, atol=2e-3)
 
@@ -157,43 +155,10 @@ def test_a_pool_refuses_a_wrong_network_before_any_file(colours: Path, loudness:
         MediaPool(1, Limits(), None, bad_sound)
 
 
-def test_patches_are_those_of_vggish(loudness: Path) -> None:
-    encoder = sound_encoder(loudness)
-    samples = np.random.default_rng(0).normal(0, 0.1, 3 * 16_000).astype(np.float32)
-    patches = log_mel_patches(samples, 16_000, encoder)
-    # 3 s hold 298 windows of 25 ms at steps of 10 ms: four patches of 96, the last one padded.
-    assert patches.shape == (4, 1, 96, 64)
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
-    bank = librosa.filters.mel(
-        sr=16_000, n_fft=512, n_mels=64, fmin=125, fmax=7500, htk=True, norm=None
-    )
-    for frame in (0, 7, 200):
-        # librosa puts the window in the middle of the transform; moving it turns phases alone.
-        start = frame * 160 + (512 - 400) // 2
-        magnitude = np.abs(np.fft.rfft(samples[start : start + 400] * window, 512))
-        expected = np.log(bank @ magnitude + 0.01)
-        np.testing.assert_allclose(patches[frame // 96, 0, frame % 96], expected, atol=1e-4)
-    short = log_mel_patches(samples[:10], 16_000, encoder)
-    assert short.shape == (1, 1, 96, 64)
-    flat = log_mel_patches(samples, 16_000, sound_encoder(loudness, channel_axis=False))
-    np.testing.assert_array_equal(flat, patches[:, 0])
-
-
-def test_the_sound_network_is_averaged_over_patches(loudness: Path, rendered: Rendered) -> None:
-    config = AudioConfig(encoder=sound_encoder(loudness), blocks=())
-    extractor = AudioExtractor(config)
-    samples = np.random.default_rng(0).normal(0, 0.1, 3 * config.sample_rate).astype(np.float32)
-    assert config.encoder is not None
-    patches = log_mel_patches(samples, config.sample_rate, config.encoder)
-    found = extractor.measure(samples, "pyav").embedding
-    np.testing.assert_allclose(found, patches.mean(axis=(0, 1, 2)), atol=1e-4)
-    wrong = AudioConfig(encoder=sound_encoder(loudness, dim=128))
-    with pytest.raises(EncoderError, match="128"):
-        AudioExtractor(wrong).measure(samples, "pyav")
-
-
-def test_sound_needs_something_to_be_made_of() -> None:
-    with pytest.raises(ValueError, match="at least one block or an encoder"):
+def test_a_sound_network_needs_its_block(loudness: Path) -> None:
+    with pytest.raises(ValueError, match='"network" is not among its blocks'):
+        AudioConfig(encoder=sound_encoder(loudness), blocks=("timbre",))
+    with pytest.raises(ValueError, match="at least 1 item"):
         AudioConfig(blocks=())
 
 

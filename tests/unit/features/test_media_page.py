@@ -18,6 +18,6 @@ def test_the_examples_of_networks_are_configurations() -> None:
     assert visual.encoder is not None
     assert audio.encoder is not None
     assert (visual.encoder.name, visual.encoder.dim) == ("resnet50", 2048)
-    assert (audio.encoder.name, audio.encoder.dim, audio.blocks) == ("vggish", 128, ())
+    assert (audio.encoder.name, audio.encoder.dim, audio.blocks) == ("vggish", 128, ("network",))
     defaults = SoundEncoder.model_fields
     assert (defaults["frames"].default, defaults["n_mels"].default) == (96, 64)

@@ -14,7 +14,8 @@ SOUND: dict[str, Any] = {"name": "vggish", "path": "a.onnx", "sha256": "0" * 64,
 
 def test_the_name_tells_the_network_and_the_version_everything_else() -> None:
     assert extractor_name(VisualConfig()).startswith("efficientnet-lite0-16f@")
-    assert extractor_name(AudioConfig()).startswith("sound@")
+    assert extractor_name(AudioConfig()).startswith("musicnn-sound@")
+    assert extractor_name(AudioConfig(blocks=("timbre",))).startswith("sound@")
     resnet = VisualConfig(frames=8, encoder=PictureEncoder(**PICTURE))
     assert extractor_name(resnet).startswith("resnet50-8f@")
     assert extractor_name(AudioConfig(encoder=SoundEncoder(**SOUND))).startswith("vggish-sound@")
@@ -29,7 +30,8 @@ def test_every_setting_but_the_path_makes_another_extractor() -> None:
         "std": (0.1, 0.1, 0.1), "layout": "nhwc", "pooling": "mean", "sample_rate": 8000,
         "window": 200, "n_fft": 1024, "hop": 80, "n_mels": 32, "fmin": 1.0, "fmax": 900.0,
         "log_offset": 0.1, "frames": 7, "channel_axis": False, "blocks": ("harmony",),
-        "max_seconds": 9.0,
+        "max_seconds": 9.0, "patches": 3, "mel": "slaney", "power": 2,
+        "log_scale": 2.0, "masked": True,
     }  # fmt: skip
 
     visual = [VisualConfig(), VisualConfig(frames=7), VisualConfig(blocks=())]
@@ -61,7 +63,7 @@ def test_every_setting_but_the_path_makes_another_extractor() -> None:
     ("package", "visual", "audio"),
     [
         ("av", True, True),
-        ("onnxruntime", True, False),
+        ("onnxruntime", True, True),
         ("opencv-python-headless", True, False),
         ("librosa", False, True),
         ("soxr", False, True),

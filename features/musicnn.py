@@ -1,0 +1,167 @@
+"""MusiCNN in PyTorch, from the weights in its package, and its ONNX export.
+
+MusiCNN tags music (Pons and Serra, "musicnn: pre-trained convolutional neural networks for
+music audio tagging", ISMIR 2019, late-breaking); trained on the Million Song Dataset, it tells
+rock from folk. Its package asks for versions of TensorFlow and NumPy that no longer install, so
+the exported network lies in this repository. To make it anew::
+
+    pip download --no-deps musicnn==0.1.0
+    python -m features.musicnn musicnn-0.1.0-py3-none-any.whl
+
+The file then has the sha256 in ``features/packaged.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import warnings
+from contextlib import redirect_stdout
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from features.errors import EncoderError
+from features.packaged import MUSICNN, OPSET
+from features.tensorbundle import read_bundle
+
+# sha256 of the package that holds the weights, as PyPI has it.
+PACKAGE = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
+
+Tensors = dict[str, npt.NDArray[np.float32]]
+
+# Name of each convolution and shape of its kernels: channels, frames, bands.
+_TIMBRAL = ((204, 7, 38), (204, 7, 67))
+_TEMPORAL = ((51, 128, 1), (51, 64, 1), (51, 32, 1))
+_FRONT = sum(channels for channels, _, _ in _TIMBRAL + _TEMPORAL)
+_MIDDLE = ((64, 7, _FRONT), (64, 7, 64), (64, 7, 64))
+_POOLED = 2 * (_FRONT + sum(channels for channels, _, _ in _MIDDLE))
+_UNITS = 200
+_EPSILON = 1e-3
+
+
+class Convolution(nn.Module):
+    """A convolution over frames and all bands, ReLU, normalisation, maximum over bands."""
+
+    def __init__(self, channels: int, frames: int, bands: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, channels, (frames, bands))
+        self.normalisation = nn.BatchNorm2d(channels, eps=_EPSILON)
+        # As many frames come out as went in; TensorFlow pads the end of an even kernel more.
+        self.padding = (0, 0, (frames - 1) // 2, frames // 2)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Map [N, 1, frames, bands] to [N, channels, frames]."""
+        padded = functional.pad(rows, self.padding)
+        maps: Tensor = self.normalisation(torch.relu(self.convolution(padded)))
+        return maps.amax(dim=3)
+
+
+class Musicnn(nn.Module):
+    """MusiCNN up to its last hidden layer, before that layer's rectifier.
+
+    The rectified units are silent for most music, and what wakes one may be a codec; before
+    the rectifier they are smooth.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.normalisation = nn.BatchNorm2d(1, eps=_EPSILON)
+        kernels = _TIMBRAL + _TEMPORAL + _MIDDLE
+        self.convolutions = nn.ModuleList(Convolution(*kernel) for kernel in kernels)
+        self.pooled = nn.BatchNorm1d(_POOLED, eps=_EPSILON)
+        self.dense = nn.Linear(_POOLED, _UNITS)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Map log-mel patches float32 [N, 187, 96], log(1 + 10000 power), to [N, 200]."""
+        # The network was trained on logarithms to base 10.
+        rows = self.normalisation(patches[:, None] / np.log(10))
+        *front, first, second, third = self.convolutions
+        heard = torch.cat([convolution(rows) for convolution in front], dim=1)
+        one = first(_rows(heard))
+        two = second(_rows(one)) + one
+        three = third(_rows(two)) + two
+        maps = torch.cat([heard, one, two, three], dim=1)
+        pooled = torch.stack([maps.amax(dim=2), maps.mean(dim=2)], dim=2).flatten(1)
+        units: Tensor = self.dense(self.pooled(pooled))
+        return units
+
+
+def _rows(maps: Tensor) -> Tensor:
+    """Turn [N, channels, frames] into one picture [N, 1, frames, channels]."""
+    return maps.transpose(1, 2)[:, None]
+
+
+def load_network(package: Path) -> Musicnn:
+    """Return the network with the weights of a package, in evaluation mode.
+
+    Raises:
+        EncoderError: the file is another package than this code was made for.
+    """
+    found = hashlib.sha256(package.read_bytes()).hexdigest()
+    if found != PACKAGE:
+        raise EncoderError(f"{package} has sha256 {found}, expected {PACKAGE}")
+    with ZipFile(package) as wheel:
+        folder = "musicnn/MSD_musicnn"
+        tensors = read_bundle(
+            wheel.read(f"{folder}/.index"), wheel.read(f"{folder}/.data-00000-of-00001")
+        )
+    network = Musicnn()
+    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    for number, layer in enumerate(convolutions):
+        # TensorFlow's kernels are [frames, bands, in, out].
+        kernel = tensors[_numbered("conv2d", number) + "/kernel"].transpose(3, 2, 0, 1)
+        _fill(layer, kernel, tensors[_numbered("conv2d", number) + "/bias"])
+    for number, normalisation in enumerate(_normalisations(network)):
+        name = _numbered("batch_normalization", number)
+        _fill(normalisation, tensors[f"{name}/gamma"], tensors[f"{name}/beta"])
+        normalisation.running_mean = torch.tensor(tensors[f"{name}/moving_mean"])
+        normalisation.running_var = torch.tensor(tensors[f"{name}/moving_variance"])
+    _fill(network.dense, tensors["dense/kernel"].T, tensors["dense/bias"])
+    return network.eval()
+
+
+def _numbered(name: str, number: int) -> str:
+    """Return the name TensorFlow gave to the n-th layer of a kind."""
+    return f"{name}_{number}" if number else name
+
+
+def _normalisations(network: Musicnn) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
+    """Return the normalisations in the order in which TensorFlow numbered them."""
+    return [
+        layer for layer in network.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)
+    ]
+
+
+def _fill(layer: nn.Module, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]) -> None:
+    """Set weight and bias of a layer, which must have their shapes."""
+    with torch.no_grad():
+        layer.get_parameter("weight").copy_(torch.tensor(weight))
+        layer.get_parameter("bias").copy_(torch.tensor(bias))
+
+
+def export(network: Musicnn, target: Path) -> None:
+    """Write the network as ONNX with a free batch axis."""
+    patches = torch.zeros(1, MUSICNN.frames, MUSICNN.n_mels)
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):
+        # torch announces that its newer exporter will become the default.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            network,
+            (patches,),
+            target,
+            opset_version=OPSET,
+            input_names=["patches"],
+            output_names=["embeddings"],
+            dynamic_axes={"patches": {0: "n"}, "embeddings": {0: "n"}},
+            dynamo=False,
+        )
+
+
+if __name__ == "__main__":
+    export(load_network(Path(sys.argv[1])), MUSICNN.path)
