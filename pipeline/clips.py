@@ -130,7 +130,10 @@ def first_days(lake: Lake, hashes: pl.Series) -> dict[str, dt.date]:
     file and are extracted side by side write the same rows.
     """
     wanted = pl.col("content_hash").is_in(hashes.unique().implode())
-    rows = [lake.read(table, wanted).select("content_hash", "dt") for table in ("videos", "music")]
+    rows = [
+        lake.collect(lake.scan(table).filter(wanted).select("content_hash", "dt"), table)
+        for table in ("videos", "music")
+    ]
     return dict(pl.concat(rows).group_by("content_hash").agg(pl.col("dt").min()).iter_rows())
 
 
