@@ -5,10 +5,7 @@ It imports torch, so it runs as a process of its own.
 
 from __future__ import annotations
 
-import os
 import sys
-import warnings
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
@@ -17,7 +14,8 @@ from efficientnet_lite_pytorch import EfficientNet
 
 from features.errors import EncoderError
 from features.export import sha256_of
-from features.packaged import LITE0_NAME, LITE0_SIZE, LITE0_WEIGHTS, OPSET
+from features.packaged import LITE0_NAME, LITE0_SIZE, LITE0_WEIGHTS
+from features.torch_onnx import write_onnx
 
 
 class Lite0(torch.nn.Module):
@@ -49,25 +47,6 @@ def load_network() -> EfficientNet:
     return network
 
 
-def export(target: Path) -> None:
-    """Write the network as ONNX with a free batch axis, and sync it to disk."""
-    picture = torch.zeros(1, 3, LITE0_SIZE, LITE0_SIZE)
-    with warnings.catch_warnings(), redirect_stdout(sys.stderr):
-        # torch announces that its newer exporter will become the default.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(
-            Lite0().eval(),
-            (picture,),
-            target,
-            opset_version=OPSET,
-            input_names=["pictures"],
-            output_names=["embeddings"],
-            dynamic_axes={"pictures": {0: "n"}, "embeddings": {0: "n"}},
-            dynamo=False,
-        )
-    with target.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
 if __name__ == "__main__":
-    export(Path(sys.argv[1]))
+    picture = torch.zeros(1, 3, LITE0_SIZE, LITE0_SIZE)
+    write_onnx(Lite0().eval(), "pictures", picture, Path(sys.argv[1]))

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import warnings
-from contextlib import redirect_stdout
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -27,8 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from features.errors import EncoderError
-from features.packaged import MUSICNN, OPSET
+from features.packaged import MUSICNN
 from features.tensorbundle import read_bundle
+from features.torch_onnx import write_onnx
 
 # sha256 of the package that holds the weights, as PyPI has it.
 PACKAGE = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
@@ -143,23 +142,6 @@ def _fill(layer: nn.Module, weight: npt.NDArray[np.float32], bias: npt.NDArray[n
         layer.get_parameter("bias").copy_(torch.tensor(bias))
 
 
-def export(network: Musicnn, target: Path) -> None:
-    """Write the network as ONNX with a free batch axis."""
-    patches = torch.zeros(1, MUSICNN.frames, MUSICNN.n_mels)
-    with warnings.catch_warnings(), redirect_stdout(sys.stderr):
-        # torch announces that its newer exporter will become the default.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(
-            network,
-            (patches,),
-            target,
-            opset_version=OPSET,
-            input_names=["patches"],
-            output_names=["embeddings"],
-            dynamic_axes={"patches": {0: "n"}, "embeddings": {0: "n"}},
-            dynamo=False,
-        )
-
-
 if __name__ == "__main__":
-    export(load_network(Path(sys.argv[1])), MUSICNN.path)
+    patches = torch.zeros(1, MUSICNN.frames, MUSICNN.n_mels)
+    write_onnx(load_network(Path(sys.argv[1])), "patches", patches, MUSICNN.path)

@@ -23,7 +23,7 @@ NOT_FOR = {
     "models": {"airflow", "polars", "deltalake", "av", "cv2", "librosa"},
 }
 # The exports of the packaged networks, run in processes of their own, are all that needs torch.
-EXCEPTIONS = {("features/lite0.py", "torch"), ("features/musicnn.py", "torch")}
+EXCEPTIONS = {(f"features/{name}.py", "torch") for name in ("lite0", "musicnn", "torch_onnx")}
 
 
 def python_files(*folders: str) -> list[Path]:
