@@ -64,6 +64,12 @@ def hash_file(path: Path) -> str:
         raise MediaError(Reason.UNREADABLE, f"{path.name}: {error.strerror}") from error
 
 
+def check_hash(found: str, promised: str | None) -> None:
+    """Raise MediaError(hash_mismatch) when another hash was promised."""
+    if promised is not None and found != promised.lower():
+        raise MediaError(Reason.HASH_MISMATCH, f"sha256 is {found}, promised was {promised}")
+
+
 @contextmanager
 def open_media(path: Path, limits: Limits) -> Iterator[av.container.InputContainer]:
     """Open a file with the allow-list of demuxers and no protocol but ``file``.
@@ -74,7 +80,10 @@ def open_media(path: Path, limits: Limits) -> Iterator[av.container.InputContain
     """
     try:
         # The prefix keeps a name such as "concat:a" from being read as a protocol.
-        container = av.open(f"file:{path.absolute()}", options=dict(_OPTIONS))
+        # Tags are not used; what is no UTF-8 in one must not cost the file.
+        container = av.open(
+            f"file:{path.absolute()}", options=dict(_OPTIONS), metadata_errors="replace"
+        )
     except (av.error.ArgumentError, av.error.InvalidDataError) as error:
         if _starts_with_a_box(path):
             raise MediaError(

@@ -14,6 +14,7 @@ import soundfile
 from features.config import Limits
 from features.container import (
     check_file,
+    check_hash,
     hash_file,
     open_media,
     picture_stream,
@@ -35,8 +36,13 @@ class _Sound:
     codec: str
 
 
-def probe(path: Path, expected: Expected, limits: Limits) -> MediaInfo:
+def probe(
+    path: Path, expected: Expected, limits: Limits, promised_hash: str | None = None
+) -> MediaInfo:
     """Return the hash of a file and what it holds.
+
+    ``promised_hash`` is the sha256 that the bytes must have; it is checked before anything
+    is opened as media.
 
     ``expected`` says what the row of the manifest promises: without a decodable picture
     (video) or sound (music) the file is rejected.
@@ -46,6 +52,7 @@ def probe(path: Path, expected: Expected, limits: Limits) -> MediaInfo:
     """
     size = check_file(path, limits)
     content_hash = hash_file(path)
+    check_hash(content_hash, promised_hash)
     container_name, picture_codec = "", ""
     sound: _Sound | None = None
     timeline: Timeline | None = None

@@ -17,7 +17,7 @@ import av.logging
 from features import sandbox, wire
 from features.audio import AudioExtractor
 from features.config import AudioConfig, Limits, VisualConfig
-from features.container import check_file, hash_file
+from features.container import check_file, check_hash, hash_file
 from features.errors import MediaError, Reason
 from features.probe import Expected, probe
 from features.results import AudioFeatures, ClipFeatures, MediaInfo, VisualFeatures
@@ -55,9 +55,7 @@ class Worker:
         path = Path(job["path"])
         kind = job["kind"]
         if kind in _EXPECTED:
-            info = probe(path, _EXPECTED[kind], self.limits)
-            check_hash(info.content_hash, job["content_hash"])
-            return info
+            return probe(path, _EXPECTED[kind], self.limits, job["content_hash"])
         start = time.process_time()
         check_file(path, self.limits)
         if job["content_hash"] is not None:
@@ -85,12 +83,6 @@ class Worker:
             if error.reason is Reason.NO_AUDIO:
                 return []
             raise
-
-
-def check_hash(found: str, promised: str | None) -> None:
-    """Raise MediaError(hash_mismatch) when another hash was promised."""
-    if promised is not None and found != promised.lower():
-        raise MediaError(Reason.HASH_MISMATCH, f"sha256 is {found}, promised was {promised}")
 
 
 def main() -> None:

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import av
 import pytest
+from media_kinds import add_sound, tone
 
 from features import second
 from features.config import Limits
@@ -75,6 +77,22 @@ def test_a_file_is_checked_before_it_is_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert reason(tmp_path / "pipe") is Reason.UNREADABLE
     assert hash_file(full) == hashlib.sha256(b"12345").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("tagged.mp4", "aac"), ("tagged.mkv", "aac"), ("tagged.mp3", "libmp3lame")]
+)
+def test_a_tag_that_is_no_utf8_costs_nothing(name: str, codec: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    with av.open(str(path), "w") as output:
+        output.metadata["title"] = "Grand Cafe"
+        stream = output.add_stream(codec, rate=48_000, layout="stereo")
+        stream.metadata["handler_name"] = stream.metadata["title"] = "Other Cafe"
+        add_sound(output, stream, tone(1.0, 48_000))
+    tagged = path.read_bytes()
+    assert b"Grand Cafe" in tagged
+    path.write_bytes(tagged.replace(b" Cafe", b" Caf\xe9"))
+    assert probe(path, "music", Limits()).has_audio
 
 
 def test_streams_are_counted(rendered: Callable[[str], Path]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from media_kinds import KINDS, number_of
 
+from features import probe as probes
 from features import thumbnail as thumbnails
 from features.config import Limits
 from features.errors import MediaError, Reason
@@ -59,6 +60,22 @@ def test_a_film_serves_as_music_and_as_video(rendered: Rendered) -> None:
         assert (info.video_codec, info.audio_codec) == ("vp8", "opus")
     with pytest.raises(MediaError, match=r"limits\.seconds"):
         probe(rendered("stereo.mp3"), "music", Limits(seconds=3.9))
+
+
+def test_the_promised_hash_is_checked_before_anything_is_opened(
+    rendered: Rendered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = rendered("film.mp4")
+    promised = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert probe(path, "video", Limits(), promised.upper()).content_hash == promised
+
+    def never(*_: object) -> None:
+        raise AssertionError("the file was opened")
+
+    monkeypatch.setattr(probes, "open_media", never)
+    with pytest.raises(MediaError) as caught:
+        probe(path, "video", Limits(), "0" * 64)
+    assert caught.value.reason is Reason.HASH_MISMATCH
 
 
 def test_music_with_a_broken_picture_is_music(rendered: Rendered, tmp_path: Path) -> None:
