@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import subprocess
 import tomllib
 from collections.abc import Iterable
 from importlib.util import find_spec
@@ -84,6 +85,46 @@ def test_it_listens_on_loopback_and_holds_no_secret(compose: dict[str, Any]) -> 
         for name, value in service["environment"].items() if "environment" in service else ():
             if re.search("SECRET|PASSWORD|FERNET|CONN$|BACKEND", name):
                 assert "${" in value, name
+
+
+def test_nothing_but_the_code_can_enter_the_image() -> None:
+    rules = [
+        line
+        for line in (CHECKOUT / ".dockerignore").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    # All is left out, then the code is let in, then what may lie among the code is left out again.
+    assert rules[0] == "*"
+    let_in = [rule[1:] for rule in rules if rule.startswith("!")]
+    for name in let_in:
+        assert re.fullmatch(r"[\w./]+", name), f"{name}: a pattern could let in more than it says"
+        assert (CHECKOUT / name).exists(), name
+    assert {"pipeline", "features", "models", "dags", "plugins"} <= set(let_in)
+    left_out = [rule for rule in rules[1 + len(let_in) :] if not rule.startswith("!")]
+    assert "**/.env*" in left_out
+    assert len(rules) == 1 + len(let_in) + len(left_out)
+    # The image is built from the checkout's root, where every builder looks for this file.
+    assert not list(DEPLOY.glob("*.dockerignore"))
+
+
+@pytest.mark.parametrize("written", ["deploy/.env", ".env", "debcm.toml", "demo/lake", ".airflow/"])
+def test_git_ignores_what_holds_secrets_and_what_the_demo_writes(written: str) -> None:
+    if not (CHECKOUT / ".git").exists():
+        pytest.skip("not a clone")
+    command = ["git", "-C", str(CHECKOUT), "check-ignore", "--quiet", written]
+    assert subprocess.run(command, check=False).returncode == 0
+
+
+def test_the_environment_file_that_the_page_has_written_is_what_compose_asks_for(
+    compose: dict[str, Any],
+) -> None:
+    page = (DEPLOY / "README.md").read_text()
+    (block,) = re.findall(r"cat > deploy/.env\) <<EOF\n(.*?)\nEOF", page, re.DOTALL)
+    written = {line.split("=")[0] for line in block.splitlines()}
+    needed = set(re.findall(r"\$\{(\w+):\?\}", yaml.safe_dump(compose)))
+    assert written == needed
+    # A name of that kind, exported, would be taken for a setting.
+    assert not [name for name in written if name.startswith("DEBCM_")]
 
 
 def test_every_variable_of_it_exists(
