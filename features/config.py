@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 DynamicsBlock = Literal["motion", "rhythm", "cuts", "colour", "light", "sharpness"]
 SoundBlock = Literal["network", "log_mel", "timbre", "brightness", "rhythm", "tempo", "harmony"]
@@ -14,7 +14,7 @@ SoundBlock = Literal["network", "log_mel", "timbre", "brightness", "rhythm", "te
 class Limits(BaseModel):
     """What one media file may hold and cost; beyond it the file is rejected."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     bytes: int = Field(default=2 << 30, description="Largest file, in bytes.", gt=0)
     seconds: float = Field(
@@ -53,7 +53,7 @@ class PictureEncoder(BaseModel):
     ``pooling = "mean"``, a map whose spatial axes are averaged to [N, dim].
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(description="Name of the network in the extractor's name.", min_length=1)
     path: Path = Field(description="The .onnx file.")
@@ -85,7 +85,7 @@ class SoundEncoder(BaseModel):
     The defaults are those of VGGish.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(description="Name of the network in the extractor's name.", min_length=1)
     path: Path = Field(description="The .onnx file.")
@@ -122,11 +122,19 @@ class SoundEncoder(BaseModel):
         default=True, description="Whether patches have a channel axis of one."
     )
 
+    @model_validator(mode="after")
+    def _bands_and_windows_fit(self) -> SoundEncoder:
+        if not self.fmin < self.fmax <= self.sample_rate / 2:
+            raise ValueError("fmin < fmax <= sample_rate / 2 must hold")
+        if not self.hop <= self.window <= self.n_fft:
+            raise ValueError("hop <= window <= n_fft must hold")
+        return self
+
 
 class VisualConfig(BaseModel):
     """How a clip's pictures become an embedding."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     frames: int = Field(
         default=16, description="Frames embedded per clip, at segment centres.", gt=0
@@ -139,11 +147,16 @@ class VisualConfig(BaseModel):
         description="Measurements by OpenCV that stand beside the network's embedding.",
     )
 
+    @field_validator("blocks")
+    @classmethod
+    def _each_once(cls, blocks: tuple[str, ...]) -> tuple[str, ...]:
+        return _each_block_once(blocks)
+
 
 class AudioConfig(BaseModel):
     """How a track's sound becomes an embedding."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     sample_rate: int = Field(
         default=22_050, description="Sample rate of the analysis, in Hz.", gt=0
@@ -168,8 +181,26 @@ class AudioConfig(BaseModel):
         default=None, description="Network for the block of that name; none is MusiCNN."
     )
 
+    @field_validator("blocks")
+    @classmethod
+    def _each_once(cls, blocks: tuple[str, ...]) -> tuple[str, ...]:
+        return _each_block_once(blocks)
+
+    @model_validator(mode="after")
+    def _no_gaps(self) -> AudioConfig:
+        if self.hop > self.n_fft:
+            raise ValueError("hop is above n_fft: sound between two frames would not be heard")
+        return self
+
     @model_validator(mode="after")
     def _no_idle_encoder(self) -> AudioConfig:
         if self.encoder is not None and "network" not in self.blocks:
             raise ValueError('audio has an encoder, but "network" is not among its blocks')
         return self
+
+
+def _each_block_once(blocks: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({block for block in blocks if blocks.count(block) > 1})
+    if twice:
+        raise ValueError(f"named twice: {', '.join(twice)}")
+    return blocks

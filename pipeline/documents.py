@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeGuard, get_args
 
 import pyarrow as pa
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 from pydantic.fields import FieldInfo
 
 from features.errors import Reason
@@ -247,10 +247,13 @@ def _annotation(field: FieldInfo) -> str:
         "pathlib._local.",
         "pathlib.",
         "features.config.",
-        "pipeline.settings.",
+        "pipeline.sections.",
     ):
         text = text.replace(noise, "")
-    bounds = " ".join(str(item).split("(")[-1].rstrip(")") for item in field.metadata)
+    # What a validating function expects stands in the field's meaning.
+    text = re.sub(r"Annotated\[(\w+), AfterValidator\(.*?\)\]", r"\1", text)
+    ranges = [item for item in field.metadata if not isinstance(item, AfterValidator)]
+    bounds = " ".join(str(item).split("(")[-1].rstrip(")") for item in ranges)
     return _escaped(f"{text} {bounds}".strip())
 
 

@@ -140,11 +140,8 @@ def test_what_cannot_be_delivered_stands_in_the_log(caplog: pytest.LogCaptureFix
     with serving(socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler)) as port:
         pass  # closed again: nobody listens there
     settings = AlertSettings(
-        webhook="file:///etc/passwd",
-        email_to=["night@example.org"],
-        smtp_host="127.0.0.1",
-        smtp_port=port,
-    )
+        email_to=["night@example.org"], smtp_host="127.0.0.1", smtp_port=port
+    ).model_copy(update={"webhook": "file:///etc/passwd"})  # which settings refuse
     with caplog.at_level(logging.ERROR):
         send(settings, ALERT)
     assert "not an http(s) URL" in caplog.text

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic_settings import TomlConfigSettingsSource
 
 from pipeline.settings import Candidate, GenreSettings, Settings, SettingsError, load_settings
 
@@ -96,20 +97,138 @@ def test_an_endpoint_without_tls_concerns_a_lake_in_object_storage_alone(
         ("[landing]\nreject_share = 7", "landing.reject_share"),
         ("[extract]\nworkers = 'two'", "extract.workers"),
         ("[lake.storage_options]\naws_endpoint = 'x'", "storage_options.*aws_endpoint: unknown"),
-        ("[split]\nvalidation_share = 0.5\ntest_share = 0.5", "too little to train on"),
+        ("[split]\nvalidation_share = 0.5\ntest_share = 0.5", "split: .*too little to train on"),
         ("seed =", "not valid TOML"),
+        ("seed = '\xff'", "not valid TOML"),
+        ("seed = -1", "seed: .*greater than or equal to 0"),
+        ("[model]\nseed = 1", "model.seed is not read"),
+        ("[lake]\nroot = ''", "lake.root: "),
+        ("[lake]\nroot = 'gs://bucket/lake'", "lake.root: a folder or s3://bucket/prefix expected"),
+        ("[lake]\nroot = 's3://'", "lake.root: a folder or s3://bucket/prefix expected"),
+        ("[landing]\nroot = ''", "landing.root: a folder expected"),
+        ("[landing]\nlookback_days = 0", "landing.lookback_days: .*greater than or equal to 1"),
+        ("[landing]\nwait_hours = inf", "landing.wait_hours: .*finite"),
+        ("[genres.groups]", "genres.groups: .*at least 1"),
+        ("[genres.groups]\npop = []", "genres.groups: .*'pop' has no genres"),
+        ("[genres.groups]\nother = ['pop']", "genres.groups: .*'other'"),
+        ("[extract]\nsegment_seconds = 2", "extract: min_segment_seconds is above"),
+        ("[candidates.current.visual]\nframes = 4", "candidates: 'current' cannot name"),
+        ("[candidates.new]", "candidates.new: neither visual nor audio"),
+        ("[split]\ntest_share = 0", "split.test_share: .*greater than 0"),
+        ("[release]\nkeep = 0", "release.keep: .*greater than or equal to 2"),
+        ("[release]\npostgres = 'music'", "release.postgres: a libpq connection string"),
+        ("[alerts]\nwebhook = 'chat.example.org/secret'", "alerts.webhook: .*http://"),
+        ("[alerts]\nemail_to = ['night']", "alerts.email_to.0: a mail address"),
+        ("[schedule]\nnightly = '0 * * * *'", "schedule.nightly: once a day expected"),
+        ("[schedule]\nupkeep = '0 25 * * *'", "schedule.upkeep: once a day expected"),
+        ("[audio]\nhop = 4096", "audio: hop is above n_fft"),
+        ("[visual]\nblocks = ['light', 'light']", "visual.blocks: named twice: light"),
     ],
 )
 def test_wrong_file_names_file_and_field(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "debcm.toml").write_text(text)
+    (tmp_path / "debcm.toml").write_bytes(text.encode("latin-1"))
     with pytest.raises(SettingsError, match=message) as caught:
         load_settings()
     assert "debcm.toml" in str(caught.value)
 
 
-def test_misspelt_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DEBCM_LANDNIG__ROOT", "x")
-    with pytest.raises(SettingsError, match="DEBCM_LANDNIG__ROOT"):
+@pytest.mark.parametrize(
+    "text",
+    [
+        # A night that waits longer than its deadline is late, and meant to be told so.
+        "[landing]\nwait_hours = 12\n[schedule]\ndeadline_hours = 4",
+        "[extract]\nsegment_seconds = 3\nmin_segment_seconds = 3",
+        "[lake]\nkeep_versions_days = 0",
+        "[release]\npostgres = 'postgresql://reader@db.example.org/music'",
+        "[release]\npostgres = 'host=db.example.org dbname=music'",
+        "[release]\nlancedb = 's3://bucket'",
+        "[genres.groups]\nmusic = ['pop']",
+    ],
+)
+def test_what_is_unusual_and_sound_is_taken(tmp_path: Path, text: str) -> None:
+    (tmp_path / "debcm.toml").write_text(text)
+    load_settings()
+
+
+def test_a_message_repeats_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "debcm.toml").write_text("[alerts]\nwebhook = 'ftp://chat.example.org/T0K3N'")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "T0K3N" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [
+        ("DEBCM_LANDNIG__ROOT", r"DEBCM_LANDNIG__ROOT \(did you mean DEBCM_LANDING__ROOT\?\)"),
+        ("debcm_landnig__root", "debcm_landnig__root"),
+        ("DEBCM_SEDE", "DEBCM_SEDE.*DEBCM_SEED"),
+        ("DEBCM_LANDING_ROOT", "DEBCM_LANDING_ROOT.*DEBCM_LANDING__ROOT"),
+        ("DEBCM_ALERTS__SMTP_PROT", r"\$DEBCM_ALERTS__SMTP_PROT: alerts.smtp_prot: unknown"),
+        # Near to what Kubernetes sets, and not it.
+        ("DEBCM_PORT", "DEBCM_PORT"),
+        ("DEBCM_SERVICE__HOST", "DEBCM_SERVICE__HOST"),
+    ],
+)
+def test_misspelt_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, "80")
+    with pytest.raises(SettingsError, match=message):
+        load_settings()
+
+
+@pytest.mark.parametrize("service", ["DEBCM", "DEBCM_LAKE", "DEBCM_API_SERVER"])
+def test_what_kubernetes_says_of_its_services_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch, service: str
+) -> None:
+    for name, value in {
+        "SERVICE_HOST": "10.96.0.7",
+        "SERVICE_PORT": "8080",
+        "SERVICE_PORT_API_SERVER": "8080",
+        "PORT": "tcp://10.96.0.7:8080",
+        "PORT_8080_TCP": "tcp://10.96.0.7:8080",
+        "PORT_8080_TCP_PROTO": "tcp",
+        "PORT_8080_TCP_PORT": "8080",
+        "PORT_8080_TCP_ADDR": "10.96.0.7",
+    }.items():
+        monkeypatch.setenv(f"{service}_{name}", value)
+    assert load_settings() == load_settings(lake={})
+
+
+def test_a_wrong_variable_is_named_before_a_right_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "debcm.toml").write_text("[landing]\nreject_share = 0.5")
+    monkeypatch.setenv("DEBCM_LANDING__REJECT_SHARE", "7")
+    with pytest.raises(SettingsError, match=r"^\$DEBCM_LANDING__REJECT_SHARE: landing.reject"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("DEBCM_LAKE", "s3://b"), ("DEBCM_ALERTS__EMAIL_TO", "a@b.c")]
+)
+def test_a_list_in_a_variable_is_json(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match="JSON"):
+        load_settings()
+    monkeypatch.setenv("DEBCM_ALERTS__EMAIL_TO", '["a@b.c"]')
+    monkeypatch.setenv("DEBCM_LAKE", '{"root": "s3://b"}')
+    settings = load_settings()
+    assert settings.alerts.email_to == ["a@b.c"]
+    assert settings.lake.root == "s3://b"
+
+
+def test_unreadable_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "debcm.toml").write_text("seed = 1")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(TomlConfigSettingsSource, "__init__", refuse)
+    with pytest.raises(SettingsError, match=r"debcm.toml: cannot be read: Permission denied"):
         load_settings()
 
 
@@ -120,7 +239,7 @@ def test_missing_file_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_genre_group_ignores_case_and_unknown_genres_are_other() -> None:
-    genres = GenreSettings(groups={"rock": ["Metal"], "pop": ["pop"]})
+    genres = GenreSettings(groups={"rock": [" Metal "], "pop": ["pop"]})
     assert genres.group(" mETAL ") == "rock"
     assert genres.group("yodel") == "other"
     assert genres.names == ("rock", "pop", "other")
