@@ -21,6 +21,7 @@ import polars as pl
 from pipeline.catalog import id_hash
 from pipeline.erased import content_key, mentions, visible
 from pipeline.errors import ProvenanceError
+from pipeline.folder import MANIFEST as HASHES
 from pipeline.lake import Lake
 from pipeline.releases import files
 from pipeline.releases.current import Current, read_current, rename_current, revision_of, run_of
@@ -31,7 +32,6 @@ from pipeline.releases.verify import verify_folder
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
 from pipeline.storage import locked
-from pipeline.store import MANIFEST as HASHES
 from pipeline.store import Store
 
 log = logging.getLogger(__name__)

@@ -19,10 +19,10 @@ from pydantic.fields import FieldInfo
 
 from features.errors import Reason
 from pipeline.errors import Permanent, PipelineError, RowReason, Transient
+from pipeline.folder import write_atomically
 from pipeline.reporting.metrics import METRICS
 from pipeline.schemas import LANDING, TABLES
 from pipeline.settings import Candidate, Settings
-from pipeline.store import write_atomically
 from pipeline.table import Table
 
 CHECKOUT = Path(__file__).resolve().parents[1]

@@ -1,13 +1,12 @@
 """Folders of files beside the tables: datasets, models, releases, reports.
 
 A folder is written aside and appears whole, or not at all. On a local lake that is one rename;
-in object storage the manifest `folder.json`, uploaded last, makes it exist.
+for object storage see `ObjectFolders`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 import os
@@ -25,6 +24,15 @@ import pyarrow.fs as pafs
 from features.export import cache_folder
 from pipeline import object_pointer
 from pipeline.errors import LakeUnavailableError, ProvenanceError
+from pipeline.folder import (
+    ASIDE,
+    MANIFEST,
+    check_manifest,
+    sync_folder,
+    write_atomically,
+    write_manifest,
+)
+from pipeline.object_folders import ObjectFolders
 from pipeline.settings import LakeSettings
 from pipeline.storage import (
     begin,
@@ -38,8 +46,6 @@ from pipeline.storage import (
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "folder.json"
-ASIDE = ".aside-"
 # How the tables' storage layer names a local file that it has not finished writing.
 _STAGED = re.compile(r"#\d+$|^_commit_.*\.tmp$")
 
@@ -50,9 +56,11 @@ class Store:
     def __init__(self, settings: LakeSettings) -> None:
         self.root = settings.root.rstrip("/")
         self.remote = "://" in self.root
-        self._cache = cache_folder()
         self._options = dict(settings.storage_options)
         self._filesystem, self._base = filesystem(self.root, settings.storage_options)
+        # Two lakes may hold a run of the same name.
+        cache = cache_folder() / hashlib.sha256(self.root.encode()).hexdigest()[:12]
+        self._objects = ObjectFolders(self._filesystem, self._base, self._options, cache)
         self._checked: set[str] = set()
         self._stood = stands(self.root)
 
@@ -91,10 +99,9 @@ class Store:
                 yield aside
                 with storage_errors(self.root):
                     write_manifest(aside)
-                    if self.remote:
-                        self._upload(aside, name)
-                    else:
-                        self._put(aside, name)
+                    first = (self._objects.put if self.remote else self._put)(aside, name)
+            if not first:
+                log.info("%s was written by another process meanwhile; it stays", name)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
@@ -111,7 +118,7 @@ class Store:
             folder /= part
             folder.mkdir(exist_ok=True)
 
-    def _put(self, aside: Path, name: str) -> None:
+    def _put(self, aside: Path, name: str) -> bool:
         final = Path(self.root) / name
         aside.chmod(0o755)
         if final.is_dir() and not self.exists(name):
@@ -121,8 +128,9 @@ class Store:
         except OSError:
             if not self.exists(name):
                 raise
-            log.info("%s was written by another process meanwhile; it stays", name)
+            return False
         sync_folder(final.parent)
+        return True
 
     def fetch(self, name: str) -> Path:
         """The folder as a local one, its files checked against their hashes once a `Store`.
@@ -131,42 +139,19 @@ class Store:
             ProvenanceError: the folder is missing or incomplete, or a file is not the one written.
             LakeUnavailableError: the storage does not answer.
         """
+        if self.remote:
+            with storage_errors(self.root):
+                return self._objects.fetch(name)
         if not self.exists(name):
             if not stands(self.root):
                 raise LakeUnavailableError("no such lake", where=self.root)
             raise ProvenanceError("no such folder, or not written to its end", where=name)
-        local = self._downloaded(name) if self.remote else Path(self.root) / name
+        local = Path(self.root) / name
         if name not in self._checked:
-            check_manifest(local)
+            with storage_errors(self.root):
+                check_manifest(local)
             self._checked.add(name)
         return local
-
-    def _downloaded(self, name: str) -> Path:
-        # The cache is per root: two lakes may hold a run of the same name.
-        local = self._cached(name)
-        if not (local / MANIFEST).is_file():
-            local.parent.mkdir(parents=True, exist_ok=True)
-            aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=local.parent))
-            try:
-                with storage_errors(self.root):
-                    pafs.copy_files(
-                        f"{self._base}/{name}",
-                        str(aside),
-                        source_filesystem=self._filesystem,
-                        destination_filesystem=pafs.LocalFileSystem(),
-                    )
-                check_manifest(aside)
-                aside.rename(local)
-            except OSError:
-                # Another process was first.
-                if not (local / MANIFEST).is_file():
-                    raise
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
-        return local
-
-    def _cached(self, name: str) -> Path:
-        return self._cache / hashlib.sha256(self.root.encode()).hexdigest()[:12] / name
 
     def scratch(self, name: str) -> Path:
         """A local folder that survives a killed task, for checkpoints; its content is no result.
@@ -175,9 +160,7 @@ class Store:
         in the cache of this machine.
         """
         if self.remote:
-            folder = self._cache / "scratch" / name
-            folder.mkdir(parents=True, exist_ok=True)
-            return folder
+            return self._objects.scratch(name)
         with storage_errors(self.root):
             self._stand(name)
             self._make(name)
@@ -204,12 +187,12 @@ class Store:
         """Remove a folder, whole in one step as readers see it.
 
         On a local lake it is renamed first, and `sweep` finds what a killed removal leaves; in
-        object storage its manifest goes first.
+        object storage its manifest goes first. What this machine holds for it goes too.
         """
         self._checked.discard(name)
         with storage_errors(self.root):
             if self.remote:
-                self._delete(name)
+                self._objects.remove(name)
                 return
             folder = Path(self.root) / name
             aside = folder.with_name(f"{ASIDE}{folder.name}-{uuid.uuid4().hex}")
@@ -219,16 +202,6 @@ class Store:
                 log.debug("%s is gone already", name)
                 return
             shutil.rmtree(aside, ignore_errors=True)
-
-    def _delete(self, name: str) -> None:
-        shutil.rmtree(self._cached(name), ignore_errors=True)
-        path = f"{self._base}/{name}"
-        if self._filesystem.get_file_info(path).type == pafs.FileType.NotFound:
-            return
-        manifest = f"{path}/{MANIFEST}"
-        if self._filesystem.get_file_info(manifest).type == pafs.FileType.File:
-            self._filesystem.delete_file(manifest)
-        self._filesystem.delete_dir(path)
 
     def read_pointer(self, name: str) -> tuple[str, str] | None:
         """Text of a pointer file and its version, or None where there is none.
@@ -281,7 +254,8 @@ class Store:
             older_than: seconds since the epoch; younger files and folders may still be written.
         """
         if self.remote:
-            return []
+            with storage_errors(self.root):
+                return self._objects.sweep(older_than)
         aside = (*self._aside(), *begun_aside(self.root))
         left = [path for path in aside if _modified(path) < older_than]
         for path in left:
@@ -298,78 +272,6 @@ class Store:
                 if name.startswith(ASIDE) or _STAGED.search(name):
                     yield Path(folder, name)
             names[:] = [name for name in names if not name.startswith(ASIDE)]
-
-    def _upload(self, folder: Path, name: str) -> None:
-        files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != MANIFEST]
-        for path in [*files, folder / MANIFEST]:
-            target = f"{self._base}/{name}/{path.relative_to(folder).as_posix()}"
-            self._filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
-            with self._filesystem.open_output_stream(target) as stream:
-                stream.write(path.read_bytes())
-
-
-def write_manifest(folder: Path) -> None:
-    """Write `folder.json`: the sha256 of every file below `folder`, synced to disk last."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
-    for path in files:
-        with path.open("rb+") as stream:
-            os.fsync(stream.fileno())
-    hashes = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
-    write_atomically(folder / MANIFEST, json.dumps({"sha256": hashes}, indent=1, sort_keys=True))
-
-
-def check_manifest(folder: Path) -> None:
-    """Compare every file below `folder` with the hashes of its `folder.json`.
-
-    Raises:
-        ProvenanceError: naming the first file that is missing, unknown or changed.
-    """
-    path = folder / MANIFEST
-    try:
-        hashes: dict[str, str] = json.loads(path.read_text())["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ProvenanceError(f"unreadable manifest: {error}", where=str(path)) from error
-    found = {
-        p.relative_to(folder).as_posix()
-        for p in folder.rglob("*")
-        if p.is_file() and p.name != MANIFEST
-    }
-    for name in sorted(found ^ hashes.keys()):
-        state = "is not in the manifest" if name in found else "is missing"
-        raise ProvenanceError(state, where=str(folder / name))
-    for name, expected in hashes.items():
-        if sha256_of(folder / name) != expected:
-            raise ProvenanceError("differs from its manifest", where=str(folder / name))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file aside, sync it, and rename it over `path`."""
-    handle, aside = tempfile.mkstemp(prefix=ASIDE, dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(aside).chmod(0o644)
-        Path(aside).replace(path)
-        sync_folder(path.parent)
-    finally:
-        Path(aside).unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _modified(path: Path) -> float:

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import LakeUnavailableError, ProvenanceError
+from pipeline.folder import MANIFEST, check_manifest, write_atomically
 from pipeline.settings import LakeSettings, Settings
 from pipeline.storage import begin
-from pipeline.store import MANIFEST, Store, check_manifest, write_atomically
+from pipeline.store import Store
 
 
 def put(store: Store, name: str, text: str = "x") -> None:

@@ -7,10 +7,11 @@ import polars as pl
 import pytest
 
 from pipeline import upkeep
+from pipeline.folder import ASIDE
 from pipeline.lake import Lake
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings, ReleaseSettings, Settings
-from pipeline.store import ASIDE, Store
+from pipeline.store import Store
 
 DAY = dt.date(2026, 3, 1)
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
 
 import pytest
 
@@ -21,39 +18,6 @@ NAME = "releases/current.json"
 @pytest.fixture
 def local(tmp_path: Path) -> Store:
     return Store(LakeSettings(root=str(tmp_path / "lake")))
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    boto3 = pytest.importorskip("boto3")
-    moto = pytest.importorskip("moto.server")
-    _answer_one_by_one(moto.DomainDispatcherApplication, monkeypatch)
-    server = moto.ThreadedMotoServer("127.0.0.1", port=0)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    server.start()
-    endpoint = "http://{}:{}".format(*server.get_host_and_port())
-    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="lake")
-    options = {
-        "aws_endpoint_url": endpoint,
-        "aws_region": "us-east-1",
-        "aws_allow_http": "true",
-    }
-    yield Store(LakeSettings(root="s3://lake/debcm", storage_options=options))
-    reset = urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")
-    urllib.request.urlopen(reset).close()
-    server.stop()
-
-
-def _answer_one_by_one(application: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    """S3 compares an ETag and writes in one step; moto's threads may come between."""
-    answer, one = application.__call__, Lock()
-
-    def locked(self: object, *request: object) -> object:
-        with one:
-            return answer(self, *request)
-
-    monkeypatch.setattr(application, "__call__", locked)
 
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.services)])

@@ -23,6 +23,7 @@ import pytest
 from pipeline.dataset import load_dataset
 from pipeline.errors import ProvenanceError, ReleaseError
 from pipeline.evaluate import evaluate
+from pipeline.folder import write_manifest
 from pipeline.gate import Force, decide
 from pipeline.releases import files
 from pipeline.releases.current import make_current, read_current
@@ -32,7 +33,6 @@ from pipeline.releases.publish import publish
 from pipeline.releases.serving import Release
 from pipeline.releases.towers import load_towers
 from pipeline.releases.verify import verify_folder
-from pipeline.store import write_manifest
 
 
 def folder_of(toy) -> Path:

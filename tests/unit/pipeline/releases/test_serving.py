@@ -167,7 +167,7 @@ def test_a_release_of_an_older_version_still_answers_from_features(
 
 
 def test_an_older_version_of_the_models_still_verifies(published) -> None:
-    from pipeline.store import write_manifest
+    from pipeline.folder import write_manifest
 
     folder = published.store.fetch(f"releases/{published.run_id}")
     description = folder / "model" / "model.json"
