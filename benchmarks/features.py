@@ -1,7 +1,8 @@
 """What the features tell: `python -m benchmarks.features` prints tables of sound and pictures.
 
-Uses the real clips of ../shared/media where that folder lies beside the checkout (or the
-folder named by --media, in the landing contract), else clips of the simulated world.
+Uses the real media of ../shared/media where that folder lies beside the checkout, or of the
+folder named by --media, in the landing contract (`python -m benchmarks.corpus` makes one of real
+music); what a folder lacks is rendered by the simulation.
 Retrieval is by the cosine of features standardised over the catalogue. Columns:
 
 - same track (clip): how often the part nearest to one part is the other part of the same file
@@ -348,13 +349,10 @@ def main() -> None:
     media = parser.parse_args().media
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if media.is_dir():
-            tracks = real_tracks(media)
-            clips = sorted(media.glob("dt=*/media/video/*"))
-            print(f"media: {media.name} with {len(tracks)} tracks and {len(clips)} clips")
-        else:
-            tracks, (clips, _) = simulated_tracks(folder), simulated_clips(folder, 4)
-            print("media: rendered by the simulation")
+        tracks, clips = real_tracks(media), sorted(media.glob("dt=*/media/video/*"))
+        print(f"media: {len(tracks)} real tracks, {len(clips)} real clips; none are rendered")
+        tracks = tracks or simulated_tracks(folder)
+        clips = clips or simulated_clips(folder, 4)[0]
         sound_table(tracks, folder)
         picture_table(clips, folder)
 

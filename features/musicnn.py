@@ -1,9 +1,10 @@
 """MusiCNN in PyTorch, from the weights in its package, and its ONNX export.
 
 MusiCNN tags music (Pons and Serra, "musicnn: pre-trained convolutional neural networks for
-music audio tagging", ISMIR 2019, late-breaking); trained on the Million Song Dataset, it tells
-rock from folk. Its package asks for versions of TensorFlow and NumPy that no longer install, so
-the exported network lies in this repository. To make it anew::
+music audio tagging", ISMIR 2019, late-breaking). Its package holds two trainings, on the Million Song Dataset (tags of
+listeners: genres, moods) and on MagnaTagATune (instruments, voices); what one is deaf to the other
+hears. The package asks for versions of TensorFlow and NumPy that no longer install, so the
+exported network lies in this repository. To make it anew::
 
     pip download --no-deps musicnn==0.1.0
     python -m features.musicnn musicnn-0.1.0-py3-none-any.whl
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -31,6 +33,9 @@ from features.torch_onnx import write_onnx
 
 # sha256 of the package that holds the weights, as PyPI has it.
 PACKAGE = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
+
+# Folders of the trainings in it: Million Song Dataset, MagnaTagATune.
+TRAININGS = ("MSD_musicnn", "MTT_musicnn")
 
 # Channels, frames and bands of the convolutions' kernels.
 _TIMBRAL = ((204, 7, 38), (204, 7, 67))
@@ -60,11 +65,7 @@ class Convolution(nn.Module):
 
 
 class Musicnn(nn.Module):
-    """MusiCNN up to its last hidden layer, before that layer's rectifier.
-
-    The rectified units are silent for most music, and what wakes one may be a codec; before
-    the rectifier they are smooth.
-    """
+    """One training of MusiCNN up to its last hidden layer, before that layer's rectifier."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,13 +90,29 @@ class Musicnn(nn.Module):
         return units
 
 
+class MusicnnPair(nn.Module):
+    """Both trainings side by side, each unit squashed to 0 to 1 by a sigmoid.
+
+    The rectified units are silent for most music, and what wakes one may be a codec; before
+    the rectifier they are smooth, but the few that are far out drown the others in a cosine.
+    """
+
+    def __init__(self, trainings: Iterable[Musicnn]) -> None:
+        super().__init__()
+        self.trainings = nn.ModuleList(trainings)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Map log-mel patches float32 [N, 187, 96], log(1 + 10000 power), to [N, 400]."""
+        return torch.cat([training(patches) for training in self.trainings], dim=1).sigmoid()
+
+
 def _rows(maps: Tensor) -> Tensor:
     """Turn [N, channels, frames] into one picture [N, 1, frames, channels]."""
     return maps.transpose(1, 2)[:, None]
 
 
-def load_network(package: Path) -> Musicnn:
-    """Return the network with the weights of a package, in evaluation mode.
+def load_network(package: Path) -> MusicnnPair:
+    """Return the networks with the weights of a package, in evaluation mode.
 
     Raises:
         EncoderError: the file is another package than this code was made for.
@@ -104,10 +121,15 @@ def load_network(package: Path) -> Musicnn:
     if found != PACKAGE:
         raise EncoderError(f"{package} has sha256 {found}, expected {PACKAGE}")
     with ZipFile(package) as wheel:
-        folder = "musicnn/MSD_musicnn"
-        tensors = read_bundle(
-            wheel.read(f"{folder}/.index"), wheel.read(f"{folder}/.data-00000-of-00001")
-        )
+        return MusicnnPair(_load_training(wheel, name) for name in TRAININGS).eval()
+
+
+def _load_training(wheel: ZipFile, name: str) -> Musicnn:
+    """Return the network with the weights of one training."""
+    folder = f"musicnn/{name}"
+    tensors = read_bundle(
+        wheel.read(f"{folder}/.index"), wheel.read(f"{folder}/.data-00000-of-00001")
+    )
     network = Musicnn()
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     for number, layer in enumerate(convolutions):
@@ -120,7 +142,7 @@ def load_network(package: Path) -> Musicnn:
         normalisation.running_mean = torch.tensor(tensors[f"{name}/moving_mean"])
         normalisation.running_var = torch.tensor(tensors[f"{name}/moving_variance"])
     _fill(network.dense, tensors["dense/kernel"].T, tensors["dense/bias"])
-    return network.eval()
+    return network
 
 
 def _numbered(name: str, number: int) -> str:

@@ -36,7 +36,7 @@ def test_the_network_is_that_of_its_package(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = load_network(package)(torch.from_numpy(patches)).numpy()
     found = Network("musicnn", MUSICNN.path, MUSICNN.dim)(patches)
-    assert expected.std() > 0.5
+    assert expected.std() > 0.1
     np.testing.assert_allclose(found, expected, atol=1e-3)
     package.write_bytes(package.read_bytes() + b" ")
     with pytest.raises(EncoderError, match="expected f38a4890"):

@@ -27,7 +27,7 @@ def test_the_name_tells_the_network_and_the_version_everything_else() -> None:
 def test_every_setting_but_the_path_makes_another_extractor() -> None:
     changes: dict[str, Any] = {
         "name": "other", "sha256": "1" * 64, "dim": 7, "size": 64, "mean": (0.1, 0.1, 0.1),
-        "std": (0.1, 0.1, 0.1), "layout": "nhwc", "pooling": "mean", "sample_rate": 8000,
+        "std": (0.1, 0.1, 0.1), "layout": "nhwc", "pooling": "mean", "sample_rate": 24_000,
         "window": 200, "n_fft": 1024, "hop": 80, "n_mels": 32, "fmin": 1.0, "fmax": 900.0,
         "log_offset": 0.1, "frames": 7, "channel_axis": False, "blocks": ("harmony",),
         "max_seconds": 9.0, "patches": 3, "mel": "slaney", "power": 2,
