@@ -1,10 +1,10 @@
 """MusiCNN in PyTorch, from the weights in its package, and its ONNX export.
 
 MusiCNN tags music (Pons and Serra, "musicnn: pre-trained convolutional neural networks for
-music audio tagging", ISMIR 2019, late-breaking). Its package holds two trainings, on the Million Song Dataset (tags of
-listeners: genres, moods) and on MagnaTagATune (instruments, voices); what one is deaf to the other
-hears. The package asks for versions of TensorFlow and NumPy that no longer install, so the
-exported network lies in this repository. To make it anew::
+music audio tagging", ISMIR 2019, late-breaking). Its package holds two trainings, on the Million
+Song Dataset (tags of listeners: genres, moods) and on MagnaTagATune (instruments, voices); what
+one is deaf to the other hears. The package asks for versions of TensorFlow and NumPy that no
+longer install, so the exported network lies in this repository. To make it anew::
 
     pip download --no-deps musicnn==0.1.0
     python -m features.musicnn musicnn-0.1.0-py3-none-any.whl
