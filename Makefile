@@ -7,6 +7,9 @@ unexport PYTHONDONTWRITEBYTECODE
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
+# A test that hangs in native code hears no alarm (pytest-timeout): end its process, with its stacks.
+NO_HANG := -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
+
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -27,7 +30,7 @@ ui: install  ## the Airflow UI on what the demo ran; Ctrl-C stops it
 	DEBCM_CONFIG=simulation/demo.toml $(BIN)/debcm ui
 
 test: install  ## the test suite
-	$(BIN)/pytest -n 2 -m "not slow and not services and not faults"
+	$(BIN)/pytest -n 2 -m "not slow and not services and not faults" $(NO_HANG)
 
 test-slow: install  ## the long half of the tests: fuzzing, long trainings
 	$(BIN)/pytest -m slow
