@@ -49,8 +49,12 @@ class AudioExtractor:
             self.blocks[block] = slice(self.dim, self.dim + len(values))
             self.dim += len(values)
 
-    def extract(self, path: Path, spans: Sequence[Span] | None = None) -> list[AudioFeatures]:
+    def extract(
+        self, path: Path, spans: Sequence[Span] | None = None, origin: float | None = None
+    ) -> list[AudioFeatures]:
         """Return the features of each span (seconds), or of the whole track, by one decode.
+
+        Spans count from ``origin``, seconds on the file's clock, or from the first sample.
 
         Raises:
             MediaError: the file or a span cannot be used.
@@ -59,7 +63,7 @@ class AudioExtractor:
         longest = self.config.max_seconds
         if spans is not None:
             longest = max((end for _, end in spans), default=longest)
-        sound = decode_sound(path, self.config.sample_rate, longest, self.limits)
+        sound = decode_sound(path, self.config.sample_rate, longest, self.limits, origin)
         if spans is None:
             return [self.measure(sound.samples, sound.decoder)]
         return [self._segment(sound, span) for span in spans]

@@ -19,6 +19,24 @@ Picture = npt.NDArray[np.uint8]
 SCALING = "area+full_chroma_int+full_chroma_inp+accurate_rnd"
 
 
+# Where nothing is said, pictures of high definition are BT.709 and smaller ones BT.601, which
+# swscale takes by itself. Sides, not width and height: a turned picture keeps its colours.
+_HD_SHORT, _HD_LONG = 720, 1280
+_BT709, _UNSPECIFIED = 1, 2
+
+
+def tell_colours(frame: av.VideoFrame) -> av.VideoFrame:
+    """Name the matrix of a frame whose stream does not, and return the frame.
+
+    Source: ITU-R BT.709 (HDTV) and BT.601 (SDTV); players choose by size as well.
+    """
+    short, long = sorted((frame.width, frame.height))
+    large = short >= _HD_SHORT or long >= _HD_LONG
+    if large and frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
+        frame.colorspace = _BT709
+    return frame
+
+
 class Scaler:
     """Scales frames to size x size RGB by area averaging and turns them upright."""
 
@@ -33,6 +51,7 @@ class Scaler:
 
         The whole picture is kept; its sides are scaled each on its own.
         """
+        tell_colours(frame)
         key = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
         if self._graph is None or key != self._key:
             self._graph = self._build(frame)

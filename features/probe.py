@@ -8,7 +8,6 @@ from typing import Literal
 
 import av
 import av.error
-import numpy as np
 import soundfile
 
 from features.config import Limits
@@ -34,6 +33,7 @@ Expected = Literal["video", "music", "any"]
 class _Sound:
     seconds: float
     codec: str
+    start: float = 0.0
 
 
 def probe(
@@ -99,6 +99,7 @@ def probe(
         content_hash=content_hash,
         bytes=size,
         duration=max(seconds, sound_seconds),
+        paired=_paired(timeline, sound),
         width=width,
         height=height,
         fps=len(timeline.pts) / seconds if timeline and seconds > 0 else 0.0,
@@ -108,6 +109,17 @@ def probe(
         video_codec=picture_codec,
         audio_codec=sound.codec if sound else "",
     )
+
+
+def _paired(timeline: Timeline | None, sound: _Sound | None) -> tuple[float, float]:
+    """Return the seconds, from the first frame, between which there are picture and sound."""
+    if timeline is None:
+        return (0.0, sound.seconds if sound else 0.0)
+    if sound is None:
+        return (0.0, timeline.seconds)
+    late = sound.start - timeline.start * timeline.time_base
+    start, end = max(0.0, late), min(timeline.seconds, late + sound.seconds)
+    return (start, end) if start < end else (0.0, timeline.seconds)
 
 
 def _probe_picture(path: Path, limits: Limits) -> tuple[Timeline, int, int]:
@@ -124,6 +136,7 @@ def _probe_picture(path: Path, limits: Limits) -> tuple[Timeline, int, int]:
 
 def _probe_sound(path: Path, limits: Limits) -> _Sound | None:
     """Return the length of the sound by its packets, if one frame of it can be decoded."""
+    starts: list[float] = []
     ends: list[float] = []
     total = 0.0
     decoded = False
@@ -138,14 +151,16 @@ def _probe_sound(path: Path, limits: Limits) -> _Sound | None:
                     decoded = _decodes(packet)
                 total += (packet.duration or 0) * base
                 if packet.pts is not None:
-                    ends.append((packet.pts + (packet.duration or 0)) * base)
+                    starts.append(packet.pts * base)
+                    ends.append(starts[-1] + (packet.duration or 0) * base)
         except av.error.FFmpegError as error:
             if not decoded:
                 raise MediaError(Reason.UNDECODABLE, f"sound cannot be read: {error}") from error
         if not decoded:
             return None
-        span = float(np.max(ends) - np.min(ends)) if ends else 0.0
-        return _Sound(max(span, total), stream.codec_context.name)
+        start = min(starts, default=0.0)
+        span = max(ends) - start if ends else 0.0
+        return _Sound(max(span, total), stream.codec_context.name, start)
 
 
 def _decodes(packet: av.Packet[av.AudioStream]) -> bool:

@@ -26,6 +26,9 @@ class MediaInfo:
         content_hash: sha256 of the file, 64 hexadecimal digits.
         bytes: size of the file.
         duration: seconds of the longer of picture and sound.
+        paired: first and last second, from the first frame, between which there are both
+            picture and sound; without one of them, or where they do not meet, those of the
+            other, or of the picture.
         width: upright width of the picture in pixels, 0 without picture.
         height: upright height of the picture in pixels, 0 without picture.
         fps: mean frames per second, 0 without picture.
@@ -39,6 +42,7 @@ class MediaInfo:
     content_hash: str
     bytes: int
     duration: float
+    paired: tuple[float, float]
     width: int
     height: int
     fps: float
@@ -58,12 +62,14 @@ class VisualFeatures:
         frame_times: float64 [F], seconds from the first frame of the file.
         frame_embeddings: float16 [F, E], the network's embedding per frame.
         decoder: what decoded it: ``pyav``, ``pyav-full`` or ``opencv``.
+        origin: seconds on the file's clock at which its first frame is shown.
     """
 
     embedding: npt.NDArray[np.float32]
     frame_times: npt.NDArray[np.float64]
     frame_embeddings: npt.NDArray[np.float16]
     decoder: str
+    origin: float
 
     def __post_init__(self) -> None:
         _check("embedding", self.embedding, np.float32, 1)

@@ -41,8 +41,17 @@ class Sound:
         return self.samples[round(start * self.sample_rate) : round(end * self.sample_rate)]
 
 
-def decode_sound(path: Path, sample_rate: int, max_seconds: float, limits: Limits) -> Sound:
+def decode_sound(
+    path: Path,
+    sample_rate: int,
+    max_seconds: float,
+    limits: Limits,
+    origin: float | None = None,
+) -> Sound:
     """Decode at most ``max_seconds`` of the first stream of sound, once.
+
+    With ``origin`` (seconds on the file's clock) the first sample is the one heard at that
+    moment: sound before it is left out, silence stands for sound that starts later.
 
     Channels are averaged, values clamped to -1 to 1 (lossy codecs overshoot), and the
     sample rate changed by soxr in high quality.
@@ -51,7 +60,7 @@ def decode_sound(path: Path, sample_rate: int, max_seconds: float, limits: Limit
         MediaError: no_audio, undecodable, truncated, too_long or a limit.
     """
     try:
-        chunks = _decode_pyav(path, max_seconds, limits)
+        chunks = _decode_pyav(path, max_seconds, limits, origin)
         decoder = "pyav"
     except MediaError as error:
         if error.reason not in (Reason.UNDECODABLE, Reason.UNSUPPORTED_CONTAINER):
@@ -73,17 +82,19 @@ def decode_sound(path: Path, sample_rate: int, max_seconds: float, limits: Limit
     return Sound(samples.astype(np.float32, copy=False), sample_rate, decoder)
 
 
-def _decode_pyav(path: Path, max_seconds: float, limits: Limits) -> list[tuple[int, Samples]]:
-    """Return runs of one sample rate, mono."""
+def _decode_pyav(
+    path: Path, max_seconds: float, limits: Limits, origin: float | None
+) -> list[tuple[int, Samples]]:
+    """Return runs of one sample rate, mono, from the origin on."""
     runs: list[tuple[int, list[Samples]]] = []
     packets = errors = 0
-    seconds = promised = 0.0
+    seconds = promised = early = 0.0
     with open_media(path, limits) as container:
         stream = sound_stream(container)
         if stream is None:
             raise MediaError(Reason.NO_AUDIO, "no stream of sound that a decoder knows")
         stream.codec_context.thread_count = 1
-        promised = min(promised_sound(container, stream), max_seconds)
+        promised = promised_sound(container, stream)
         try:
             for packet in read_packets(container, stream):
                 packets += 1
@@ -100,11 +111,13 @@ def _decode_pyav(path: Path, max_seconds: float, limits: Limits) -> list[tuple[i
                     rate = frame.sample_rate
                     if rate <= 0 or frame.samples <= 0:
                         continue
+                    if not runs and origin is not None and frame.time is not None:
+                        early = origin - frame.time
                     if not runs or runs[-1][0] != rate:
                         runs.append((rate, []))
                     runs[-1][1].append(mono(frame))
                     seconds += frame.samples / rate
-                if seconds >= max_seconds:
+                if seconds >= max_seconds + early:
                     break
         except av.error.FFmpegError as error:
             if not runs:
@@ -116,8 +129,24 @@ def _decode_pyav(path: Path, max_seconds: float, limits: Limits) -> list[tuple[i
         raise MediaError(
             Reason.TRUNCATED, f"{errors} of {packets} packets of sound cannot be decoded"
         )
+    promised = min(promised, max_seconds + early)
     check_missing(1 - seconds / promised if promised > 0 else 0.0, limits)
-    return [(rate, np.concatenate(parts)) for rate, parts in runs]
+    whole = [(rate, np.concatenate(parts)) for rate, parts in runs]
+    return _aligned(whole, early, min(max_seconds, limits.seconds))
+
+
+def _aligned(
+    runs: list[tuple[int, Samples]], early: float, longest: float
+) -> list[tuple[int, Samples]]:
+    """Take ``early`` seconds off the start, or put so many before it when it is negative."""
+    if early < 0:
+        rate = runs[0][0]
+        return [(rate, np.zeros(round(min(-early, longest) * rate), np.float32)), *runs]
+    kept = []
+    for rate, samples in runs:
+        kept.append((rate, samples[round(early * rate) :]))
+        early = max(0.0, early - len(samples) / rate)
+    return kept
 
 
 def mono(frame: av.AudioFrame) -> Samples:

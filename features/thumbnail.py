@@ -23,7 +23,7 @@ from features.config import Limits
 from features.container import check_file
 from features.errors import MediaError, Reason
 from features.frames import sample_frames
-from features.picture import display_matrix, upright
+from features.picture import display_matrix, tell_colours, upright
 from features.timeline import Timeline
 
 WIDTH = 160
@@ -63,7 +63,9 @@ def _middle_frame(path: Path, limits: Limits) -> bytes:
         matrix = display_matrix(frame)
         scale = WIDTH / (frame.height if matrix[0] == 0 else frame.width)
         width, height = (max(2, round(scale * side)) for side in (frame.width, frame.height))
-        scaled = frame.reformat(width=width, height=height, format="bgr24").to_ndarray()
+        scaled = (
+            tell_colours(frame).reformat(width=width, height=height, format="bgr24").to_ndarray()
+        )
         picture = upright(np.asarray(scaled, np.uint8), matrix)
         _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
         jpegs.append(jpeg.tobytes())

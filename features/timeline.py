@@ -19,6 +19,9 @@ from features.errors import MediaError, Reason
 # (libdav1d takes it once, when it opens; ffmpeg's VP9 decoder does not know it.)
 _DISCARDING = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8"}
 
+# Ticks that absorb the rounding of seconds.
+_SLACK = 1e-3
+
 
 @dataclass(frozen=True)
 class Timeline:
@@ -56,9 +59,15 @@ class Timeline:
 
     def shown_at(self, seconds: float) -> int:
         """Return the pts of the frame on the screen ``seconds`` after the first frame."""
-        ticks = self.start + seconds / self.time_base
-        # One part in a thousand of a tick absorbs the rounding of seconds to ticks.
-        place = int(np.searchsorted(self.pts[self.order], ticks + 1e-3, side="right")) - 1
+        return self._last_up_to(seconds, _SLACK)
+
+    def shown_before(self, seconds: float) -> int:
+        """Return the pts of the last frame that comes before ``seconds`` after the first."""
+        return self._last_up_to(seconds, -_SLACK)
+
+    def _last_up_to(self, seconds: float, slack: float) -> int:
+        ticks = self.start + seconds / self.time_base + slack
+        place = int(np.searchsorted(self.pts[self.order], ticks, side="right")) - 1
         return int(self.pts[self.order[max(place, 0)]])
 
     def groups(self) -> list[tuple[int, int]]:

@@ -113,13 +113,13 @@ class VisualExtractor:
         first = (start + end - length) / 2
         steps = max(1, int(length * dynamics.WINDOW_RATE))
         grid = first + np.arange(steps + 1) / dynamics.WINDOW_RATE
-        last = np.nextafter(end, start)
-        partners = np.minimum(seconds + dynamics.PAIR_SECONDS, last)
-        return _Plan(
-            [timeline.shown_at(t) for t in seconds],
-            [timeline.shown_at(t) for t in partners],
-            [timeline.shown_at(min(t, last)) for t in grid],
-        )
+        # The frame that is shown at the very end belongs to what follows.
+        last = timeline.shown_before(end)
+
+        def shown(times: npt.NDArray[np.float64]) -> list[int]:
+            return [min(timeline.shown_at(t), last) for t in times]
+
+        return _Plan(shown(seconds), shown(seconds + dynamics.PAIR_SECONDS), shown(grid))
 
     def _features(
         self,
@@ -147,4 +147,5 @@ class VisualExtractor:
             frame_times=np.array([(t - start) * base for t in plan.centres]),
             frame_embeddings=vectors.astype(np.float16),
             decoder=sampled.decoder,
+            origin=start * base,
         )

@@ -110,7 +110,7 @@ def pack_result(result: MediaInfo | ClipFeatures | MediaError) -> bytes:
         arrays += [audio.embedding, audio.mel]
     header = {
         "type": "features",
-        "visual": [visual.decoder for visual in result.visual],
+        "visual": [(visual.decoder, visual.origin) for visual in result.visual],
         "audio": [audio.decoder for audio in result.audio],
         "cpu_seconds": result.cpu_seconds,
     }
@@ -125,15 +125,16 @@ def unpack_result(header: Header, arrays: Sequence[Array]) -> MediaInfo | ClipFe
     """
     try:
         if header["type"] == "info":
-            return MediaInfo(**header["info"])
+            start, end = header["info"].pop("paired")
+            return MediaInfo(paired=(float(start), float(end)), **header["info"])
         if header["type"] == "error":
             return MediaError(Reason(header["reason"]), str(header["detail"]))
         if header["type"] != "features":
             raise WireError(f"a message of type {header['type']!r}")
         left = iter(arrays)
         visual = tuple(
-            VisualFeatures(next(left), next(left), next(left), str(decoder))
-            for decoder in header["visual"]
+            VisualFeatures(next(left), next(left), next(left), str(decoder), float(origin))
+            for decoder, origin in header["visual"]
         )
         audio = tuple(AudioFeatures(next(left), next(left), str(d)) for d in header["audio"])
         return ClipFeatures(visual, audio, float(header["cpu_seconds"]))

@@ -68,17 +68,18 @@ class Worker:
             visual = tuple(self.visual.extract(path, spans if kind == "segments" else None))
         if kind in ("music", "segments"):
             assert self.audio is not None
-            audio = tuple(self._sound(path, spans, kind))
+            audio = tuple(self._sound(path, spans, visual))
         return ClipFeatures(visual, audio, time.process_time() - start)
 
     def _sound(
-        self, path: Path, spans: list[tuple[float, float]], kind: str
+        self, path: Path, spans: list[tuple[float, float]], visual: tuple[VisualFeatures, ...]
     ) -> list[AudioFeatures]:
         assert self.audio is not None
-        if kind == "music":
+        if not visual:
             return list(self.audio.extract(path))
         try:
-            return list(self.audio.extract(path, spans))
+            # Spans count from the first frame, and sound may start before or after it.
+            return list(self.audio.extract(path, spans, visual[0].origin))
         except MediaError as error:
             if error.reason is Reason.NO_AUDIO:
                 return []

@@ -307,13 +307,16 @@ def _music_row(settings: Settings, day: dt.date, candidate: Candidate, now: dt.d
 
 
 def segment_rows(settings: ExtractSettings, day: dt.date, candidate: Candidate) -> list[Row]:
-    """A music video cut into windows of `segment_seconds`, a short rest left out."""
+    """What of a music video has both picture and sound, cut into windows of `segment_seconds`.
+
+    A rest shorter than `min_segment_seconds` is left out.
+    """
     info = candidate.info
     assert info is not None
     rows: list[Row] = []
-    start = 0.0
-    while info.duration - start >= settings.min_segment_seconds or not rows:
-        end = min(start + settings.segment_seconds, info.duration)
+    start, last = info.paired
+    while last - start >= settings.min_segment_seconds or not rows:
+        end = min(start + settings.segment_seconds, last)
         rows.append(
             {
                 "segment_id": f"{candidate.id}#{len(rows)}",

@@ -245,15 +245,16 @@ def add_sound(
     output: av.container.OutputContainer,
     stream: av.AudioStream,
     samples: npt.NDArray[np.float32],
+    start: float = 0.0,
 ) -> None:
-    """Encode float32 [channels, n] at the stream's own sample rate."""
+    """Encode float32 [channels, n] at the stream's own sample rate, from a second on."""
     context = stream.codec_context
     layout, rate = context.layout.name, context.sample_rate
     resampler = av.AudioResampler(format=context.format.name, layout=layout, rate=rate)
     for at in range(0, samples.shape[1], 4096):
         piece = np.ascontiguousarray(samples[:, at : at + 4096])
         frame = av.AudioFrame.from_ndarray(piece, "fltp", layout)
-        frame.sample_rate, frame.pts = rate, at
+        frame.sample_rate, frame.pts = rate, at + round(start * rate)
         for converted in resampler.resample(frame):
             output.mux(stream.encode(converted))
     output.mux(stream.encode(None))

@@ -12,9 +12,11 @@ from media_kinds import KINDS, picture
 from features.picture import Scaler, display_matrix, upright
 
 
-def flat_frame(colorspace: int, color_range: int) -> av.VideoFrame:
+def flat_frame(
+    colorspace: int, color_range: int, size: tuple[int, int] = (64, 64)
+) -> av.VideoFrame:
     """One colour: Y 120, U 90, V 200."""
-    frame = av.VideoFrame(64, 64, "yuv420p")
+    frame = av.VideoFrame(*size, "yuv420p")
     for plane, value in zip(frame.planes, (120, 90, 200), strict=True):
         plane.update(bytes([value]) * plane.buffer_size)
     frame.colorspace, frame.color_range = colorspace, color_range
@@ -37,6 +39,33 @@ def test_colours_follow_the_matrix_and_range_of_the_frame(
     g = (luma - red * r - blue * b) / (1 - red - blue)
     shown = Scaler(16)(flat_frame(colorspace, 2 if full else 1))
     np.testing.assert_allclose(shown[8, 8], 255 * np.array([r, g, b]), atol=1)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(
+    ("size", "twin"),
+    [
+        ((640, 360), 5),
+        ((540, 960), 5),
+        ((854, 480), 5),
+        ((960, 720), 1),
+        ((1280, 720), 1),
+        ((720, 1280), 1),
+        ((1280, 534), 1),
+    ],
+)
+def test_what_says_no_matrix_has_that_of_its_size(
+    size: tuple[int, int], twin: int, full: bool
+) -> None:
+    shown = Scaler(16)(flat_frame(2, 2 if full else 1, size))
+    np.testing.assert_array_equal(shown, Scaler(16)(flat_frame(twin, 2 if full else 1, size)))
+    tagged = [Scaler(16)(flat_frame(matrix, 1, size)) for matrix in (1, 5, 9)]
+    assert len({picture.tobytes() for picture in tagged}) == 3
+
+
+def test_a_large_picture_in_rgb_has_no_matrix() -> None:
+    image = np.full((720, 1280, 3), (10, 200, 99), np.uint8)
+    assert (Scaler(16)(av.VideoFrame.from_ndarray(image, "rgb24")) == (10, 200, 99)).all()
 
 
 def test_scaling_averages_every_source_pixel() -> None:

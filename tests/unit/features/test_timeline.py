@@ -22,6 +22,8 @@ def test_the_frame_on_the_screen_is_the_last_one_shown() -> None:
     assert found.seconds == pytest.approx(0.24)
     shown = {-1.0: 100, 0.0: 100, 0.0399: 100, 0.04: 104, 0.08: 108, 0.1999: 108, 0.2: 120, 9: 120}
     assert {t: found.shown_at(t) for t in shown} == shown
+    before = {-1.0: 100, 0.0: 100, 0.04: 100, 0.0401: 104, 0.08: 104, 0.2: 108, 0.24: 120, 9: 120}
+    assert {t: found.shown_before(t) for t in before} == before
 
 
 def test_the_last_frame_lasts_as_long_as_it_says_or_as_the_others_do() -> None:

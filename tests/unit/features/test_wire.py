@@ -19,9 +19,13 @@ from features.wire import (
     unpack_result,
 )
 
-INFO = MediaInfo("0" * 64, 9, 1.5, 64, 48, 25.0, True, False, "mp4", "h264", "")
+INFO = MediaInfo("0" * 64, 9, 1.5, (0.0, 1.5), 64, 48, 25.0, True, False, "mp4", "h264", "")
 VISUAL = VisualFeatures(
-    np.arange(5, dtype=np.float32), np.array([0.5, 1.5]), np.ones((2, 3), np.float16), "pyav-full"
+    np.arange(5, dtype=np.float32),
+    np.array([0.5, 1.5]),
+    np.ones((2, 3), np.float16),
+    "pyav-full",
+    -0.25,
 )
 AUDIO = AudioFeatures(np.arange(4, dtype=np.float32), np.ones((6, 2), np.float16), "soundfile")
 
@@ -124,6 +128,6 @@ def test_records_check_their_arrays(embedding: np.ndarray, message: str) -> None
     with pytest.raises(ValueError, match=message):
         AudioFeatures(embedding, AUDIO.mel, "pyav")
     with pytest.raises(ValueError, match="2 frame_times for 3"):
-        VisualFeatures(VISUAL.embedding, VISUAL.frame_times, np.ones((3, 3), np.float16), "pyav")
+        VisualFeatures(VISUAL.embedding, VISUAL.frame_times, np.ones((3, 3), np.float16), "pyav", 0)
     assert repr(AUDIO) == "AudioFeatures(embedding=(4,), mel=(6, 2), decoder='soundfile')"
     assert "frame_embeddings=(2, 3)" in repr(VISUAL)

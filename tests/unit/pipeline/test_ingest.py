@@ -11,11 +11,13 @@ from typing import Any
 import polars as pl
 import pytest
 
+from features import MediaInfo
+from pipeline.admission import Candidate
 from pipeline.errors import DayNotReadyError, ManifestError, TooManyRejectsError
-from pipeline.ingest import ingest, unfinished_days
+from pipeline.ingest import ingest, segment_rows, unfinished_days
 from pipeline.lake import Lake
 from pipeline.schemas import TABLES
-from pipeline.settings import LandingSettings, Settings
+from pipeline.settings import ExtractSettings, LandingSettings, Settings
 
 DAY = dt.date(2026, 3, 1)
 NEXT_DAY = dt.date(2026, 3, 2)
@@ -51,6 +53,14 @@ def test_cuts_music_videos_into_segments_and_leaves_out_a_short_rest(
     segments = lake.read("segments").sort("segment")
     assert segments["segment_id"].to_list() == ["p1#0", "p1#1"]
     assert segments.select("start", "end").rows() == [(0.0, 3.0), (3.0, 6.0)]
+
+
+def test_segments_lie_where_there_are_picture_and_sound() -> None:
+    info = MediaInfo("0" * 64, 9, 30.0, (1.5, 15.0), 64, 48, 25.0, True, True, "mp4", "h264", "aac")
+    video = Candidate("videos", "p1", {}, "videos.csv, row 1", info)
+    settings = ExtractSettings(segment_seconds=5, min_segment_seconds=3)
+    rows = segment_rows(settings, DAY, video)
+    assert [(row["start"], row["end"]) for row in rows] == [(1.5, 6.5), (6.5, 11.5), (11.5, 15.0)]
 
 
 @pytest.mark.parametrize(
