@@ -13,6 +13,8 @@ from pipeline.errors import ProvenanceError
 MANIFEST = "folder.json"
 # How files and folders begin that are not finished yet.
 ASIDE = ".aside-"
+# No step writes a folder for a day: what is unfinished and older was left by a killed task.
+LEFTOVER_SECONDS = 86_400.0
 
 
 def write_manifest(folder: Path) -> None:

@@ -27,13 +27,12 @@ import pyarrow.fs as pafs
 
 from pipeline import object_pointer
 from pipeline.errors import DiskFullError, ProvenanceError
-from pipeline.folder import ASIDE, MANIFEST, check_manifest
+from pipeline.folder import ASIDE, LEFTOVER_SECONDS, MANIFEST, check_manifest
 
 log = logging.getLogger(__name__)
 
 # Copies on this machine: the newest stay, and those that somebody may be reading.
 KEPT_COPIES = 8
-IN_USE_SECONDS = 86_400.0
 # How often a folder may be replaced by another while it is downloaded, or swept while uploaded.
 _OVERTAKEN = 3
 _BUFFER = 16 * 1024 * 1024
@@ -119,6 +118,10 @@ class ObjectFolders:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def modified(self, name: str) -> float:
+        """When any object below a folder was last written, since the epoch; 0: there is none."""
+        return max((written for _, written in self._files_below(name)), default=0.0)
+
     def sweep(self, older_than: float) -> list[str]:
         """Remove uploads that no manifest names, last touched before a time; return their paths."""
         self.prune()
@@ -133,7 +136,7 @@ class ObjectFolders:
     def prune(self) -> None:
         """Remove from this machine what the lake has no more, and of the rest all but some."""
         copies = sorted(self._copies.glob(f"**/{'[0-9a-f]' * 64}"), key=_last_used, reverse=True)
-        long_ago = time.time() - IN_USE_SECONDS
+        long_ago = time.time() - LEFTOVER_SECONDS
         gone = [path for path in self._copies.glob(f"**/{ASIDE}*") if _last_used(path) < long_ago]
         for rank, copy in enumerate(copies):
             unused = rank >= KEPT_COPIES and _last_used(copy) < long_ago

@@ -174,6 +174,17 @@ class Store:
         folders = [i.base_name for i in infos if i.type == pafs.FileType.Directory]
         return sorted(name for name in folders if ASIDE not in name)
 
+    def modified(self, name: str) -> float:
+        """When anything below a folder was last written, in seconds since the epoch; 0: never."""
+        if self.remote:
+            with storage_errors(self.root):
+                return self._objects.modified(name)
+        # os.walk passes over folders that other processes rename or remove under it.
+        walked = os.walk(Path(self.root) / name)
+        paths = [Path(folder, name) for folder, _, files in walked for name in ("", *files)]
+        times = [_modified(path) for path in paths]
+        return max((time for time in times if time < math.inf), default=0.0)
+
     def files(self) -> Iterator[tuple[str, pa.NativeFile]]:
         """Every file below the root, with its relative path, open for reading."""
         selector = pafs.FileSelector(self._base, recursive=True, allow_not_found=True)

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from pipeline.folder import LEFTOVER_SECONDS
 from pipeline.lake import Lake, repr_sql
 from pipeline.releases.current import run_of
 from pipeline.releases.history import retire
@@ -22,8 +23,6 @@ from pipeline.store import Store
 
 log = logging.getLogger(__name__)
 
-# No step writes a folder for a day; what is older was left by a killed task.
-LEFTOVER_SECONDS = 86_400.0
 # A plan is of no use once its run is over; a cleared task of last week may still ask for it.
 PLAN_DAYS = 14
 # Reports compare preferences with those of the previous weeks.
@@ -54,8 +53,8 @@ def retention(
 ) -> RetentionSummary:
     """Remove what killed tasks left, and what is past its time by the settings.
 
-    Kept are the runs of every kept release and the newest `[release] keep` runs. A dry run only
-    says what would go.
+    Kept are the runs of every kept release, the newest `[release] keep` runs, and those that a
+    step may be working on. A dry run only says what would go.
 
     Raises:
         WriteConflictError: other writers won every attempt.
@@ -121,8 +120,10 @@ def sizes(lake: Lake) -> dict[str, Any]:
 def _old_runs(settings: Settings, store: Store, retired: Sequence[str]) -> list[str]:
     released = {run_of(name) for name in store.names("releases") if name not in retired}
     # A run's name begins with its day.
-    newest = set(store.children("runs")[-settings.release.keep :])
-    return [run for run in store.children("runs") if run not in released | newest]
+    runs = store.children("runs")
+    kept = released | set(runs[-settings.release.keep :])
+    in_use = time.time() - LEFTOVER_SECONDS
+    return [r for r in runs if r not in kept and store.modified(f"runs/{r}") < in_use]
 
 
 def _remove_run(store: Store, run: str) -> None:

@@ -6,9 +6,9 @@ import datetime as dt
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
-from pipeline.errors import ProvenanceError, WriteConflictError
+from pipeline.errors import ProvenanceError, ReleaseError, WriteConflictError
 from pipeline.store import Store
 
 log = logging.getLogger(__name__)
@@ -19,6 +19,8 @@ _HISTORY = 1000
 """Promotions that are remembered: about three years of nights."""
 
 _ATTEMPTS = 50
+
+Check = Callable[["Current | None"], None]
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,13 @@ class Current:
 
     Attributes:
         promotions: newest first; the first one is the current release.
+        retired: releases past their time, in the order of their retirement: removed, or about to
+            be, and never made current again.
         version: what the pointer's replacement is compared with.
     """
 
     promotions: tuple[Promotion, ...]
+    retired: tuple[str, ...]
     version: str
 
     @property
@@ -83,27 +88,27 @@ def read_current(store: Store) -> Current | None:
         ProvenanceError: the pointer file is damaged.
     """
     found = store.read_pointer(POINTER)
-    return None if found is None else Current(parse_pointer(found[0]), found[1])
+    return None if found is None else parse_pointer(*found)
 
 
-def parse_pointer(text: str) -> tuple[Promotion, ...]:
-    """The promotions in a pointer file, newest first.
+def parse_pointer(text: str, version: str = "") -> Current:
+    """What a pointer file says.
 
     Raises:
         ProvenanceError: it is not one.
     """
     try:
-        promotions = tuple(Promotion(**entry) for entry in json.loads(text)["promotions"])
+        document = json.loads(text)
+        promotions = tuple(Promotion(**entry) for entry in document["promotions"])
+        retired = tuple(map(str, document.get("retired", ())))
     except (ValueError, KeyError, TypeError) as error:
         raise ProvenanceError(f"not a pointer: {error}", where=POINTER) from error
     if not promotions:
         raise ProvenanceError("names no release", where=POINTER)
-    return promotions
+    return Current(promotions, retired, version)
 
 
-def make_current(
-    store: Store, release_id: str, why: str, check: Callable[[Current | None], None]
-) -> bool:
+def make_current(store: Store, release_id: str, why: str, check: Check) -> bool:
     """Make a release current, in one atomic step; False where it already was.
 
     Args:
@@ -114,19 +119,26 @@ def make_current(
             whenever another writer was first.
 
     Raises:
+        ReleaseError: the release was retired meanwhile.
         WriteConflictError: other writers won every attempt.
     """
-    for _ in range(_ATTEMPTS):
-        current = read_current(store)
+
+    def promoted(current: Current | None) -> Current | None:
         if current is not None and current.release_id == release_id:
-            return False
+            return None
         check(current)
+        if current is not None and release_id in current.retired:
+            raise ReleaseError("past its time: upkeep has removed it", where=release_id)
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        kept = () if current is None else current.promotions[: _HISTORY - 1]
-        if _write(store, (Promotion(release_id, now, why), *kept), current):
-            log.info("current release: %s (%s)", release_id, why)
-            return True
-    raise WriteConflictError("other writers won every attempt", where=POINTER)
+        first = Promotion(release_id, now, why)
+        if current is None:
+            return Current((first,), (), "")
+        return replace(current, promotions=(first, *current.promotions[: _HISTORY - 1]))
+
+    switched = _change(store, promoted)
+    if switched:
+        log.info("current release: %s (%s)", release_id, why)
+    return switched
 
 
 def rename_current(store: Store, old: str, new: str) -> None:
@@ -135,22 +147,60 @@ def rename_current(store: Store, old: str, new: str) -> None:
     Raises:
         WriteConflictError: other writers won every attempt.
     """
+
+    def renamed(current: Current | None) -> Current | None:
+        if current is None or all(p.release_id != old for p in current.promotions):
+            return None
+        promotions = tuple(
+            replace(p, release_id=new) if p.release_id == old else p for p in current.promotions
+        )
+        return replace(current, promotions=promotions)
+
+    _change(store, renamed)
+
+
+def retire_releases(store: Store, choose: Callable[[Current], list[str]]) -> list[str]:
+    """Choose the releases that are never made current again, so that they can be removed.
+
+    A promotion that comes between the choice and its record makes the choice anew: neither does
+    upkeep remove what became current, nor becomes current what upkeep removes.
+
+    Args:
+        store: where the releases lie.
+        choose: the releases to retire, from the pointer as it is.
+
+    Returns:
+        What was chosen; nothing before the first release is current.
+
+    Raises:
+        WriteConflictError: other writers won every attempt.
+    """
+    chosen: list[str] = []
+
+    def retired(current: Current | None) -> Current | None:
+        chosen[:] = choose(current) if current else []
+        new = [name for name in chosen if current and name not in current.retired]
+        if current is None or not new:
+            return None
+        return replace(current, retired=(*current.retired, *new)[-_HISTORY:])
+
+    _change(store, retired)
+    return chosen
+
+
+def _change(store: Store, change: Callable[[Current | None], Current | None]) -> bool:
+    """Replace the pointer by what `change` makes of it; False where that is None: no change."""
     for _ in range(_ATTEMPTS):
         current = read_current(store)
-        if current is None or all(p.release_id != old for p in current.promotions):
-            return
-        renamed = tuple(
-            Promotion(new, p.at, p.why) if p.release_id == old else p for p in current.promotions
-        )
-        if _write(store, renamed, current):
-            return
+        changed = change(current)
+        if changed is None:
+            return False
+        document = {
+            "release_id": changed.release_id,
+            "promotions": [asdict(p) for p in changed.promotions],
+            "retired": changed.retired,
+        }
+        text = json.dumps(document, indent=1) + "\n"
+        if store.replace_pointer(POINTER, text, current.version if current else None):
+            return True
     raise WriteConflictError("other writers won every attempt", where=POINTER)
-
-
-def _write(store: Store, promotions: tuple[Promotion, ...], over: Current | None) -> bool:
-    document = {
-        "release_id": promotions[0].release_id,
-        "promotions": [asdict(p) for p in promotions],
-    }
-    text = json.dumps(document, indent=1) + "\n"
-    return store.replace_pointer(POINTER, text, over.version if over else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ReleaseError
+from pipeline.folder import LEFTOVER_SECONDS
 from pipeline.releases import files
 from pipeline.releases import index as music_index
 from pipeline.releases.continuity import cosine_distance
-from pipeline.releases.current import Current, Promotion, make_current, read_current
+from pipeline.releases.current import (
+    Check,
+    Current,
+    Promotion,
+    make_current,
+    read_current,
+    retire_releases,
+    run_of,
+)
 from pipeline.releases.files import Manifest, read_manifest, read_table, read_vectors
 from pipeline.releases.sinks import follow
 from pipeline.releases.verify import Verification, verify_folder
@@ -127,8 +137,12 @@ def promote(settings: Settings, store: Store, name: str, why: str) -> Verificati
         ReleaseError: there is no such release, or it fails its verification.
         ProvenanceError: a file is missing, unknown or changed.
     """
+    return _promote(settings, store, name, why, lambda _: None)
+
+
+def _promote(settings: Settings, store: Store, name: str, why: str, check: Check) -> Verification:
     verification = verify_release(store, name)
-    make_current(store, name, why, lambda _: None)
+    make_current(store, name, why, check)
     follow(settings.release, store)
     return verification
 
@@ -139,7 +153,8 @@ def rollback(settings: Settings, store: Store, why: str = "rolled back") -> str:
     Rolled back twice, the one before that comes back.
 
     Raises:
-        ReleaseError: there is no earlier release, or it fails its verification.
+        ReleaseError: there is no earlier release, it fails its verification, or another release
+            became current meanwhile.
     """
     current = read_current(store)
     if current is None:
@@ -147,7 +162,16 @@ def rollback(settings: Settings, store: Store, why: str = "rolled back") -> str:
     target = rollback_target(store, current)
     if target is None:
         raise ReleaseError("no earlier release is kept", where=current.release_id)
-    promote(settings, store, target, f"{why} (from {current.release_id})")
+
+    def unchanged(found: Current | None) -> None:
+        if found is None or found.release_id != current.release_id:
+            raise ReleaseError(
+                f"{found.release_id if found else 'none'} became current meanwhile: look again, "
+                "then roll back",
+                where=current.release_id,
+            )
+
+    _promote(settings, store, target, f"{why} (from {current.release_id})", unchanged)
     return target
 
 
@@ -162,26 +186,44 @@ def rollback_target(store: Store, current: Current) -> str | None:
 def retire(settings: Settings, store: Store, *, dry_run: bool = False) -> list[str]:
     """Remove the releases that need not be kept; their ids.
 
-    Kept are the newest `[release] keep`, the current one, the one a rollback would put back, and
-    with `keep_monthly` the last champion of each month.
+    Kept are the newest `[release] keep`, the current one, the one a rollback would put back,
+    with `keep_monthly` the last champion of each month, and one that is being published.
+
+    Raises:
+        WriteConflictError: other writers won every attempt.
     """
-    names = store.names("releases")
-    current = read_current(store)
-    kept = set(names[-settings.release.keep :])
-    if current is not None:
-        kept |= {current.release_id, rollback_target(store, current) or ""}
-        if settings.release.keep_monthly:
-            # Newest first: the first promotion met of a month is its last.
-            last: dict[str, str] = {}
-            for promotion in current.promotions:
-                last.setdefault(promotion.at[:7], promotion.release_id)
-            kept |= set(last.values())
-    retired = [name for name in names if name not in kept]
-    if not dry_run:
-        for name in retired:
-            store.remove(f"releases/{name}")
-            log.info("release %s removed: past its time", name)
+
+    def choose(current: Current) -> list[str]:
+        return _past_their_time(settings, store, current)
+
+    if dry_run:
+        current = read_current(store)
+        return choose(current) if current else []
+    retired = retire_releases(store, choose)
+    for name in retired:
+        store.remove(f"releases/{name}")
+        log.info("release %s removed: past its time", name)
     return retired
+
+
+def _past_their_time(settings: Settings, store: Store, current: Current) -> list[str]:
+    names = store.names("releases")
+    kept = {*names[-settings.release.keep :], current.release_id}
+    kept.add(rollback_target(store, current) or "")
+    if settings.release.keep_monthly:
+        # Newest first: the first promotion met of a month is its last.
+        last: dict[str, str] = {}
+        for promotion in current.promotions:
+            last.setdefault(promotion.at[:7], promotion.release_id)
+        kept |= set(last.values())
+    # Written, not current yet: by a running publication, or by one that was killed.
+    promoted = {promotion.release_id for promotion in current.promotions}
+    young = time.time() - LEFTOVER_SECONDS
+    return [
+        name
+        for name in names
+        if name not in kept and (name in promoted or store.modified(f"releases/{name}") < young)
+    ]
 
 
 def diff(store: Store, old: str, new: str) -> Difference:
@@ -213,11 +255,22 @@ def require(store: Store, name: str) -> None:
     """Fail where there is no such release.
 
     Raises:
-        ReleaseError: naming those that there are.
+        ReleaseError: saying what became of it, and naming those that there are.
     """
-    if not store.exists(f"releases/{name}"):
-        known = ", ".join(store.names("releases")) or "none"
-        raise ReleaseError(f"no such release; there are: {known}", where=name)
+    if store.exists(f"releases/{name}"):
+        return
+    known = store.names("releases")
+    current = read_current(store)
+    past = {*current.retired, *(p.release_id for p in current.promotions[1:])} if current else set()
+    revisions = [other for other in known if run_of(other) == run_of(name)]
+    why = "no such release"
+    if current is not None and name == current.release_id:
+        why = "current, and its folder is missing"
+    elif revisions:
+        why = f"written again as {revisions[-1]} when items were erased from it"
+    elif name in past:
+        why = "past its time ([release] keep): upkeep has removed it"
+    raise ReleaseError(f"{why}; there are: {', '.join(known) or 'none'}", where=name)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from pipeline.releases import index as music_index
 from pipeline.releases.continuity import drift, procrustes
 from pipeline.releases.current import Current, make_current, read_current, revision_of, run_of
 from pipeline.releases.files import Manifest, read_manifest, read_table, read_vectors
+from pipeline.releases.history import require
 from pipeline.releases.model_card import model_card
 from pipeline.releases.sinks import follow, open_sinks
 from pipeline.releases.towers import Towers, save_towers
@@ -90,6 +91,7 @@ def _publish(settings: Settings, lake: Lake, store: Store, run_id: str) -> Relea
     if current is not None and (earlier := current.promotion_of(run_id)) is not None:
         if current.run_id != run_id:
             log.warning("%s was current before; `debcm release promote` puts it back", run_id)
+        require(store, earlier.release_id)
         follow(settings.release, store)
         return _summary(store, earlier.release_id, published=False)
     decision = stored_decision(lake, run_id)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import ProvenanceError, ReleaseError
-from pipeline.releases.current import POINTER, read_current, rename_current, revision_of, run_of
+from pipeline.folder import MANIFEST
+from pipeline.releases.current import (
+    POINTER,
+    make_current,
+    read_current,
+    rename_current,
+    revision_of,
+    run_of,
+)
 from pipeline.releases.history import (
     diff,
     list_releases,
@@ -18,6 +27,8 @@ from pipeline.releases.history import (
     rollback,
     verify_release,
 )
+from pipeline.releases.publish import publish
+from pipeline.store import Store
 
 
 def write_history(store, releases: list[tuple[str, str]]) -> None:
@@ -158,12 +169,82 @@ def test_what_a_rollback_needs_is_kept_after_a_rollback(toy) -> None:
 
 def test_a_release_without_a_place_in_history_is_retired_by_its_age(toy) -> None:
     write_history(toy.store, [("2026-05-02-a", "2026-05-03"), ("2026-05-01-a", "2026-05-02")])
-    with toy.store.writing("releases/2026-01-01-never"):
-        pass
+    for name in ("never", "now"):
+        with toy.store.writing(f"releases/2026-01-01-{name}"):
+            pass
+    killed = Path(toy.store.root) / "releases" / "2026-01-01-never"
+    for path in (killed / MANIFEST, killed):
+        os.utime(path, (1, 1))
+    # The other may be about to become current.
     release = toy.settings.release.model_copy(update={"keep": 2})
     assert retire(toy.settings.model_copy(update={"release": release}), toy.store) == [
         "2026-01-01-never"
     ]
+
+
+def test_what_became_current_meanwhile_is_not_retired(toy, monkeypatch) -> None:
+    """A promotion between the choice and its record."""
+    names = [f"2026-05-0{day}-a" for day in range(1, 6)]
+    write_history(toy.store, [(name, name[:10]) for name in reversed(names)])
+    release = toy.settings.release.model_copy(update={"keep": 1, "keep_monthly": False})
+    settings = toy.settings.model_copy(update={"release": release})
+    replace, promoted = Store.replace_pointer, []
+
+    def overtaken(store, *arguments):
+        if not promoted:
+            promoted.append(names[0])
+            assert make_current(Store(toy.settings.lake), names[0], "by hand", lambda _: None)
+        return replace(store, *arguments)
+
+    monkeypatch.setattr(Store, "replace_pointer", overtaken)
+    assert retire(settings, toy.store) == names[1:4]
+    assert read_current(toy.store).release_id == names[0]
+    assert toy.store.names("releases") == [names[0], names[4]]
+
+
+def test_what_is_retired_meanwhile_does_not_become_current(toy, monkeypatch) -> None:
+    names = [f"2026-05-0{day}-a" for day in range(1, 6)]
+    write_history(toy.store, [(name, name[:10]) for name in reversed(names)])
+    release = toy.settings.release.model_copy(update={"keep": 1, "keep_monthly": False})
+    settings = toy.settings.model_copy(update={"release": release})
+    monkeypatch.setattr(
+        "pipeline.releases.history.verify_folder", lambda _: retire(settings, toy.store)
+    )
+    with pytest.raises(ReleaseError, match=f"past its time.*{names[0]}|{names[0]}.*past its time"):
+        promote(toy.settings, toy.store, names[0], "by hand")
+    assert read_current(toy.store).release_id == names[4]
+    monkeypatch.undo()
+    for name in names[:3]:
+        with pytest.raises(ReleaseError, match=f"past its time.*there are: {names[3]}, {names[4]}"):
+            promote(toy.settings, toy.store, name, "by hand")
+
+
+def test_a_rollback_is_of_the_release_that_was_current_when_it_began(toy, monkeypatch) -> None:
+    names = [f"2026-05-0{day}-a" for day in range(1, 4)]
+    write_history(toy.store, [(name, name[:10]) for name in reversed(names[:2])])
+
+    def published_meanwhile(_: object) -> None:
+        with toy.store.writing(f"releases/{names[2]}"):
+            pass
+        make_current(toy.store, names[2], "published", lambda _: None)
+
+    monkeypatch.setattr("pipeline.releases.history.verify_folder", published_meanwhile)
+    with pytest.raises(ReleaseError, match=f"{names[2]} became current meanwhile"):
+        rollback(toy.settings, toy.store)
+    assert read_current(toy.store).release_id == names[2]
+
+
+def test_a_release_that_was_erased_from_is_named_with_its_successor(toy) -> None:
+    write_history(toy.store, [("2026-05-02-b.2", "2026-05-03"), ("2026-05-01-a", "2026-05-02")])
+    with pytest.raises(ReleaseError, match=r"written again as 2026-05-02-b\.2"):
+        promote(toy.settings, toy.store, "2026-05-02-b", "by hand")
+
+
+def test_a_retired_run_is_not_published_again(toy) -> None:
+    write_history(toy.store, [("2026-05-02-b", "2026-05-03"), (toy.run_id, "2026-05-02")])
+    toy.store.remove(f"releases/{toy.run_id}")
+    with pytest.raises(ReleaseError, match="past its time"):
+        publish(toy.settings, toy.lake, toy.store, toy.run_id)
 
 
 def test_ids_of_revisions() -> None:
