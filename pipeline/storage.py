@@ -216,9 +216,10 @@ def standing(root: str) -> Iterator[None]:
     try:
         yield
     except (PipelineError, OSError) as error:
-        if stands(root):
+        if stands(root) or isinstance(error, LakeUnavailableError):
             raise
-        raise LakeUnavailableError(f"gone meanwhile: {error}", where=root) from error
+        text = error.what if isinstance(error, PipelineError) else str(error)
+        raise LakeUnavailableError(f"no lake, or gone meanwhile: {text}", where=root) from error
 
 
 @contextmanager

@@ -21,9 +21,10 @@ release_app = typer.Typer(
     name="release", no_args_is_help=True, help="The releases that are kept: look, compare, switch."
 )
 
-ReleaseId = Annotated[str, typer.Argument(help="a release_id of `debcm release list`")]
+ReleaseId = Annotated[str, typer.Argument(metavar="RELEASE_ID", help="of `debcm release list`")]
 Optional = Annotated[
-    str | None, typer.Argument(help="a release_id of `debcm release list`; default: the current")
+    str | None,
+    typer.Argument(metavar="[RELEASE_ID]", help="of `debcm release list`; default: the current"),
 ]
 Reason = Annotated[str, typer.Option("--reason", help="recorded with the switch")]
 
@@ -121,7 +122,7 @@ def promote(release_id: ReleaseId, reason: Reason = "promoted by hand") -> None:
 
 
 def recommend(
-    video: Annotated[Path, typer.Argument(help="a video file")],
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="a video file")],
     top: Annotated[int, typer.Option(min=1, help="length of the list")] = 10,
     genre: Annotated[str | None, typer.Option(help="only this genre, or this genre group")] = None,
     exclude: Annotated[
@@ -149,9 +150,14 @@ def verify_erased(
 ) -> None:
     """Search every file of the lake for an erased id and its content; exit 1 if any is left."""
     from pipeline.erased import find_traces
+    from pipeline.errors import LakeUnavailableError
     from pipeline.lake import Lake
+    from pipeline.storage import stands
 
     settings, store = _open()
+    if not stands(settings.lake.root):
+        # "nothing is left" of a lake that is not there would be believed.
+        raise LakeUnavailableError("no such lake", where=settings.lake.root)
     findings = find_traces(Lake(settings.lake), store, name)
     for finding in findings:
         note = " (old version of a table: goes with upkeep)" if finding.old_version else ""
@@ -176,7 +182,10 @@ def _current(store: Store) -> str:
 
     current = read_current(store)
     if current is None:
-        raise ReleaseError("no release has been published", where="releases")
+        raise ReleaseError(
+            "no release has been published yet: `debcm retrain` makes one",
+            where=str(store.root),
+        )
     return current.release_id
 
 
