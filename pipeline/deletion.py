@@ -126,12 +126,13 @@ def _apply(
     items = find_items(lake, requested)
     _record(lake, items)
     releases = erase_from_releases(settings, store, requested)
-    follow(settings.release, store)
     runs = tuple(
         run for run in store.children("runs") if _remove_run(store, run, requested, items.content)
     )
     _remove_reports(store, items)
     rows = _erase_from_tables(lake, items)
+    # Last: a database that is away holds back its own copies, not the erasure of the others.
+    follow(settings.release, store, tidy=True)
     summary = DeletionSummary(
         len(requested), len(items.videos), len(items.music), rows, runs, releases
     )

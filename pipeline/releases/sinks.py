@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from pipeline.errors import Transient
+from pipeline.errors import Permanent, Transient
 from pipeline.object_pointer import MissingExtraError
 from pipeline.releases import files
 from pipeline.releases.current import read_current
@@ -31,12 +31,21 @@ MUSIC_COLUMNS = (*files.MUSIC_TEXTS, "cold", "embedding")
 VIDEO_COLUMNS = ("video_id", "embedding")
 
 _ROWS = 10_000
+# What a sink's own tables are known by: a comment in PostgreSQL, a field's name in LanceDB.
+_MARK = "debcm release"
+_FOLLOWED = 5
 
 
 class SinkError(Transient):
     """A sink did not take the release; the current release is the one it was."""
 
     remedy = "Check the database that the message names; the task may be cleared at any time."
+
+
+class ForeignTableError(Permanent):
+    """A table or view of a sink's name is there, and no sink has written it."""
+
+    remedy = "Rename it, or give `[release]` a database or schema of its own; then clear the task."
 
 
 class Sink(Protocol):
@@ -49,7 +58,7 @@ class Sink(Protocol):
         """Load a release's embeddings where readers do not see them; may be repeated."""
 
     def activate(self, release_id: str) -> None:
-        """Show a staged release to readers in one step, and drop every other."""
+        """Show a staged release to readers in one step, and drop every other of the sink's own."""
 
 
 def open_sinks(settings: ReleaseSettings) -> list[Sink]:
@@ -66,19 +75,30 @@ def open_sinks(settings: ReleaseSettings) -> list[Sink]:
     return sinks
 
 
-def follow(settings: ReleaseSettings, store: Store) -> None:
+def follow(settings: ReleaseSettings, store: Store, *, tidy: bool = False) -> None:
     """Bring every sink that is behind to the current release.
+
+    Args:
+        settings: which sinks there are.
+        store: where the releases lie.
+        tidy: also drop what unfinished publications have staged.
 
     Raises:
         SinkError: a sink did not take it.
+        ForeignTableError: a table of that name is somebody else's.
     """
-    current = read_current(store)
-    if current is None:
-        return
     for sink in open_sinks(settings):
-        if sink.current() != current.release_id:
-            sink.stage(store.fetch(f"releases/{current.release_id}"))
+        untidy = tidy
+        # Until it serves what is current: another publisher may have been here meanwhile.
+        for _ in range(_FOLLOWED):
+            current = read_current(store)
+            behind = current is not None and sink.current() != current.release_id
+            if current is None or not (behind or untidy):
+                break
+            if behind:
+                sink.stage(store.fetch(f"releases/{current.release_id}"))
             sink.activate(current.release_id)
+            untidy = False
             log.info("%s serves %s", type(sink).__name__, current.release_id)
 
 
@@ -111,8 +131,7 @@ class PostgresSink:
         """The release that readers see, or None before the first."""
 
         def ask(cursor: Any) -> str | None:
-            cursor.execute("SELECT to_regclass('debcm_release')")
-            if cursor.fetchone()[0] is None:
+            if not self._is_ours(cursor, "debcm_release"):
                 return None
             cursor.execute("SELECT release_id FROM debcm_release")
             row = cursor.fetchone()
@@ -147,6 +166,7 @@ class PostgresSink:
                     else sql.Identifier(name)
                     for name in columns
                 ]
+                self._is_ours(cursor, f"debcm_{kind}")
                 cursor.execute(
                     sql.SQL("CREATE OR REPLACE VIEW {} AS SELECT {} FROM {}").format(
                         sql.Identifier(f"debcm_{kind}"),
@@ -154,7 +174,10 @@ class PostgresSink:
                         sql.Identifier(f"debcm_{kind}_{release_id}"),
                     )
                 )
-            cursor.execute("CREATE TABLE IF NOT EXISTS debcm_release (release_id text NOT NULL)")
+                self._mark(cursor, "VIEW", f"debcm_{kind}")
+            if not self._is_ours(cursor, "debcm_release"):
+                cursor.execute("CREATE TABLE debcm_release (release_id text NOT NULL)")
+                self._mark(cursor, "TABLE", "debcm_release")
             cursor.execute("DELETE FROM debcm_release")
             cursor.execute("INSERT INTO debcm_release VALUES (%s)", (release_id,))
             cursor.execute(
@@ -163,7 +186,8 @@ class PostgresSink:
                 ([f"debcm_{kind}_{release_id}" for kind in ("music", "video")],),
             )
             for (name,) in cursor.fetchall():
-                cursor.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
+                if self._comment(cursor, name) == _MARK:
+                    cursor.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
 
         self._transaction(switch)
 
@@ -183,6 +207,31 @@ class PostgresSink:
         finally:
             connection.close()
 
+    def _is_ours(self, cursor: Any, name: str) -> bool:
+        """Whether a table or view is there; fails where it is not a sink's."""
+        comment = self._comment(cursor, name)
+        if comment not in {None, _MARK}:
+            raise ForeignTableError("not written by this pipeline", where=f"postgres {name}")
+        return comment is not None
+
+    def _comment(self, cursor: Any, name: str) -> str | None:
+        """The comment on a table or view of the schema that is written to; None: there is none."""
+        cursor.execute(
+            "SELECT coalesce(obj_description(c.oid, 'pg_class'), '') FROM pg_class c"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = current_schema() AND c.relname = %s",
+            (name,),
+        )
+        row = cursor.fetchone()
+        return None if row is None else str(row[0])
+
+    def _mark(self, cursor: Any, kind: str, name: str) -> None:
+        sql = self._sql
+        comment = sql.SQL("COMMENT ON {} {} IS {}").format(
+            sql.SQL(kind), sql.Identifier(name), sql.Literal(_MARK)
+        )
+        cursor.execute(comment)
+
     def _has_vectors(self, cursor: Any) -> bool:
         cursor.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'")
         if cursor.fetchone() is None:
@@ -201,7 +250,8 @@ class PostgresSink:
             for column in table.column_names
         ]
         identifier = sql.Identifier(name)
-        cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(identifier))
+        if self._is_ours(cursor, name):
+            cursor.execute(sql.SQL("DROP TABLE {}").format(identifier))
         cursor.execute(
             sql.SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))").format(
                 identifier,
@@ -209,6 +259,7 @@ class PostgresSink:
                 sql.Identifier(table.column_names[0]),
             )
         )
+        self._mark(cursor, "TABLE", name)
         copy = sql.SQL("COPY {} FROM STDIN WITH (FORMAT csv)").format(identifier)
         for page in _csv_pages(table, "[]" if vectors else "{}"):
             cursor.copy_expert(copy, page)
@@ -253,7 +304,7 @@ class LanceSink:
     def current(self) -> str | None:
         """The release that readers see, or None before the first."""
         with _as_ours(self._where):
-            if "current" not in self._names():
+            if not self._is_ours("current", self._names()):
                 return None
             rows = self._database.open_table("current").to_arrow()
         return str(rows["release_id"][0].as_py())
@@ -263,16 +314,33 @@ class LanceSink:
         release_id = read_manifest(folder).release_id
         with _as_ours(self._where):
             for kind, table in _tables(folder).items():
-                self._database.create_table(f"{kind}_{release_id}", table, mode="overwrite")
+                self._write(f"{kind}_{release_id}", table)
 
     def activate(self, release_id: str) -> None:
         """Name a staged release in table `current`, then drop the tables of the others."""
         with _as_ours(self._where):
-            row = pa.table({"release_id": [release_id]})
-            self._database.create_table("current", row, mode="overwrite")
-            keep = {"current", f"music_{release_id}", f"video_{release_id}"}
-            for name in set(self._names()) - keep:
-                self._database.drop_table(name)
+            self._write("current", pa.table({"release_id": [release_id]}))
+            keep = {f"music_{release_id}", f"video_{release_id}"}
+            for name in self._names():
+                is_release = name.startswith(("music_", "video_")) and name not in keep
+                if is_release and self._has_mark(name):
+                    self._database.drop_table(name)
+
+    def _write(self, name: str, table: pa.Table) -> None:
+        self._is_ours(name, self._names())
+        marked = table.replace_schema_metadata({_MARK: name})
+        self._database.create_table(name, marked, mode="overwrite")
+
+    def _is_ours(self, name: str, names: list[str]) -> bool:
+        """Whether a table is there; fails where it is not a sink's."""
+        if name not in names:
+            return False
+        if not self._has_mark(name):
+            raise ForeignTableError("not written by this pipeline", where=f"{self._where} {name}")
+        return True
+
+    def _has_mark(self, name: str) -> bool:
+        return _MARK.encode() in (self._database.open_table(name).schema.metadata or {})
 
     def _names(self) -> list[str]:
         names: list[str] = []

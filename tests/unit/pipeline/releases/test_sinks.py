@@ -7,6 +7,7 @@ import datetime as dt
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipeline.catalog import id_hash
@@ -18,7 +19,7 @@ from pipeline.releases.current import read_current
 from pipeline.releases.history import rollback
 from pipeline.releases.publish import publish
 from pipeline.releases.serving import Release
-from pipeline.releases.sinks import SinkError
+from pipeline.releases.sinks import ForeignTableError, SinkError
 from pipeline.schemas import TABLES
 
 
@@ -60,6 +61,13 @@ def ready(toy, run_id: str) -> None:
     decide(toy.settings, toy.lake, toy.store, run_id)
 
 
+def request(toy, kind: str, name: str) -> None:
+    now = dt.datetime(2026, 3, 4, tzinfo=dt.UTC)
+    row = {"kind": kind, "id_hash": id_hash(kind, name)}
+    row |= {"dt": now.date(), "requested_at": now}
+    toy.lake.add("deletions", TABLES["deletions"].frame([row]))
+
+
 def test_a_sink_follows_publish_rollback_and_deletion(published, next_run, sink) -> None:
     toy = published
     publish(toy.settings, toy.lake, toy.store, toy.run_id)
@@ -70,10 +78,7 @@ def test_a_sink_follows_publish_rollback_and_deletion(published, next_run, sink)
     assert sink.shown == run_id
     rollback(toy.settings, toy.store)
     assert sink.shown == toy.run_id
-    now = dt.datetime(2026, 3, 4, tzinfo=dt.UTC)
-    row = {"kind": "video", "id_hash": id_hash("video", "v0003")}
-    row |= {"dt": now.date(), "requested_at": now}
-    toy.lake.add("deletions", TABLES["deletions"].frame([row]))
+    request(toy, "video", "v0003")
     apply_deletions(toy.settings, toy.lake, toy.store)
     assert sink.shown == f"{toy.run_id}.1"
     assert sink.staged == {f"{toy.run_id}.1"}
@@ -139,6 +144,97 @@ def check_lance(lancedb, uri: str, toy) -> None:
     found = music.search(np.array(vector, dtype=np.float32)).metric("dot").limit(5).to_list()
     hits = Release.open(toy.settings.lake.root).recommend_known("v0003", top=5)
     assert [row["music_id"] for row in found] == [hit.music_id for hit in hits]
+
+
+def test_lancedb_keeps_the_tables_of_others(published, next_run, publishing, tmp_path) -> None:
+    lancedb = pytest.importorskip("lancedb")
+    uri = str(tmp_path / "lance")
+    database = lancedb.connect(uri)
+    theirs = pa.table({"x": [1]})
+    for name in ("users", "music_of_ours", "video_2020-01-01-abc"):
+        database.create_table(name, theirs)
+    toy = with_release(published, lancedb=uri)
+    publish(toy.settings, toy.lake, toy.store, toy.run_id)
+    publishing(toy, next_run(toy))
+    rollback(toy.settings, toy.store)
+    names = set(database.list_tables().tables)
+    ours = {"current", f"music_{toy.run_id}", f"video_{toy.run_id}"}
+    assert names == {"users", "music_of_ours", "video_2020-01-01-abc"} | ours
+
+
+@pytest.mark.parametrize("name", ["current", "music_RUN"])
+def test_a_lancedb_table_of_the_same_name_is_named_not_replaced(
+    published, tmp_path, name: str
+) -> None:
+    lancedb = pytest.importorskip("lancedb")
+    uri, name = str(tmp_path / "lance"), name.replace("RUN", published.run_id)
+    database = lancedb.connect(uri)
+    database.create_table(name, pa.table({"x": [1]}))
+    toy = with_release(published, lancedb=uri)
+    with pytest.raises(ForeignTableError, match=name):
+        publish(toy.settings, toy.lake, toy.store, toy.run_id)
+    assert database.open_table(name).to_arrow()["x"].to_pylist() == [1]
+
+
+def test_erasure_drops_what_an_unfinished_publication_staged(
+    published, next_run, tmp_path, monkeypatch
+) -> None:
+    lancedb = pytest.importorskip("lancedb")
+    uri = str(tmp_path / "lance")
+    toy = with_release(published, lancedb=uri)
+    publish(toy.settings, toy.lake, toy.store, toy.run_id)
+    run_id = next_run(toy)
+    ready(toy, run_id)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.releases.publish.make_current", killed)
+        with pytest.raises(KeyboardInterrupt):
+            publish(toy.settings, toy.lake, toy.store, run_id)
+    assert f"video_{run_id}" in lancedb.connect(uri).list_tables().tables
+    # Nothing of it is in the current release: that one stays.
+    request(toy, "video", "nobody")
+    apply_deletions(toy.settings, toy.lake, toy.store)
+    check_lance(lancedb, uri, toy)
+
+
+def test_a_sink_that_is_away_holds_back_no_other_erasure(published, sink) -> None:
+    toy = published
+    publish(toy.settings, toy.lake, toy.store, toy.run_id)
+    request(toy, "video", "v0003")
+    sink.fails = {"stage"}
+    with pytest.raises(SinkError):
+        apply_deletions(toy.settings, toy.lake, toy.store)
+    assert toy.lake.read("videos").filter(video_id="v0003").is_empty()
+    assert toy.store.children("runs") == []
+    assert read_current(toy.store).release_id == f"{toy.run_id}.1"
+    sink.fails = set()
+    apply_deletions(toy.settings, toy.lake, toy.store)
+    assert sink.staged == {f"{toy.run_id}.1"}
+
+
+def test_a_sink_ends_with_what_is_current_though_another_came_first(
+    published, next_run, sink, monkeypatch
+) -> None:
+    """Another publisher switches while this one brings the sink to what was current."""
+    toy = published
+    publish(toy.settings, toy.lake, toy.store, toy.run_id)
+    run_id = next_run(toy)
+    ready(toy, run_id)
+    activate, met = sink.activate, []
+
+    def overtaken(release_id: str) -> None:
+        if not met:
+            met.append(rollback(toy.settings, toy.store))
+        sink.staged.add(release_id)
+        activate(release_id)
+
+    monkeypatch.setattr(sink, "activate", overtaken)
+    publish(toy.settings, toy.lake, toy.store, run_id)
+    assert met == [toy.run_id]
+    assert read_current(toy.store).release_id == sink.shown == toy.run_id
 
 
 def test_a_lancedb_that_cannot_be_written_is_a_passing_error(published, tmp_path) -> None:

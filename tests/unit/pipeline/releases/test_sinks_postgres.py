@@ -20,7 +20,7 @@ from pipeline.releases.current import read_current
 from pipeline.releases.history import rollback
 from pipeline.releases.publish import publish
 from pipeline.releases.serving import Release
-from pipeline.releases.sinks import PostgresSink, SinkError
+from pipeline.releases.sinks import ForeignTableError, PostgresSink, SinkError
 
 pytestmark = pytest.mark.services
 
@@ -131,6 +131,51 @@ def test_views_serve_the_current_release_and_keep_their_grants(
     assert ask(connection, "SELECT has_table_privilege('reader', 'debcm_music', 'SELECT')") == [
         (True,)
     ]
+
+
+def test_tables_of_others_stay_and_are_never_replaced(
+    server, published, next_run, publishing
+) -> None:
+    _, connection = server
+    for name in ("debcm_release", "debcm_music", "debcm_video"):
+        drop = "VIEW" if name != "debcm_release" else "TABLE"
+        execute(connection, f"DROP {drop} IF EXISTS {name}")
+    release = published.settings.release.model_copy(update={"postgres": connection})
+    toy = dataclasses.replace(
+        published, settings=published.settings.model_copy(update={"release": release})
+    )
+    theirs = ["debcm_music_archive", "debcm_video_2020-01-01-abc", "users"]
+    for name in theirs:
+        execute(connection, f'CREATE TABLE "{name}" (x int)')
+    publish(toy.settings, toy.lake, toy.store, toy.run_id)
+    publishing(toy, next_run(toy))
+    rollback(toy.settings, toy.store)
+    tables = {
+        name
+        for (name,) in ask(
+            connection, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+        )
+    }
+    ours = {"debcm_release", f"debcm_music_{toy.run_id}", f"debcm_video_{toy.run_id}"}
+    assert tables == {*theirs, *ours}
+    for name in theirs:
+        execute(connection, f'DROP TABLE "{name}"')
+
+
+@pytest.mark.parametrize("name", ["debcm_release", "debcm_music", "debcm_music_RUN"])
+def test_a_table_of_the_same_name_is_named_not_replaced(server, published, name: str) -> None:
+    _, connection = server
+    schema = f"s{abs(hash(name)) % 10**9}"
+    execute(connection, f"CREATE SCHEMA {schema}")
+    name = name.replace("RUN", published.run_id)
+    execute(connection, f'CREATE TABLE {schema}."{name}" (x int)')
+    own = f"{connection} options='-c search_path={schema},public'"
+    release = published.settings.release.model_copy(update={"postgres": own})
+    settings = published.settings.model_copy(update={"release": release})
+    with pytest.raises(ForeignTableError, match=name):
+        publish(settings, published.lake, published.store, published.run_id)
+    assert ask(connection, f'SELECT count(*) FROM {schema}."{name}"') == [(0,)]
+    execute(connection, f"DROP SCHEMA {schema} CASCADE")
 
 
 def execute(connection: str, statement: str) -> None:
