@@ -39,7 +39,7 @@ from pipeline.extract import extract_shard
 from pipeline.gate import Force, decide
 from pipeline.ingest import ingest
 from pipeline.lake import Lake
-from pipeline.landing import Manifest
+from pipeline.manifest import Manifest
 from pipeline.releases import index
 from pipeline.releases.current import read_current
 from pipeline.releases.files import MUSIC, read_manifest, read_vectors

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -17,9 +17,12 @@ from pipeline.catalog import id_hash
 from pipeline.earlier import Owners
 from pipeline.errors import RowReason, TooManyRejectsError
 from pipeline.lake import Lake
-from pipeline.landing import BadRow, LandingDay, Manifest, Row
+from pipeline.landing import LandingDay
+from pipeline.manifest import BadRow, Manifest, Row
 from pipeline.progress import progress
 from pipeline.settings import Settings
+
+_UNSET_CLOCK = 1970
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,15 @@ class Candidate:
 
 @dataclass
 class Rejects:
-    """Quarantine rows of one ingest, in the making."""
+    """Quarantine rows of one ingest, in the making.
+
+    Attributes:
+        day: the landing day.
+        tried: (kind, id) -> how often the same delivery of it was tried before.
+    """
 
     day: dt.date
+    tried: Mapping[tuple[str, str], int] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     # One id can be rejected in several rows of a manifest; quarantine has one row for each.
     _seen: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -48,16 +57,17 @@ class Rejects:
         """Reject what has this id, for a reason of the closed set."""
         self._seen[kind, name] += 1
         count = self._seen[kind, name]
+        numbered = name if count == 1 else f"{name} ({count})"
         self.rows.append(
             {
                 "kind": kind,
-                "id": name if count == 1 else f"{name} ({count})",
+                "id": numbered,
                 "dt": self.day,
                 "step": "ingest",
                 "reason": str(reason),
                 "detail": detail,
                 "content_hash": content_hash,
-                "attempts": 1,
+                "attempts": self.tried.get((kind, numbered), 0) + 1,
             }
         )
 
@@ -121,17 +131,29 @@ def not_deleted(lake: Lake, candidates: list[Candidate], rejects: Rejects) -> li
 def plausible(
     settings: Settings, day: dt.date, candidates: list[Candidate], rejects: Rejects
 ) -> list[Candidate]:
-    """The candidates that were uploaded before their day ended, by a tolerable clock."""
+    """The candidates that were uploaded before their day ended, by a tolerable clock.
+
+    A clock that was never set says 1970.
+    """
     end_of_day = dt.datetime.combine(day + dt.timedelta(days=1), dt.time(), dt.UTC)
     latest = end_of_day + dt.timedelta(hours=settings.landing.clock_tolerance_hours)
     kept = []
     for candidate in candidates:
         uploaded_at = candidate.row.get("uploaded_at")
-        if isinstance(uploaded_at, dt.datetime) and uploaded_at > latest:
+        if not isinstance(uploaded_at, dt.datetime):
+            kept.append(candidate)
+        elif uploaded_at > latest:
             rejects.reject(
                 candidate,
                 RowReason.FUTURE_UPLOAD,
                 f"field uploaded_at: {uploaded_at.isoformat()} is after {latest.isoformat()}",
+            )
+        elif uploaded_at.year <= _UNSET_CLOCK:
+            rejects.reject(
+                candidate,
+                RowReason.INVALID_FIELD,
+                f"field uploaded_at: {uploaded_at.isoformat()} is what a clock says that was "
+                "never set",
             )
         else:
             kept.append(candidate)

@@ -11,8 +11,9 @@ import polars as pl
 
 from pipeline.admission import refuse_too_many_rejects
 from pipeline.clips import KINDS, delivered_clips, extractors, failures, lacking_features
-from pipeline.errors import LostRowsError, ProvenanceError
+from pipeline.errors import LostRowsError, ProvenanceError, TooManyRejectsError
 from pipeline.lake import Lake
+from pipeline.refusals import accept, refuse
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
 
@@ -37,7 +38,8 @@ def check(settings: Settings, lake: Lake, day: dt.date) -> FeatureSummary:
         TooManyRejectsError: more rows than allowed could not be extracted.
     """
     clips = delivered_clips(settings, lake, [day], KINDS, each_id=True)
-    if clips.is_empty() and lake.read("landing_days", pl.col("dt") == day).is_empty():
+    ingested = lake.read("landing_days", pl.col("dt") == day)
+    if clips.is_empty() and ingested.is_empty():
         raise ProvenanceError("the day was not ingested: `debcm ingest` first", where=f"day {day}")
     lacking = lacking_features(settings, lake, clips, KINDS)
     reasons = failures(lake, lacking["content_hash"])
@@ -52,9 +54,14 @@ def check(settings: Settings, lake: Lake, day: dt.date) -> FeatureSummary:
     rows = accounted.with_columns(dt=pl.lit(day), step=pl.lit("extract"))
     quarantine = rows.select(TABLES["quarantine"].columns)
     lake.replace("quarantine", quarantine, {"dt": day, "step": "extract"})
-    refuse_too_many_rejects(
-        quarantine, len(clips), settings.landing.reject_share, f"features of day {day}"
-    )
+    try:
+        refuse_too_many_rejects(
+            quarantine, len(clips), settings.landing.reject_share, f"features of day {day}"
+        )
+    except TooManyRejectsError as error:
+        for fingerprint in ingested["fingerprint"]:
+            refuse(lake, day, fingerprint, "check", error)
+        raise
     names = extractors(settings)
     done = {
         "dt": day,
@@ -65,6 +72,7 @@ def check(settings: Settings, lake: Lake, day: dt.date) -> FeatureSummary:
         "finished_at": dt.datetime.now(dt.UTC),
     }
     lake.replace("feature_days", TABLES["feature_days"].frame([done]), {"dt": day})
+    accept(lake, day)
     summary = FeatureSummary(
         day.isoformat(),
         clips=len(clips) - len(lacking),

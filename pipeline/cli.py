@@ -18,6 +18,7 @@ from features.errors import EncoderError, MediaError, WorkerError
 from pipeline import steps
 from pipeline.errors import (
     DayNotReadyError,
+    LandingAccessError,
     ManifestError,
     PipelineError,
     TooManyRejectsError,
@@ -297,7 +298,12 @@ def _night(day: str) -> bool:
     try:
         _show(steps.ingest(day))
         _extract([day])
-    except (DayNotReadyError, ManifestError, TooManyRejectsError) as error:
+    except (
+        DayNotReadyError,
+        LandingAccessError,
+        ManifestError,
+        TooManyRejectsError,
+    ) as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         return False
     return True

@@ -70,11 +70,24 @@ class ManifestError(Permanent):
     remedy = "Have the day delivered again with the columns of docs/tables.md, then clear the task."
 
 
+class LandingAccessError(Permanent):
+    """A folder or manifest of the landing may not be read."""
+
+    remedy = "Mend owner and mode of what the message names, then clear the task."
+
+
+class LandingUnavailableError(Transient):
+    """The storage of the landing folder did not answer."""
+
+    remedy = "Check the disk or share that the message names; the task is retried by itself."
+
+
 class TooManyRejectsError(Permanent):
     """More of the day was rejected than `[landing] reject_share` allows."""
 
     remedy = (
-        "`debcm status` shows the reasons; mend the delivery, or raise the share if they are right."
+        "`debcm quarantine --day DAY` lists the rows; have the day delivered again, or raise the "
+        "share if they are right, and clear the task."
     )
 
 
@@ -136,14 +149,16 @@ _ROW_REASON_MEANINGS: dict[RowReason, str] = {
         "field. Have the row delivered again."
     ),
     RowReason.UNREADABLE_ROW: (
-        "The row is not valid CSV or JSON; the detail names file and row. Have it delivered again."
+        "The row is not valid CSV or JSON on one line; the detail names file and row. Have it "
+        "delivered again."
     ),
     RowReason.DUPLICATE_ID: (
         "The id stands twice in one manifest; the first row counts. Harmless if the rows are equal."
     ),
     RowReason.ID_CONFLICT: (
         "The id belongs to other content of an earlier day, which stands. The platform must give "
-        "changed content a new id, or request deletion of the old one first."
+        "changed content a new id, or request deletion of the old one first; a file that came "
+        "broken is mended in its own landing day."
     ),
     RowReason.REPEATED: (
         "The same id with the same content came on an earlier day, which stands. Nothing to do; "

@@ -30,7 +30,8 @@ from pipeline.clips import (
 )
 from pipeline.errors import ProvenanceError
 from pipeline.lake import Lake
-from pipeline.landing import LandingDay, Row
+from pipeline.landing import LandingDay
+from pipeline.manifest import Row
 from pipeline.progress import progress
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings

@@ -21,10 +21,18 @@ from pipeline.admission import (
     with_music,
 )
 from pipeline.catalog import id_hash
-from pipeline.earlier import Earlier, look_up
-from pipeline.errors import Permanent, RowReason
+from pipeline.delivery import Delivery, complete_days, read_delivery, worth_another_try
+from pipeline.errors import (
+    LandingAccessError,
+    ManifestError,
+    Permanent,
+    RowReason,
+    TooManyRejectsError,
+)
 from pipeline.lake import Lake
-from pipeline.landing import LandingDay, Manifest, Row, landing_days
+from pipeline.landing import LandingDay
+from pipeline.manifest import Manifest, Row
+from pipeline.refusals import accept, refusals, refuse
 from pipeline.schemas import TABLES
 from pipeline.settings import ExtractSettings, Settings
 
@@ -53,98 +61,67 @@ class IngestSummary:
     rejected: dict[str, int]
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """A landing day as it was delivered, before any media file is opened.
-
-    Attributes:
-        landing: its folder.
-        manifests: of "music" and "video".
-        earlier: what earlier days decide about its rows.
-        fingerprint: hash over the files, the settings that matter, and `earlier`.
-    """
-
-    landing: LandingDay
-    manifests: dict[str, Manifest]
-    earlier: Earlier
-    fingerprint: str
-
-
 def ingest(settings: Settings, lake: Lake, day: dt.date) -> IngestSummary:
     """Read one landing day into the catalogue; what cannot enter it goes to quarantine.
 
-    Running it again over an unchanged day does nothing; over a changed day, it replaces the
-    day's rows. Earlier complete days that nobody has read yet are read first: rows of this day
-    may name their tracks, and a backfill that runs its days side by side must end as the nights
-    would have.
+    Running it again over an unchanged day does nothing, unless a file of it may be tried again;
+    over a changed day, it replaces the day's rows. Earlier complete days that nobody has read yet
+    are read first: rows of this day may name their tracks, and a backfill that runs its days side
+    by side must end as the nights would have.
 
     Raises:
         DayNotReadyError: `_SUCCESS` is missing.
+        LandingAccessError: the folder or a manifest may not be read.
         ManifestError: a manifest cannot be read as a whole.
         TooManyRejectsError: more than `[landing] reject_share` was rejected; the quarantine is
             written, the catalogue is left as it was.
     """
     LandingDay(settings.landing.root, day).require_success()
+    _ingest_earlier_days(settings, lake, day)
+    delivery = read_delivery(settings, lake, day)
+    try:
+        return _ingest_day(settings, lake, day, delivery)
+    except (ManifestError, LandingAccessError, TooManyRejectsError) as error:
+        refuse(lake, day, delivery.fingerprint, "ingest", error)
+        raise
+
+
+def _ingest_earlier_days(settings: Settings, lake: Lake, day: dt.date) -> None:
     first = day - dt.timedelta(days=settings.landing.lookback_days)
     read = set(lake.read("landing_days")["dt"])
+    refused = {refusal.day: refusal.fingerprint for refusal in refusals(lake)}
     for earlier in complete_days(settings, first, day - dt.timedelta(days=1)):
-        if earlier not in read:
-            try:
-                _ingest_day(settings, lake, earlier)
-            except Permanent as error:
-                # Its own run fails and wakes somebody; this day must not fail with it.
-                log.warning("day %s, read on the way to %s, failed: %s", earlier, day, error)
-    return _ingest_day(settings, lake, day)
+        if earlier in read:
+            continue
+        delivery = read_delivery(settings, lake, earlier)
+        if refused.get(earlier) == delivery.fingerprint:
+            continue
+        try:
+            _ingest_day(settings, lake, earlier, delivery)
+        except Permanent as error:
+            # Its own run fails, remembers that, and wakes somebody; this day must not.
+            log.warning("day %s, read on the way to %s, failed: %s", earlier, day, error)
 
 
-def unfinished_days(
-    settings: Settings, lake: Lake, first: dt.date, last: dt.date
-) -> dict[dt.date, str]:
-    """Complete landing days from `first` to `last` that need a run, in order: day -> fingerprint.
-
-    That is: an ingest would read them anew, or they were not accounted for since their ingest.
-    """
-    read = dict(lake.read("landing_days").select("dt", "fingerprint").iter_rows())
-    ingested = dict(lake.read("landing_days").select("dt", "finished_at").iter_rows())
-    checked = dict(lake.read("feature_days").select("dt", "finished_at").iter_rows())
-    found = {
-        day: _delivery(settings, lake, day).fingerprint
-        for day in complete_days(settings, first, last)
-    }
-    return {
-        day: fingerprint
-        for day, fingerprint in found.items()
-        if day not in checked
-        or ingested.get(day, checked[day]) > checked[day]
-        or fingerprint != read.get(day)
-    }
-
-
-def complete_days(settings: Settings, first: dt.date, last: dt.date) -> list[dt.date]:
-    """Landing days from `first` to `last` that hold `_SUCCESS`, in order."""
-    root = settings.landing.root
-    days = [day for day in landing_days(root) if first <= day <= last]
-    return [day for day in days if LandingDay(root, day).is_complete]
-
-
-def _delivery(settings: Settings, lake: Lake, day: dt.date) -> Delivery:
-    landing = LandingDay(settings.landing.root, day)
-    manifests = {kind: landing.manifest(name) for kind, name in _MANIFESTS.items()}
-    earlier = look_up(lake, day, manifests["video"], manifests["music"])
-    fingerprint = landing.fingerprint(_salt(settings) + earlier.digest)
-    return Delivery(landing, manifests, earlier, fingerprint)
-
-
-def _ingest_day(settings: Settings, lake: Lake, day: dt.date) -> IngestSummary:
-    delivery = _delivery(settings, lake, day)
+def _ingest_day(settings: Settings, lake: Lake, day: dt.date, delivery: Delivery) -> IngestSummary:
+    # Deletions are law: what is wrong with the day's other manifests does not hold them up.
+    requests = delivery.landing.manifest("deletions")
+    _record_deletions(lake, day, requests)
+    if delivery.fault:
+        raise delivery.fault
     previous = lake.read("landing_days", pl.col("dt") == day)
+    earlier_tries: dict[tuple[str, str], int] = {}
     if previous["fingerprint"].to_list() == [delivery.fingerprint]:
-        log.info("day %s: unchanged since its ingest", day)
-        return _unchanged(lake, day, previous)
-    rejects = Rejects(day)
-    _record_deletions(lake, delivery.landing, day, rejects)
+        rejected = lake.read("quarantine", pl.col("dt") == day, pl.col("step") == "ingest")
+        if rejected.filter(worth_another_try(settings)).is_empty():
+            log.info("day %s: unchanged since its ingest", day)
+            return _unchanged(day, previous, rejected)
+        tried = rejected.select("kind", "id", "attempts").iter_rows()
+        earlier_tries = {(kind, name): attempts for kind, name, attempts in tried}
+    rejects = Rejects(day, earlier_tries)
+    rejects.add_bad("video", requests.bad)
     accepted = _admitted(settings, lake, day, delivery, rejects)
-    rows = sum(len(m.rows) + len(m.bad) for m in delivery.manifests.values())
+    rows = sum(len(m.rows) + len(m.bad) for m in delivery.manifests.values()) + len(requests.bad)
     quarantine = TABLES["quarantine"].frame(rejects.rows)
     lake.replace("quarantine", quarantine, {"dt": day, "step": "ingest"})
     refuse_too_many_rejects(
@@ -164,6 +141,7 @@ def _ingest_day(settings: Settings, lake: Lake, day: dt.date) -> IngestSummary:
     }
     # The day's own row comes last: it says that the other tables hold the day.
     lake.replace("landing_days", TABLES["landing_days"].frame([done]), {"dt": day})
+    accept(lake, day)
     summary = IngestSummary(
         day.isoformat(),
         unchanged=False,
@@ -192,38 +170,20 @@ def _admitted(
     return accepted
 
 
-_MANIFESTS = {"music": "music", "video": "videos"}
-
-
-def _salt(settings: Settings) -> str:
-    """Settings that change what an ingest of the same files writes."""
-    relevant = (
-        settings.genres,
-        settings.limits,
-        settings.landing.clock_tolerance_hours,
-        settings.extract.segment_seconds,
-        settings.extract.min_segment_seconds,
-    )
-    return repr(relevant)
-
-
-def _unchanged(lake: Lake, day: dt.date, previous: pl.DataFrame) -> IngestSummary:
-    quarantine = lake.read("quarantine", pl.col("dt") == day, pl.col("step") == "ingest")
+def _unchanged(day: dt.date, previous: pl.DataFrame, rejected: pl.DataFrame) -> IngestSummary:
     return IngestSummary(
         day.isoformat(),
         unchanged=True,
         rows=previous["rows"][0],
         accepted=previous["accepted"][0],
-        rejected=dict(Counter(quarantine["reason"].to_list())),
+        rejected=dict(Counter(rejected["reason"].to_list())),
     )
 
 
-def _record_deletions(lake: Lake, landing: LandingDay, day: dt.date, rejects: Rejects) -> None:
-    requests = landing.manifest("deletions")
+def _record_deletions(lake: Lake, day: dt.date, requests: Manifest) -> None:
     for bad in requests.bad:
         # A deletion that cannot be read must not be lost in a day's noise.
         log.error("deletion request not readable: %s", bad.detail)
-        rejects.add("video", bad.id, bad.reason, bad.detail)
     rows: dict[tuple[object, ...], Row] = {
         (row["kind"], row["id"]): {
             "kind": row["kind"],

@@ -122,7 +122,9 @@ FIELDS: dict[str, Field] = {
             None,
             Field("step", TEXT, "the step that rejected it", one_of=("ingest", "extract")),
         ),
-        (None, Field("reason", TEXT, "a code of the closed set in docs/operate.md")),
+        ("refused_days", Field("step", TEXT, "the step that refused", one_of=("ingest", "check"))),
+        (None, Field("reason", TEXT, "a code of the closed set in docs/reasons.md")),
+        ("refused_days", Field("reason", TEXT, "the error, as docs/reasons.md lists it")),
         (None, Field("detail", TEXT, "what exactly was wrong: file, row, field, message")),
         (None, Field("attempts", pa.int32(), "times the file was tried", low=0)),
         (
@@ -327,6 +329,14 @@ _LAKE_TABLES = [
         ("dt",),
         ("dt",),
         ("dt", "fingerprint", "rows", "accepted", "rejected", "finished_at"),
+    ),
+    _table(
+        "refused_days",
+        "days that were refused and not accepted since; each is tried again when its delivery "
+        "changes, or by hand",
+        ("dt",),
+        ("dt",),
+        ("dt", "fingerprint", "step", "reason", "detail", "finished_at"),
     ),
     _table(
         "shards",

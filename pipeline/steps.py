@@ -32,7 +32,7 @@ def _open() -> tuple[Settings, Lake, Store]:
 
 def late_days(day: str) -> dict[str, str]:
     """Days before `day` that changed, or came, after their run: day -> what was delivered."""
-    from pipeline.ingest import unfinished_days
+    from pipeline.delivery import unfinished_days
 
     settings, lake, _ = _open()
     first = dt.date.fromisoformat(day) - dt.timedelta(days=settings.landing.lookback_days)

@@ -16,7 +16,8 @@ from fault_sites import DAYS, Site, make_site
 
 from pipeline.confounders import summarise
 from pipeline.dataset import build
-from pipeline.ingest import ingest, unfinished_days
+from pipeline.delivery import unfinished_days
+from pipeline.ingest import ingest
 from pipeline.releases.serving import Release
 from pipeline.settings import LakeSettings, Settings
 from pipeline.store import Store

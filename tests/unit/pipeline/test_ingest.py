@@ -13,8 +13,9 @@ import pytest
 
 from features import MediaInfo
 from pipeline.admission import Candidate
+from pipeline.delivery import unfinished_days
 from pipeline.errors import DayNotReadyError, ManifestError, TooManyRejectsError
-from pipeline.ingest import ingest, segment_rows, unfinished_days
+from pipeline.ingest import ingest, segment_rows
 from pipeline.lake import Lake
 from pipeline.schemas import TABLES
 from pipeline.settings import ExtractSettings, LandingSettings, Settings
@@ -71,6 +72,10 @@ def test_segments_lie_where_there_are_picture_and_sound() -> None:
         ({"media_path": "media/link.mp4"}, "outside_landing"),
         ({"media_path": "media/absent.mp4"}, "missing"),
         ({"media_path": "media/noise.mp4"}, "unsupported_container"),
+        ({"media_path": "media\\red.mp4"}, "missing"),
+        ({"media_path": "media"}, "unreadable"),
+        ({"media_path": "media/pipe.mp4"}, "unreadable"),
+        ({"media_path": "x" * 300}, "unreadable"),
         ({"media_path": "media/low.ogg"}, "no_video"),
         ({"sha256": "0" * 64}, "hash_mismatch"),
         ({"sha256": "xyz"}, "invalid_field"),
@@ -81,6 +86,8 @@ def test_segments_lie_where_there_are_picture_and_sound() -> None:
         ({"uploaded_at": "yesterday"}, "invalid_field"),
         ({"uploaded_at": "2026-03-01T10:00:00"}, "invalid_field"),
         ({"uploaded_at": "2026-03-05T00:00:00Z"}, "future_upload"),
+        ({"uploaded_at": "1970-01-01T00:00:00Z"}, "invalid_field"),
+        ({"uploaded_at": "0001-01-01T00:00:00+01:00"}, "invalid_field"),
     ],
 )
 def test_quarantines_a_bad_video_and_keeps_the_rest(
@@ -89,6 +96,7 @@ def test_quarantines_a_bad_video_and_keeps_the_rest(
     videos = [platform.video("good"), platform.video("bad", **changes)]
     folder = platform.deliver(DAY, videos, [platform.track("m1")])
     (folder / "media" / "link.mp4").symlink_to("red.mp4")
+    os.mkfifo(folder / "media" / "pipe.mp4")
     summary = ingest(settings, lake, DAY)
     assert lake.read("videos")["video_id"].to_list() == ["good"]
     assert reasons(lake) == {"bad": reason}
@@ -253,6 +261,16 @@ def test_deleted_uploader_may_not_come_back(settings: Settings, lake: Lake, plat
     everything = lake.read("quarantine").write_json() + lake.read("deletions").write_json()
     assert "u1" not in everything
     assert "v1" not in everything
+
+
+def test_a_deletion_that_cannot_be_read_is_a_row_of_the_day(
+    settings: Settings, lake: Lake, platform: Any
+) -> None:
+    folder = platform.deliver(DAY, [], [platform.track("m1")])
+    (folder / "deletions.jsonl").write_text('{"kind": "uploader", "id": "u1"}\n{"kin')
+    summary = ingest(settings, lake, DAY)
+    assert summary.rejected == {"invalid_field": 1, "unreadable_row": 1}
+    assert summary.accepted + sum(summary.rejected.values()) == summary.rows == 3
 
 
 def test_ids_that_look_like_anything_are_kept_as_they_are(

@@ -1,119 +1,38 @@
-"""Manifests in three formats give the same rows and the same faults."""
+"""A landing day's folder is only read, and nothing in it is trusted."""
 
 from __future__ import annotations
 
 import datetime as dt
-import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import ManifestError
+from pipeline.errors import DayNotReadyError, LandingAccessError, LandingUnavailableError
 from pipeline.landing import LandingDay, landing_days
 
 DAY = dt.date(2026, 3, 1)
-ROWS: list[dict[str, Any]] = [
-    {
-        "music_id": "m1",
-        "genre": "rock",
-        "title": 'Comma, "quote" and\ttab',
-        "artist": "北の風",
-        "media_path": "media/a.ogg",
-        "sha256": "AB" * 32,
-    },
-    {
-        "music_id": "m2",
-        "genre": "pop",
-        "title": "ليلة",
-        "artist": "x",
-        "media_path": "media/b.ogg",
-        "sha256": None,
-    },
-    {
-        "music_id": "m3",
-        "genre": None,
-        "title": "t",
-        "artist": "x",
-        "media_path": "media/c.ogg",
-        "sha256": None,
-    },
-]
 
 
-def write(folder: Path, extension: str, rows: list[dict[str, Any]], platform: Any = None) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"music.{extension}"
-    if extension == "parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path)
-    elif extension == "jsonl":
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    else:
-        platform.write(path, list(rows[0]), rows)
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, type[OSError], int], None]:
+    """Have the system refuse what lies in a folder, which it never does to root."""
 
+    def refuse(folder: Path, kind: type[OSError], number: int) -> None:
+        stat = Path.stat
 
-@pytest.mark.parametrize("extension", ["parquet", "csv", "jsonl"])
-def test_formats_agree(tmp_path: Path, platform: Any, extension: str) -> None:
-    write(tmp_path / f"dt={DAY}", extension, ROWS, platform)
-    manifest = LandingDay(tmp_path, DAY).manifest("music")
-    assert [number for number, _ in manifest.rows] == [1, 2]
-    assert manifest.rows[0][1]["title"] == ROWS[0]["title"]
-    assert manifest.rows[0][1]["sha256"] == "ab" * 32
-    assert manifest.rows[1][1]["sha256"] is None
-    (bad,) = manifest.bad
-    assert bad.id == "m3"
-    assert bad.detail == f"music.{extension} row 3, field genre: empty"
+        def refusing_stat(path: Path, **options: Any) -> os.stat_result:
+            if folder in path.parents:
+                raise kind(number, os.strerror(number), str(path))
+            return stat(path, **options)
 
+        monkeypatch.setattr(Path, "stat", refusing_stat)
 
-def test_parquet_times_and_text_types_are_checked(tmp_path: Path) -> None:
-    folder = tmp_path / f"dt={DAY}"
-    folder.mkdir()
-    row = {"kind": "video", "id": 7, "requested_at": dt.datetime(2026, 3, 1, tzinfo=dt.UTC)}
-    pq.write_table(pa.Table.from_pylist([row]), folder / "deletions.parquet")
-    (bad,) = LandingDay(tmp_path, DAY).manifest("deletions").bad
-    assert "field id: text expected, found int 7" in bad.detail
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [("{", "not valid JSON"), ("[1]", "not a JSON object"), ("[" * 100_000, "not valid JSON")],
-)
-def test_broken_json_line_is_one_bad_row(tmp_path: Path, line: str, message: str) -> None:
-    folder = tmp_path / f"dt={DAY}"
-    write(folder, "jsonl", ROWS[:1])
-    with (folder / "music.jsonl").open("a") as stream:
-        stream.write(line + "\n")
-    manifest = LandingDay(tmp_path, DAY).manifest("music")
-    assert len(manifest.rows) == 1
-    assert manifest.bad[0].id == "music.jsonl:2"
-    assert message in manifest.bad[0].detail
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [("music.parquet", b"not parquet"), ("music.csv", b"\xff\xfe\x00"), ("music.csv", b"")],
-)
-def test_unreadable_manifest_names_the_file(tmp_path: Path, name: str, content: bytes) -> None:
-    folder = tmp_path / f"dt={DAY}"
-    folder.mkdir()
-    (folder / name).write_bytes(content)
-    with pytest.raises(ManifestError, match=name):
-        LandingDay(tmp_path, DAY).manifest("music")
-
-
-@pytest.mark.parametrize("value", ["x" * 4097, "a\x00b", "line\nbreak", "\ud800"])
-def test_hostile_ids_are_bad_rows(tmp_path: Path, value: str) -> None:
-    folder = tmp_path / f"dt={DAY}"
-    folder.mkdir()
-    row = ROWS[0] | {"music_id": value}
-    (folder / "music.jsonl").write_text(json.dumps(row) + "\n")
-    manifest = LandingDay(tmp_path, DAY).manifest("music")
-    assert not manifest.rows
-    assert "field music_id" in manifest.bad[0].detail
+    return refuse
 
 
 @given(st.text(max_size=60))
@@ -125,7 +44,90 @@ def test_resolved_path_stays_inside_the_day(text: str) -> None:
         assert ".." not in path.parts
 
 
-def test_folder_that_is_not_a_day_is_named(tmp_path: Path) -> None:
-    (tmp_path / "dt=tomorrow").mkdir()
-    with pytest.raises(ManifestError, match="dt=tomorrow"):
-        landing_days(tmp_path)
+def test_what_is_no_day_is_passed_by(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("dt=tomorrow", "dt=2026-02-30", "dt=20260301", "dt=2026-W09-7", "2026-03-02"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".DS_Store").touch()
+    (tmp_path / "dt=2026-03-03").touch()
+    (tmp_path / "dt=2026-03-04").symlink_to(tmp_path / "dt=2026-03-04")
+    (tmp_path / f"dt={DAY}").mkdir()
+    assert landing_days(tmp_path) == [DAY]
+    for name in ("dt=tomorrow", "dt=2026-02-30", "dt=20260301", "dt=2026-03-03"):
+        assert f"{tmp_path}/{name} is no landing day" in caplog.text
+
+
+def test_a_landing_folder_that_is_missing_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert landing_days(tmp_path / "gone") == []
+    assert f"no landing folder {tmp_path}/gone" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "number", "ours"),
+    [
+        (PermissionError, 13, LandingAccessError),
+        (OSError, 5, LandingUnavailableError),
+    ],
+)
+def test_a_folder_that_the_system_refuses_is_named(
+    tmp_path: Path,
+    refusing: Callable[..., None],
+    error: type[OSError],
+    number: int,
+    ours: type[Exception],
+) -> None:
+    landing = LandingDay(tmp_path, DAY)
+    landing.folder.mkdir()
+    (landing.folder / "music.csv").touch()
+    before = landing.fingerprint("")
+    refusing(landing.folder, error, number)
+    assert not landing.is_complete
+    with pytest.raises(ours, match=str(landing.folder)):
+        landing.require_success()
+    with pytest.raises(ours, match=str(landing.folder)):
+        landing.manifest("music")
+    # That it can be read again is a change.
+    assert landing.fingerprint("") != before
+    assert landing.resolve("media/red.mp4") == landing.folder / "media" / "red.mp4"
+
+
+def test_a_folder_in_the_place_of_the_mark_is_none(tmp_path: Path) -> None:
+    landing = LandingDay(tmp_path, DAY)
+    (landing.folder / "_SUCCESS").mkdir(parents=True)
+    with pytest.raises(DayNotReadyError, match="_SUCCESS"):
+        landing.require_success()
+
+
+def test_a_name_too_long_for_the_system_is_left_to_the_decoder(tmp_path: Path) -> None:
+    landing = LandingDay(tmp_path, DAY)
+    landing.folder.mkdir()
+    assert landing.resolve("x" * 300) == landing.folder / ("x" * 300)
+
+
+def test_the_fingerprint_covers_names_of_any_bytes_modes_and_manifests(tmp_path: Path) -> None:
+    landing = LandingDay(tmp_path, DAY)
+    landing.folder.mkdir()
+    seen = [landing.fingerprint("")]
+    manifest = landing.folder / "videos.csv"
+    changes: list[Callable[[], Any]] = [
+        lambda: Path(os.fsdecode(bytes(landing.folder) + b"/caf\xe9.mp4")).touch(),
+        lambda: manifest.write_text("a"),
+        lambda: (manifest.write_text("b"), os.utime(manifest, (1, 1))),
+        lambda: (manifest.write_text("c"), os.utime(manifest, (1, 1))),
+        lambda: manifest.chmod(0o600),
+        lambda: manifest.unlink(),
+    ]
+    for change in changes:
+        change()
+        seen.append(landing.fingerprint(""))
+    assert len(set(seen[:-1])) == len(seen) - 1
+    assert landing.fingerprint("") == seen[-1]
+
+
+def test_the_fingerprint_reads_no_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    landing = LandingDay(tmp_path, DAY)
+    landing.folder.mkdir()
+    (landing.folder / "v1.mp4").write_bytes(b"a large file")
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
+    landing.fingerprint("")

@@ -1,0 +1,166 @@
+"""A day that was refused fails once: only another delivery, or a person, has it tried again."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.check import check
+from pipeline.delivery import unfinished_days
+from pipeline.errors import ManifestError, TooManyRejectsError
+from pipeline.ingest import ingest
+from pipeline.lake import Lake
+from pipeline.refusals import refusals
+from pipeline.schemas import TABLES
+from pipeline.settings import Settings
+
+DAY = dt.date(2026, 3, 1)
+NEXT_DAY = dt.date(2026, 3, 2)
+
+
+@pytest.fixture
+def strict(settings: Settings) -> Settings:
+    landing = settings.landing.model_copy(update={"reject_share": 0.3})
+    return settings.model_copy(update={"landing": landing})
+
+
+def due(settings: Settings, lake: Lake) -> list[dt.date]:
+    return list(unfinished_days(settings, lake, DAY, NEXT_DAY))
+
+
+def account(lake: Lake, day: dt.date) -> None:
+    """What `check` writes when every clip has features."""
+    row = {
+        "dt": day,
+        "visual_extractor": "e@1",
+        "audio_extractor": "e@1",
+        "clips": 1,
+        "rejected": 0,
+        "finished_at": dt.datetime.now(dt.UTC),
+    }
+    lake.replace("feature_days", TABLES["feature_days"].frame([row]), {"dt": day})
+
+
+def test_a_day_of_too_many_rejects_is_due_again_when_its_delivery_changes(
+    strict: Settings, lake: Lake, platform: Any
+) -> None:
+    bad = platform.video("bad", media_path="media/absent.mp4")
+    platform.deliver(DAY, [bad], [platform.track("m1")])
+    assert due(strict, lake) == [DAY]
+    with pytest.raises(TooManyRejectsError):
+        ingest(strict, lake, DAY)
+    (refusal,) = refusals(lake)
+    assert (refusal.day, refusal.step, refusal.reason) == (DAY, "ingest", "TooManyRejectsError")
+    assert "1 of 2 rows rejected" in refusal.detail
+    assert due(strict, lake) == []
+    # By hand it is tried whenever somebody likes.
+    with pytest.raises(TooManyRejectsError):
+        ingest(strict, lake, DAY)
+    platform.deliver(DAY, [platform.video("good")], [platform.track("m1")])
+    assert due(strict, lake) == [DAY]
+    ingest(strict, lake, DAY)
+    assert refusals(lake) == []
+
+
+def test_a_manifest_that_cannot_be_read_costs_its_day_alone(
+    settings: Settings, lake: Lake, platform: Any
+) -> None:
+    broken = platform.deliver(DAY, [], [platform.track("m1")])
+    (broken / "videos.csv").write_bytes(b"\x00" * 100)
+    (broken / "deletions.jsonl").write_text(
+        '{"kind": "video", "id": "gone", "requested_at": "2026-03-01T12:00:00Z"}\n'
+    )
+    platform.deliver(NEXT_DAY, [], [platform.track("m1")])
+    assert due(settings, lake) == [DAY, NEXT_DAY]
+    assert ingest(settings, lake, NEXT_DAY).accepted == 1
+    # A deletion is law, whatever else is wrong with its day.
+    assert lake.read("deletions").height == 1
+    # Its own run has not failed yet, so nobody knows.
+    assert refusals(lake) == []
+    account(lake, NEXT_DAY)
+    assert due(settings, lake) == [DAY]
+    with pytest.raises(ManifestError, match=r"dt=2026-03-01/videos\.csv"):
+        ingest(settings, lake, DAY)
+    assert due(settings, lake) == []
+    version = lake.version("quarantine")
+    ingest(settings, lake, NEXT_DAY)
+    assert lake.version("quarantine") == version
+
+
+def test_what_comes_while_a_day_is_refused_is_another_delivery(
+    strict: Settings, lake: Lake, platform: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = platform.video("v1", media_path="media/absent.mp4")
+    folder: Path = platform.deliver(DAY, [absent], [platform.track("m1")])
+
+    def late(*_: Any, **__: Any) -> dict[str, list[Any]]:
+        (folder / "media" / "absent.mp4").write_bytes(b"here it is")
+        raise TooManyRejectsError("as it was before")
+
+    monkeypatch.setattr("pipeline.ingest._admitted", late)
+    with pytest.raises(TooManyRejectsError):
+        ingest(strict, lake, DAY)
+    assert due(strict, lake) == [DAY]
+
+
+def test_a_day_that_check_refuses_is_not_due_again(
+    strict: Settings, settings: Settings, lake: Lake, platform: Any
+) -> None:
+    platform.deliver(DAY, [], [platform.track("m1")])
+    ingest(strict, lake, DAY)
+    row = {
+        "kind": "music",
+        "id": "m1",
+        "dt": DAY,
+        "step": "extract",
+        "reason": "undecodable",
+        "detail": "low.ogg: noise",
+        "content_hash": lake.read("music")["content_hash"][0],
+        "attempts": 1,
+    }
+    lake.upsert("quarantine", TABLES["quarantine"].frame([row]))
+    with pytest.raises(TooManyRejectsError, match="1 of 1 rows rejected"):
+        check(strict, lake, DAY)
+    (refusal,) = refusals(lake)
+    assert (refusal.step, refusal.fingerprint) == ("check", lake.read("landing_days")[0, 1])
+    assert due(strict, lake) == []
+    # Somebody raises the share and clears the task.
+    assert check(settings, lake, DAY).rejected == {"undecodable": 1}
+    assert refusals(lake) == []
+    assert due(settings, lake) == []
+
+
+def test_a_file_that_the_machine_may_have_failed_is_tried_once_more(
+    settings: Settings, lake: Lake, platform: Any
+) -> None:
+    platform.deliver(DAY, [], [platform.track("m1"), platform.track("m2", media_path="media")])
+    for attempts in (1, 2):
+        assert due(settings, lake) == [DAY]
+        assert ingest(settings, lake, DAY).rejected == {"unreadable": 1}
+        assert lake.read("quarantine")["attempts"].to_list() == [attempts]
+        account(lake, DAY)
+    assert due(settings, lake) == []
+    assert ingest(settings, lake, DAY).unchanged
+
+
+def test_a_mended_file_of_a_day_takes_the_place_of_the_broken_one(
+    settings: Settings, lake: Lake, platform: Any
+) -> None:
+    tracks = [platform.track("m1", "noise.mp4"), platform.track("m2")]
+    folder: Path = platform.deliver(DAY, [], tracks)
+    ingest(settings, lake, DAY)
+    account(lake, DAY)
+    assert lake.read("music")["music_id"].to_list() == ["m2"]
+    good = (folder / "media" / "high.mp3").read_bytes()
+    # One that was turned away, and one that entered, both under their names.
+    (folder / "media" / "noise.mp4").write_bytes(good)
+    (folder / "media" / "low.ogg").write_bytes(good)
+    assert due(settings, lake) == [DAY]
+    assert ingest(settings, lake, DAY).accepted == 2
+    assert lake.read("quarantine").is_empty()
+    assert lake.read("music")["content_hash"].n_unique() == 1
+    account(lake, DAY)
+    assert due(settings, lake) == []
