@@ -1,5 +1,5 @@
 # Everything a newcomer needs: `make demo`, `make test`. `make help` lists the rest.
-PYTHON ?= python3
+PYTHON ?= $(shell for p in python3.11 python3; do $$p -V >/dev/null 2>&1 && echo $$p && exit; done; echo python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 # No .pyc files would make every task's imports five times as slow.
@@ -10,6 +10,14 @@ export OPENBLAS_NUM_THREADS = 1
 # A test that hangs in native code hears no alarm (pytest-timeout): end its process, with its stacks.
 NO_HANG := -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
+# requirements.lock is tested on one version, and Debian's python3 comes without what makes a
+# virtual environment: each said before pip says something else.
+CHECK := import sys; \
+  sys.version_info[:2] == (3, 11) or sys.exit("Python 3.11 is needed, this is " + \
+    sys.version.split()[0] + ". Where 3.11 is elsewhere: make PYTHON=/path/to/python3.11 ..."); \
+  import importlib.util; importlib.util.find_spec("ensurepip") or sys.exit( \
+    "This Python cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3.11-venv")
+
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -18,7 +26,9 @@ help:  ## list the targets
 install: $(VENV)/.installed  ## make the virtual environment from requirements.lock
 
 $(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c '$(CHECK)'
 	$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c '$(CHECK)' || { echo "$(VENV) is of another Python: remove it"; exit 1; }
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
@@ -62,7 +72,7 @@ lock: install  ## renew requirements.lock from pyproject.toml
 benchmark-%: install  ## debiasing, robustness, training, features, extraction, serving, scale
 	$(BIN)/python -m benchmarks.$*
 
-clean:  ## remove what the demo made
+clean:  ## remove what the demo made, Airflow's database and logs included
 	rm -rf demo .airflow
 
 .PHONY: help install demo ui test test-slow test-services faults lint docs lock clean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 import json
 import logging
 import os
@@ -56,7 +57,21 @@ Day = Annotated[dt.date, _day_option("--day")]
 AsOf = Annotated[
     dt.date | None, _day_option("--as-of", text="last day included; default: the newest complete")
 ]
-RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="what `debcm dataset` printed")]
+
+
+def _run_id(text: str) -> str:
+    known = steps.run_ids()
+    if known and text not in known:
+        near = difflib.get_close_matches(text, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the newest is {known[-1]}"
+        raise typer.BadParameter(f"there is no run {text!r}; {hint}")
+    return text
+
+
+RunId = Annotated[
+    str,
+    typer.Argument(metavar="RUN_ID", callback=_run_id, help="what `debcm dataset` printed"),
+]
 
 
 @app.callback()

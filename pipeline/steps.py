@@ -119,6 +119,11 @@ def is_decided(run_id: str) -> bool:
     return stored_decision(_open()[1], run_id) is not None
 
 
+def run_ids() -> list[str]:
+    """The runs that are kept, oldest first; none where there is no lake."""
+    return sorted(_open()[2].children("runs"))
+
+
 def newest_day() -> str:
     """The newest day whose features are complete.
 

@@ -121,6 +121,24 @@ def test_without_a_lake_each_step_says_so_once(debcm, name: str) -> None:
     assert err.count("Check the storage") == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("2026-03-01-c90904c8f", "did you mean 2026-03-01-c90904c8f5?"),
+        ("x", "the newest is 2026-03-03-bd3ee692b5"),
+        ("../runs/2026-03-01-c90904c8f5", "there is no run"),
+    ],
+)
+def test_a_run_that_does_not_exist_is_answered_with_one_that_does(
+    debcm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, said: str
+) -> None:
+    for run_id in ("2026-03-01-c90904c8f5", "2026-03-03-bd3ee692b5"):
+        (tmp_path / "lake" / "runs" / run_id).mkdir(parents=True)
+    code, _, err = debcm("student", given)
+    assert code == 2
+    assert said in " ".join(err.replace("│", "").split())
+
+
 def deliver(root: Path, name: str, *, complete: bool = True) -> None:
     (root / name).mkdir(parents=True)
     if complete:
