@@ -9,7 +9,8 @@ of them, and every later one finds nothing new.
 tables or the run's folder and writes its own. Training tasks take the `train` pool; a retry goes
 on from the last epoch. With `[schedule] approval`, a person says yes in the UI before `publish`.
 
-**The same data** again is the same run: `anything_new` ends it there, nothing is trained twice.
+**The same data** again is the same run: `anything_new` ends it there, nothing is trained twice. A
+run that passed the gate and was not published to its end goes on from where it stopped.
 
 **Refused** by the gate: nothing is published, the current release stays; the alert, the report
 and `debcm status` say which rule. That is a success of this DAG, not a failure.
@@ -79,7 +80,7 @@ def debcm_retrain() -> None:
     def anything_new(run: str) -> bool:
         from pipeline import steps
 
-        return not steps.is_decided(run)
+        return not steps.is_settled(run)
 
     @task(pool="train", execution_timeout=TRAINING_TIME, inlets=RUNS, outlets=RUNS)
     def teacher(run: str) -> dict[str, Any]:

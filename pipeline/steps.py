@@ -112,11 +112,11 @@ def measure_run(decision: Result) -> dict[str, float]:
     return of_run(load_metrics(_open()[2], decision["run_id"]), decision)
 
 
-def is_decided(run_id: str) -> bool:
-    """Whether the gate has decided on a run already: the same data was here before."""
-    from pipeline.gate import stored_decision
+def is_settled(run_id: str) -> bool:
+    """Whether nothing is left to do for a run: the same data was here, and refused or published."""
+    from pipeline.releases.publish import is_settled as step
 
-    return stored_decision(_open()[1], run_id) is not None
+    return step(*_open(), run_id)
 
 
 def run_ids() -> list[str]:

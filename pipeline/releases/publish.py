@@ -129,6 +129,25 @@ def _publish(settings: Settings, lake: Lake, store: Store, run_id: str) -> Relea
     return _summary(store, release_id, published=published)
 
 
+def is_settled(settings: Settings, lake: Lake, store: Store, run_id: str) -> bool:
+    """Whether nothing is left to do for a run: it was refused, or published to its end.
+
+    A run that the gate let pass, and whose publication failed, is not.
+
+    Raises:
+        SinkError: a sink does not answer.
+    """
+    decision = stored_decision(lake, run_id)
+    if decision is None:
+        return False
+    if not decision.may_publish:
+        return True
+    current = read_current(store)
+    if current is None or current.promotion_of(run_id) is None:
+        return False
+    return all(sink.current() == current.release_id for sink in open_sinks(settings.release))
+
+
 def newest_revision(store: Store, run_id: str) -> str | None:
     """The release of a run with the most erasures, or None where it has none."""
     revisions = [name for name in store.names("releases") if run_of(name) == run_id]

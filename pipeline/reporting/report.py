@@ -30,6 +30,7 @@ from pipeline.reporting.data import (
 from pipeline.reporting.drift import feature_drift, genre_drift
 from pipeline.reporting.html import fill
 from pipeline.settings import Settings
+from pipeline.storage import standing
 from pipeline.store import Store
 
 log = logging.getLogger(__name__)
@@ -57,12 +58,14 @@ def write_report(settings: Settings, lake: Lake, store: Store, run_id: str) -> R
 
     Raises:
         ProvenanceError: the run was not evaluated, or the gate has not decided on it.
+        LakeUnavailableError: the lake has gone away.
     """
-    page = render(gather(settings, lake, store, run_id))
-    name = f"reports/{run_id}"
-    store.remove(name)
-    with store.writing(name) as folder:
-        (folder / PAGE).write_text(page, encoding="utf-8")
+    with standing(store.root):
+        page = render(gather(settings, lake, store, run_id))
+        name = f"reports/{run_id}"
+        store.remove(name)
+        with store.writing(name) as folder:
+            (folder / PAGE).write_text(page, encoding="utf-8")
     summary = ReportSummary(run_id, name, len(page.encode()))
     log.info("%s", summary)
     return summary

@@ -47,7 +47,7 @@ def test_a_dag_has_a_page_an_owner_tags_and_no_catching_up(bag: Any, dag_id: str
 @pytest.mark.parametrize("dag_id", sorted(NIGHTLY | {"lake_upkeep"}))
 def test_a_scheduled_dag_has_a_deadline(bag: Any, dag_id: str) -> None:
     (alert,) = bag.dags[dag_id].deadline
-    assert alert.interval == dt.timedelta(hours=5)
+    assert alert.interval == dt.timedelta(hours=8)
     assert alert.callback.path == "pipeline.orchestration.run_late"
 
 

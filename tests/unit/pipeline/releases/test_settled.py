@@ -1,0 +1,88 @@
+"""When a retraining over the same data has nothing left to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import LakeUnavailableError
+from pipeline.evaluate import evaluate
+from pipeline.gate import decide
+from pipeline.releases import publish as publishing
+from pipeline.releases.publish import is_settled, publish
+from pipeline.releases.sinks import SinkError
+from pipeline.reporting import data, report
+
+
+class Sink:
+    """A database that takes a release when it is well."""
+
+    def __init__(self) -> None:
+        self.serves: str | None = None
+
+    def current(self) -> str | None:
+        return self.serves
+
+    def stage(self, folder: Path) -> None:
+        assert folder.is_dir()
+
+    def activate(self, release_id: str) -> None:
+        self.serves = release_id
+
+
+def test_a_run_that_was_never_judged_is_not_settled(toy: Any) -> None:
+    assert not is_settled(toy.settings, toy.lake, toy.store, toy.run_id)
+
+
+def test_a_run_whose_publication_failed_is_not_settled_until_it_is_published(
+    toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = (toy.settings, toy.lake, toy.store, toy.run_id)
+    evaluate(toy.settings, toy.store, toy.run_id)
+    assert decide(*place).may_publish
+    assert not is_settled(*place)
+    publish(*place)
+    assert is_settled(*place)
+    # Made current, and then a sink did not take it.
+    sink = Sink()
+    monkeypatch.setattr(publishing, "open_sinks", lambda _: [sink])
+    assert not is_settled(*place)
+    sink.activate(toy.run_id)
+    assert is_settled(*place)
+
+
+def test_a_sink_that_does_not_answer_is_told(
+    published: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Sink) -> None:
+        raise SinkError("no answer")
+
+    monkeypatch.setattr(Sink, "current", fail)
+    monkeypatch.setattr(publishing, "open_sinks", lambda _: [Sink()])
+    with pytest.raises(SinkError):
+        is_settled(published.settings, published.lake, published.store, published.run_id)
+
+
+def test_a_refused_run_is_settled(toy: Any) -> None:
+    strict = toy.settings.gate.model_copy(update={"min_test_rows": 10_000})
+    settings = toy.settings.model_copy(update={"gate": strict})
+    evaluate(settings, toy.store, toy.run_id)
+    assert not decide(settings, toy.lake, toy.store, toy.run_id).may_publish
+    assert is_settled(settings, toy.lake, toy.store, toy.run_id)
+
+
+def test_a_report_that_finds_the_lake_gone_says_so(
+    published: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(published.store.root)
+    load = data.Model.load
+
+    def vanishing(folder: Path) -> Any:
+        root.rename(f"{root}.away")
+        return load(folder)
+
+    monkeypatch.setattr(data.Model, "load", vanishing)
+    with pytest.raises(LakeUnavailableError, match=str(root)):
+        report.write_report(published.settings, published.lake, published.store, published.run_id)
