@@ -1,34 +1,27 @@
 """Deletion requests reach every table, run and release.
 
 Table `deletions` holds requests as hashes of ids, so an item is found by hashing the ids that
-the lake holds. Until the model is trained anew, a deletion is enforced at the releases: each
-kept one that holds the item is written again without it, as a new revision under a new id, and
-takes the old one's place in one atomic step. Every part may be killed and repeated: the
-catalogue, from which the items are known, is the last to forget them.
+the lake holds. Until the model is trained anew, a deletion is enforced at the releases. Every
+part may be killed and repeated: the catalogue, from which the items are known, is the last to
+forget them.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import json
 import logging
-import shutil
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import polars as pl
 
 from pipeline.catalog import id_hash
-from pipeline.erased import content_key, mentions, visible
+from pipeline.erased import content_key, mentions, names_any, visible
 from pipeline.errors import ProvenanceError
-from pipeline.folder import MANIFEST as HASHES
+from pipeline.folder import LEFTOVER_SECONDS
 from pipeline.lake import Lake
-from pipeline.releases import files
-from pipeline.releases.current import Current, read_current, rename_current, revision_of, run_of
-from pipeline.releases.files import read_manifest
-from pipeline.releases.publish import Contents, write_contents
+from pipeline.releases.erasure import erase_from_releases
 from pipeline.releases.sinks import follow
-from pipeline.releases.verify import verify_folder
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
 from pipeline.storage import locked
@@ -38,19 +31,15 @@ log = logging.getLogger(__name__)
 
 # How often another machine's deletions may remove what this one was about to read.
 _OVERTAKEN = 3
-# Tables keyed by a file's content.
-_BY_CONTENT = ("visual_features", "visual_frames", "audio_features", "mel_frames", "shards")
-# Files of a release that an erasure writes anew; the towers stay as they are.
-_REWRITTEN = (
-    files.MUSIC,
-    files.VIDEO,
-    files.QUERIES,
-    files.INDEX,
-    files.METRICS,
-    files.CARD,
-    files.MANIFEST,
-    HASHES,
+# Tables keyed by a file's content: all that name it but those with ids of their own.
+_WITH_IDS = ("videos", "music", "segments", "quarantine")
+_BY_CONTENT = tuple(
+    name
+    for name, table in TABLES.items()
+    if "content_hash" in table.arrow_schema.names and name not in _WITH_IDS
 )
+# How long a step that read the lake before an erasure may take to write what it read.
+_LATE = dt.timedelta(seconds=LEFTOVER_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -105,6 +94,12 @@ def apply_deletions(settings: Settings, lake: Lake, store: Store) -> DeletionSum
     """Carry out every deletion request; doing it again does nothing.
 
     Old versions of tables keep the rows until `Lake.forget_versions` removes them.
+
+    Raises:
+        ProvenanceError: a release is damaged, so that nobody knows what it holds; everything else
+            is carried out.
+        SinkError: a database did not take a release; everything in the lake is carried out.
+        LakeUnavailableError: the storage does not answer.
     """
     requested = frozenset(lake.read("deletions")["id_hash"])
     if not requested:
@@ -125,11 +120,11 @@ def _apply(
 ) -> DeletionSummary:
     items = find_items(lake, requested)
     _record(lake, items)
-    releases = erase_from_releases(settings, store, requested)
+    releases, damaged = erase_from_releases(settings, store, requested)
     runs = tuple(
         run for run in store.children("runs") if _remove_run(store, run, requested, items.content)
     )
-    _remove_reports(store, items)
+    _remove_reports(lake, store, items)
     rows = _erase_from_tables(lake, items)
     # Last: a database that is away holds back its own copies, not the erasure of the others.
     follow(settings.release, store, tidy=True)
@@ -137,6 +132,12 @@ def _apply(
         len(requested), len(items.videos), len(items.music), rows, runs, releases
     )
     log.info("deletions: %s", summary)
+    if damaged:
+        raise ProvenanceError(
+            "damaged, so what it holds is not known; everything else is erased. Restore it, or "
+            "remove the folder: " + "; ".join(damaged.values()),
+            where=", ".join(f"releases/{name}" for name in damaged),
+        )
     return summary
 
 
@@ -189,49 +190,6 @@ def find_items(lake: Lake, requested: Collection[str]) -> Items:
     )
 
 
-def erase_from_releases(
-    settings: Settings, store: Store, requested: frozenset[str]
-) -> tuple[str, ...]:
-    """Write every release that holds a requested item again without it; their new ids.
-
-    Each old folder is removed once the new one is verified and has its place in the pointer.
-    """
-    new = []
-    for name in _one_revision_each(store, read_current(store)):
-        folder = store.fetch(f"releases/{name}")
-        manifest = read_manifest(folder)
-        contents = Contents.read(folder, manifest.run_id)
-        left = contents.without(requested)
-        if len(left.music) == len(contents.music) and len(left.videos) == len(contents.videos):
-            continue
-        release_id = f"{run_of(name)}.{revision_of(name) + 1}"
-        changed = {"release_id": release_id, "music": len(left.music), "videos": len(left.videos)}
-        metrics = json.loads((folder / files.METRICS).read_text(encoding="utf-8"))
-        with store.writing(f"releases/{release_id}") as aside:
-            keep = shutil.ignore_patterns(*_REWRITTEN)
-            shutil.copytree(folder, aside, dirs_exist_ok=True, ignore=keep)
-            write_contents(
-                aside, manifest.model_copy(update=changed), left, metrics, settings.release
-            )
-            verify_folder(aside)
-        rename_current(store, name, release_id)
-        store.remove(f"releases/{name}")
-        new.append(release_id)
-    return tuple(new)
-
-
-def _one_revision_each(store: Store, current: Current | None) -> list[str]:
-    """The releases, less those that a killed erasure left beside another of the same run."""
-    known = {p.release_id for p in current.promotions} if current else set()
-    kept: dict[str, str] = {}
-    names = sorted(store.names("releases"), key=lambda name: (name in known, revision_of(name)))
-    for name in names:
-        if run_of(name) in kept:
-            store.remove(f"releases/{kept[run_of(name)]}")
-        kept[run_of(name)] = name
-    return sorted(kept.values())
-
-
 def _requested(
     kind: str, columns: Iterable[pl.Series], requested: Collection[str]
 ) -> dict[str, str]:
@@ -270,42 +228,69 @@ def _record(lake: Lake, items: Items) -> None:
 def _remove_run(
     store: Store, run_id: str, requested: Collection[str], content: Collection[str]
 ) -> bool:
-    """Remove a run, and its report, whose dataset holds a requested item or its file."""
-    dataset = f"runs/{run_id}/dataset"
-    if not store.exists(dataset):
-        return False
-    folder = store.fetch(dataset)
-    videos = pl.read_parquet(folder / "videos.parquet")
-    music = pl.read_parquet(folder / "music.parquet")
-    held = {*videos["content_hash"], *music["content_hash"]} & set(content)
-    if not (
-        held
-        or _requested("video", [videos["video_id"]], requested)
-        or _requested("uploader", [videos["uploader_id"]], requested)
-        or _requested("music", [music["music_id"]], requested)
-    ):
+    """Remove a run, and its report, whose dataset holds a requested item or its file.
+
+    Likewise one without a readable dataset: nobody knows what its models learnt from.
+    """
+    children = store.children(f"runs/{run_id}")
+    if not children or not _holds(store, run_id, requested, content):
         return False
     # The dataset says what the other folders hold, so it goes last.
     store.remove(f"reports/{run_id}")
-    for child in store.children(f"runs/{run_id}"):
+    for child in children:
         if child != "dataset":
             store.remove(f"runs/{run_id}/{child}")
-    store.remove(dataset)
+    store.remove(f"runs/{run_id}/dataset")
     store.remove(f"runs/{run_id}")
     return True
 
 
-def _remove_reports(store: Store, items: Items) -> None:
-    """Remove reports that name an erased item, or whose run is gone: nobody knows what they show.
+def _holds(store: Store, run_id: str, requested: Collection[str], content: Collection[str]) -> bool:
+    """Whether a run's dataset holds a requested item or its file, or cannot be read."""
+    try:
+        folder = store.fetch(f"runs/{run_id}/dataset")
+    except ProvenanceError as error:
+        log.warning("run %s goes as a whole: %s", run_id, error)
+        return True
+    videos = pl.read_parquet(folder / "videos.parquet")
+    music = pl.read_parquet(folder / "music.parquet")
+    return bool(
+        {*videos["content_hash"], *music["content_hash"]} & set(content)
+        or _requested("video", [videos["video_id"]], requested)
+        or _requested("uploader", [videos["uploader_id"]], requested)
+        or _requested("music", [music["music_id"]], requested)
+    )
+
+
+def _remove_reports(lake: Lake, store: Store, items: Items) -> None:
+    """Remove reports that name an erased item, and those of which nobody knows what they show.
 
     A report also gives examples of the quarantine, which no dataset holds.
     """
+    erasures = lake.read("erasures")
     runs = set(store.children("runs"))
     for run_id in store.children("reports"):
-        folder = store.fetch(f"reports/{run_id}")
-        texts = [page.read_text(encoding="utf-8") for page in sorted(folder.glob("*.html"))]
-        if run_id not in runs or any(_named_in(items.names, visible(text)) for text in texts):
-            store.remove(f"reports/{run_id}")
+        name = f"reports/{run_id}"
+        texts = _pages(store, name) if run_id in runs else None
+        # Its writer may have read the lake before an erasure that came before its last word.
+        written = dt.datetime.fromtimestamp(store.modified(name), dt.UTC)
+        meanwhile = erasures.filter(pl.col("erased_at").is_between(written - _LATE, written))
+        hashes = frozenset(meanwhile["item_hash"])
+        if texts is None or any(
+            _named_in(items.names, text) or names_any(hashes, text) for text in texts
+        ):
+            store.remove(name)
+
+
+def _pages(store: Store, name: str) -> list[str] | None:
+    """The texts of a report; None where it is half written or damaged."""
+    try:
+        folder = store.fetch(name)
+    except ProvenanceError as error:
+        log.warning("%s goes: %s", name, error)
+        return None
+    pages = sorted(folder.glob("*.html"))
+    return [visible(page.read_text(encoding="utf-8", errors="replace")) for page in pages]
 
 
 def _named_in(names: list[str], text: str) -> bool:
@@ -317,7 +302,9 @@ def _named_in(names: list[str], text: str) -> bool:
 
 def _erase_from_tables(lake: Lake, items: Items) -> int:
     videos, tracks = items.videos.select("video_id"), items.music.select("music_id")
-    content = pl.DataFrame({"content_hash": sorted(items.content)}, schema={"content_hash": str})
+    content = pl.DataFrame(
+        {"content_hash": sorted(items.content | _late(lake))}, schema={"content_hash": str}
+    )
     affected = pl.DataFrame({"uploader_id": sorted(items.affected)}, schema={"uploader_id": str})
     rows = sum(lake.delete_matching(table, content) for table in _BY_CONTENT)
     rows += lake.delete_matching("quarantine", _quarantined(lake, items))
@@ -327,6 +314,19 @@ def _erase_from_tables(lake: Lake, items: Items) -> int:
     rows += lake.delete_matching("music", tracks)
     # The videos name the uploaders: they are what a repeated erasure starts from.
     return rows + lake.delete_matching("videos", videos)
+
+
+def _late(lake: Lake) -> set[str]:
+    """Hashes of erased files whose features came after the erasure: extraction was at work."""
+    erased = set(lake.read("erasures")["content_key"].drop_nulls())
+    held: set[str] = set()
+    for table in _BY_CONTENT:
+        hashes = lake.collect(lake.scan(table).select("content_hash").unique(), table)
+        held |= set(hashes["content_hash"])
+    for table in ("videos", "music"):
+        hashes = lake.collect(lake.scan(table).select("content_hash").unique(), table)
+        held -= set(hashes["content_hash"])
+    return {content for content in held if content_key(content) in erased}
 
 
 def _quarantined(lake: Lake, items: Items) -> pl.DataFrame:

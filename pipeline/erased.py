@@ -11,7 +11,7 @@ import html
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -40,7 +40,8 @@ class Finding:
     Attributes:
         file: path below the lake's root.
         place: column of a Parquet file, or "text".
-        what: "id", "item" (an id of the erased uploader's videos) or "content" (a file's hash).
+        what: "id", "item" (an id of the erased uploader's videos), "content" (a file's hash) or
+            "unknown" (the file is damaged, so that nobody knows what it holds).
         old_version: the file belongs to old versions of a table alone, or to its log, and goes
             with them (`[lake] keep_versions_days`).
     """
@@ -70,11 +71,8 @@ class Traces:
         found = {"id"} if mentions(self.name, text) else set()
         if self.content and any(content_key(h) in self.content for h in _HASH.findall(text)):
             found.add("content")
-        if self.items:
-            words = {text, *_WORD.findall(text)}
-            stems = {word.rpartition(".")[0] for word in words} | words
-            if any(id_hash(kind, word) in self.items for word in stems for kind in KINDS):
-                found.add("item")
+        if self.items and names_any(self.items, text):
+            found.add("item")
         return found
 
 
@@ -92,6 +90,13 @@ def mentions(name: str, text: str) -> bool:
             return True
         start = text.find(name, start + 1)
     return False
+
+
+def names_any(hashes: Collection[str], text: str) -> bool:
+    """Whether a text is or has, as a word or as a file's name, an id of which this is the hash."""
+    words = {text, *_WORD.findall(text)}
+    stems = {word.rpartition(".")[0] for word in words} | words
+    return any(id_hash(kind, word) in hashes for word in stems for kind in KINDS)
 
 
 def visible(text: str) -> str:
@@ -138,14 +143,20 @@ def _live_files(lake: Lake) -> set[str]:
 
 def _search(file: str, stream: pa.NativeFile, traces: Traces) -> Iterator[tuple[str, set[str]]]:
     if file.endswith(".parquet"):
-        yield from _in_parquet(pq.ParquetFile(stream), traces)
+        try:
+            yield from _in_parquet(pq.ParquetFile(stream), traces)
+        except (pa.ArrowException, OSError) as error:
+            log.warning("%s cannot be searched: %s", file, error)
+            yield "file", {"unknown"}
         return
     text = stream.read().decode("utf-8", errors="replace")
+    strings: Iterable[str] = [visible(text)]
     if file.endswith(".json"):
-        # One document, or a Delta log's one a line.
-        strings: Iterable[str] = _strings(_documents(text))
-    else:
-        strings = [visible(text)]
+        try:
+            # One document, or a Delta log's one a line.
+            strings = list(_strings(_documents(text)))
+        except ValueError:
+            log.warning("%s is not JSON: searched as text", file)
     found = set().union(*(traces.in_text(string) for string in strings))
     if found:
         yield "text", found

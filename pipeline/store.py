@@ -191,7 +191,12 @@ class Store:
         with storage_errors(self.root):
             for info in self._filesystem.get_file_info(selector):
                 if info.type == pafs.FileType.File:
-                    with self._filesystem.open_input_file(info.path) as stream:
+                    try:
+                        stream = self._filesystem.open_input_file(info.path)
+                    except FileNotFoundError:
+                        log.debug("%s was removed meanwhile", info.path)
+                        continue
+                    with stream:
                         yield info.path.removeprefix(f"{self._base}/"), stream
 
     def remove(self, name: str) -> None:

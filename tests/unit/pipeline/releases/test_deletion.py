@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 from contextlib import nullcontext
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
-from pipeline import confounders, dataset, deletion
+from pipeline import confounders, dataset, deletion, erased
 from pipeline.catalog import id_hash
 from pipeline.deletion import apply_deletions
 from pipeline.erased import find_traces, mentions, traces_of
+from pipeline.errors import ProvenanceError
+from pipeline.folder import MANIFEST as HASHES
 from pipeline.lake import Lake
 from pipeline.releases import files
 from pipeline.releases.current import read_current
@@ -175,8 +180,8 @@ def test_twice_changes_nothing(published) -> None:
 
 STEPS = [
     "pipeline.deletion._record",
-    "pipeline.deletion.write_contents",
-    "pipeline.deletion.rename_current",
+    "pipeline.releases.erasure.write_contents",
+    "pipeline.releases.erasure.rename_current",
     "pipeline.store.Store.remove",
     "pipeline.deletion.follow",
     "pipeline.deletion._remove_run",
@@ -311,6 +316,160 @@ def test_reports_of_its_run_and_reports_that_name_it_go(published, next_run) -> 
     assert toy.store.children("reports") == []
 
 
+def test_what_is_half_written_or_damaged_goes_and_holds_nothing_up(published, next_run) -> None:
+    toy = published
+    damaged_run, half_run = next_run(toy), next_run(toy, days=2)
+    root = Path(toy.settings.lake.root)
+    for name in (toy.run_id, half_run, damaged_run):
+        with toy.store.writing(f"reports/{name}") as folder:
+            (folder / "report.html").write_text("<p>fine</p>")
+    ask(toy.lake, "video", "v0003")
+    (root / "reports" / toy.run_id / HASHES).unlink()
+    (root / "runs" / half_run / "dataset" / HASHES).unlink()
+    (root / "runs" / damaged_run / "dataset" / "videos.parquet").write_bytes(b"?")
+    (root / "runs" / "2026-01-01-orphan" / "teacher").mkdir(parents=True)
+    (root / "releases" / "2026-01-01-half").mkdir()
+    (root / "releases" / "2026-01-01-half" / files.VIDEO).write_bytes(b"v0003")
+    summary = apply_deletions(toy.settings, toy.lake, toy.store)
+    assert set(summary.runs) == {toy.run_id, half_run, damaged_run, "2026-01-01-orphan"}
+    assert toy.store.children("reports") == []
+    assert toy.store.children("releases") == [f"{toy.run_id}.1"]
+    forget(toy.lake)
+    assert find_traces(toy.lake, toy.store, "v0003") == []
+
+
+@pytest.mark.parametrize("file", [files.VIDEO, HASHES])
+def test_a_damaged_release_is_named_once_all_else_is_erased(
+    published, next_run, publishing, file: str
+) -> None:
+    toy = published
+    run_id = next_run(toy)
+    publishing(toy, run_id)
+    root = Path(toy.settings.lake.root)
+    damaged = root / "releases" / toy.run_id / file
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-1])
+    if file == HASHES:
+        damaged.unlink()
+    ask(toy.lake, "video", "v0003")
+    for _ in range(2):
+        with pytest.raises(ProvenanceError, match=f"releases/{toy.run_id}"):
+            apply_deletions(toy.settings, toy.lake, Store(toy.settings.lake))
+    assert read_current(toy.store).release_id == f"{run_id}.1"
+    forget(toy.lake)
+    left = find_traces(toy.lake, toy.store, "v0003")
+    assert {Path(f.file).parts[1] for f in left} == {toy.run_id}
+    assert {f.what for f in left} == ({"unknown"} if file == files.VIDEO else {"id"})
+    # Restored from a copy, it is written again like the others.
+    damaged.write_bytes(whole)
+    apply_deletions(toy.settings, toy.lake, Store(toy.settings.lake))
+    assert toy.store.names("releases") == [f"{toy.run_id}.1", f"{run_id}.1"]
+    assert find_traces(toy.lake, toy.store, "v0003") == []
+
+
+def test_what_a_step_writes_after_an_erasure_it_did_not_see_goes_next_time(published) -> None:
+    """Extraction, dataset, training and report were at work while the item was erased."""
+    toy = published
+    before = everything(toy.lake)
+    content = before["videos"].filter(video_id="v0003")["content_hash"][0]
+    ask(toy.lake, "video", "v0003")
+    apply_deletions(toy.settings, toy.lake, toy.store)
+    features = before["visual_features"].filter(content_hash=content)
+    toy.lake.add("visual_features", features)
+    with toy.store.writing(f"runs/{toy.run_id}/teacher") as folder:
+        (folder / "model").touch()
+    late = dataset.build(toy.settings, toy.lake, toy.store, DAY).run_id
+    for name, text in ((late, "v0003"), ("2026-01-01-gone", "fine")):
+        with toy.store.writing(f"reports/{name}") as folder:
+            (folder / "report.html").write_text(f"<p>rejected: media/{text}.mp4")
+    assert find_traces(toy.lake, toy.store, "v0003")
+    summary = apply_deletions(toy.settings, toy.lake, toy.store)
+    assert summary.runs == (toy.run_id,)
+    assert toy.store.children("reports") == []
+    forget(toy.lake)
+    assert find_traces(toy.lake, toy.store, "v0003") == []
+    # The same file under another's id is theirs.
+    twin = before["videos"].filter(video_id="v0003").with_columns(video_id=pl.lit("theirs"))
+    toy.lake.upsert("videos", twin)
+    toy.lake.add("visual_features", features)
+    apply_deletions(toy.settings, toy.lake, toy.store)
+    assert len(toy.lake.read("visual_features").filter(content_hash=content)) == len(features)
+
+
+def test_every_table_with_content_is_searched() -> None:
+    with_content = {n for n, t in TABLES.items() if "content_hash" in t.arrow_schema.names}
+    assert with_content == {*deletion._BY_CONTENT, *deletion._WITH_IDS}
+
+
+def test_no_byte_of_the_lake_holds_it(published, next_run, publishing) -> None:
+    """Read raw, without what knows the formats: ids are not compressed in short runs."""
+    toy = published
+    name, video, track = "uploader-of-this-test", "video-of-this-test", "track-of-this-test"
+    videos = toy.lake.read("videos")
+    mine = pl.col("uploader_id") == "u05"
+    renamed = videos.with_columns(
+        video_id=pl.when(mine).then(video + "-" + pl.col("video_id")).otherwise("video_id"),
+        uploader_id=pl.when(mine).then(pl.lit(name)).otherwise("uploader_id"),
+        music_id=pl.col("music_id").replace("m007", track),
+    )
+    toy.lake.replace("videos", renamed, {"dt": DAY})
+    tracks = toy.lake.read("music").with_columns(pl.col("music_id").replace("m007", track))
+    for day in tracks["dt"].unique():
+        toy.lake.replace("music", tracks.filter(dt=day), {"dt": day})
+    confounders.summarise(toy.settings, toy.lake, DAY)
+    hashes = renamed.filter(uploader_id=name)["content_hash"].to_list()
+    hashes += tracks.filter(music_id=track)["content_hash"].to_list()
+    quarantine(toy.lake, ("video", "bad", f"same file as {video}-v0001", hashes[0]))
+    for days in (1, 2):
+        run_id = next_run(toy, days=days)
+        publishing(toy, run_id)
+        (toy.store.scratch(f"runs/{run_id}/teacher-checkpoint") / "rows").write_text(video)
+        with toy.store.writing(f"reports/{run_id}") as folder:
+            (folder / "report.html").write_text(f"<p>{name} {video}")
+    for table in TABLES:
+        toy.lake.compact(table)
+    wanted = [text.encode() for text in (name, video, track, *hashes)]
+    assert len(raw(toy.lake, wanted)) > len(wanted) // 2, "the search finds what is there"
+    ask(toy.lake, "uploader", name)
+    ask(toy.lake, "music", track)
+    apply_deletions(toy.settings, toy.lake, toy.store)
+    forget(toy.lake)
+    assert raw(toy.lake, wanted) == {}
+    for text in (name, track):
+        assert find_traces(toy.lake, toy.store, text) == []
+
+
+def raw(lake: Lake, wanted: list[bytes]) -> dict[bytes, list[str]]:
+    """Which of the texts stand in which files, uncompressed where they are Parquet."""
+    found: dict[bytes, list[str]] = {}
+    for path in Path(lake.root).rglob("*"):
+        if path.is_dir():
+            continue
+        content = path.read_bytes()
+        if path.suffix == ".parquet":
+            plain = io.BytesIO()
+            table = pq.read_table(path)
+            pq.write_table(table, plain, compression="none", use_dictionary=False)
+            content += plain.getvalue()
+        for text in wanted:
+            if text in content or text in str(path).encode():
+                found.setdefault(text, []).append(str(path))
+    return found
+
+
+def test_requests_for_what_never_was_and_twice_are_kept_and_do_nothing(published) -> None:
+    toy = published
+    before = everything(toy.lake)
+    for kind in ("video", "music", "uploader"):
+        for _ in range(2):
+            ask(toy.lake, kind, "never-was")
+    for _ in range(2):
+        summary = apply_deletions(toy.settings, toy.lake, toy.store)
+        assert (summary.requests, summary.rows, summary.runs) == (3, 0, ())
+    for name, frame in everything(toy.lake).items():
+        assert_frame_equal(frame, before[name])
+
+
 def test_the_next_dataset_is_without_it(published) -> None:
     toy = published
     ask(toy.lake, "uploader", "u05")
@@ -383,6 +542,27 @@ def test_the_search_reads_every_kind_of_file(published, tmp_path: Path) -> None:
     found = {(f.file, f.what) for f in find_traces(toy.lake, toy.store, "v0003")}
     expected = {(name, what) for name, (_, what) in planted.items()}
     assert found == {*expected, ("nested.parquet", "content")}
+
+
+def test_the_search_goes_on_past_what_is_damaged_or_removed_meanwhile(
+    published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = published
+    root = Path(toy.settings.lake.root)
+    (root / "broken.json").write_text('{"id": "v0003"')
+    (root / "broken.parquet").write_bytes(b"PAR1v0003")
+    for name in ("a.txt", "b.txt"):
+        (root / name).write_text("v0003")
+    search = erased._search
+
+    def overtaken(file: str, stream: pa.NativeFile, traces: erased.Traces):
+        (root / "b.txt").unlink(missing_ok=True)
+        return search(file, stream, traces)
+
+    monkeypatch.setattr(erased, "_search", overtaken)
+    found = {(f.file, f.what) for f in find_traces(toy.lake, toy.store, "v0003")}
+    top = {(file, what) for file, what in found if "/" not in file}
+    assert top == {("broken.json", "id"), ("broken.parquet", "unknown"), ("a.txt", "id")}
 
 
 @pytest.mark.parametrize(
