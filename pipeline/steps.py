@@ -215,7 +215,8 @@ def status() -> str:
 
     settings, lake, store = _open()
     now = dt.datetime.now(dt.UTC)
-    return f"{place_text(settings)}\n{status_text(read_status(lake, store), dag_runs(now), now)}"
+    found = read_status(settings, lake, store, now)
+    return f"{place_text(settings)}\n{status_text(found, dag_runs(now), now)}"
 
 
 def quarantine(day: str) -> str:

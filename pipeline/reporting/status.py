@@ -7,18 +7,24 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from pipeline.errors import PipelineError
 from pipeline.gate import Decision, stored_decision
 from pipeline.lake import Lake
+from pipeline.landing import SUCCESS, LandingDay, landing_days
+from pipeline.refusals import Refusal, refusals
 from pipeline.releases.current import Promotion, read_current
 from pipeline.reporting.dag_runs import FAILED_DAYS, DagRunState
 from pipeline.reporting.metrics import newest_upload
-from pipeline.reporting.text import table
+from pipeline.reporting.text import printable, table
 from pipeline.settings import Settings, settings_file
 from pipeline.storage import stands
 from pipeline.store import Store
 from pipeline.upkeep import sizes
 
 QUARANTINE_DAYS = 14
+# What fits on a screen.
+_WAITING = 5
+_DETAIL = 240
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class Status:
         decision: the gate's last decision.
         decided_at: when it fell.
         quarantine: reason -> rows of the two weeks up to the newest ingested day.
+        refused: days that were refused in the last two weeks and not accepted since.
+        waiting: days before today without `_SUCCESS`, or one sentence on why nobody can say.
     """
 
     newest_ingested: dt.date | None
@@ -44,9 +52,11 @@ class Status:
     decision: Decision | None
     decided_at: dt.datetime | None
     quarantine: dict[str, int]
+    refused: tuple[Refusal, ...] = ()
+    waiting: tuple[dt.date, ...] | str = ()
 
 
-def read_status(lake: Lake, store: Store) -> Status:
+def read_status(settings: Settings, lake: Lake, store: Store, now: dt.datetime) -> Status:
     """Gather it from the tables' logs and the small tables; no feature is read."""
     ingested = _newest(lake, "landing_days", "dt")
     current = read_current(store)
@@ -68,16 +78,38 @@ def read_status(lake: Lake, store: Store) -> Status:
         decision=stored_decision(lake, runs["run_id"][0]) if len(runs) else None,
         decided_at=runs["finished_at"][0] if len(runs) else None,
         quarantine=quarantine,
+        refused=tuple(
+            refusal
+            for refusal in refusals(lake)
+            if refusal.at > now - dt.timedelta(days=QUARANTINE_DAYS)
+        ),
+        waiting=_waiting(settings, now.date()),
     )
+
+
+def _waiting(settings: Settings, today: dt.date) -> tuple[dt.date, ...] | str:
+    root = settings.landing.root
+    try:
+        days = [day for day in landing_days(root) if day < today]
+    except PipelineError as error:
+        return str(error)
+    return tuple(day for day in days if not LandingDay(root, day).is_complete)
 
 
 def quarantine_text(lake: Lake, day: dt.date) -> str:
     """Every row of a landing day that was rejected, a line each: reason, kind, id, detail."""
     rows = lake.read("quarantine", pl.col("dt") == day).sort("reason", "kind", "id")
-    if rows.is_empty():
+    told = [
+        f"{day} was refused by {refusal.step}: {refusal.reason}: {printable(refusal.detail)}"
+        for refusal in refusals(lake)
+        if refusal.day == day
+    ]
+    if not rows.is_empty():
+        told += table(list(rows.select("reason", "kind", "id", "detail").iter_rows()))
+    elif not told:
         known = lake.read("landing_days", pl.col("dt") == day).height
-        return f"no row of {day} was rejected" if known else f"{day} has not been ingested"
-    return "\n".join(table(list(rows.select("reason", "kind", "id", "detail").iter_rows())))
+        told = [f"no row of {day} was rejected" if known else f"{day} has not been ingested"]
+    return "\n".join(told)
 
 
 def place_text(settings: Settings) -> str:
@@ -109,6 +141,8 @@ def status_text(status: Status, runs: list[DagRunState] | str, now: dt.datetime)
         f"  newest ingested   {status.newest_ingested or 'none'}",
         f"  newest complete   {status.newest_features or 'none'}",
         f"  newest upload     {_time(status.newest_upload)}{_age(status.newest_upload, now)}",
+        *_without_success(status),
+        *_refused(status, now),
         "Tables (rows)",
         *_columns([f"{name} {rows}" for name, rows in status.tables.items()] or ["none"]),
         "Release",
@@ -127,6 +161,28 @@ def status_text(status: Status, runs: list[DagRunState] | str, now: dt.datetime)
 def _newest(lake: Lake, table: str, column: str) -> dt.date | None:
     newest = lake.collect(lake.scan(table).select(pl.col(column).max()), table).item()
     return newest if isinstance(newest, dt.date) else None
+
+
+def _without_success(status: Status) -> list[str]:
+    if isinstance(status.waiting, str):
+        return [f"  {printable(status.waiting)}"]
+    if not status.waiting:
+        return []
+    newest = ", ".join(map(str, status.waiting[-_WAITING:]))
+    more = len(status.waiting) - _WAITING
+    return [f"  without {SUCCESS}  {newest}{f' and {more} earlier' if more > 0 else ''}"]
+
+
+def _refused(status: Status, now: dt.datetime) -> list[str]:
+    if not status.refused:
+        return []
+    lines = ["Days refused (docs/operate.md: When a day is refused)"]
+    for refusal in status.refused:
+        lines += [
+            f"  {refusal.day}  {refusal.step}: {refusal.reason}{_age(refusal.at, now)}",
+            f"    {printable(refusal.detail)[:_DETAIL]}",
+        ]
+    return lines
 
 
 def _release(status: Status, now: dt.datetime) -> list[str]:

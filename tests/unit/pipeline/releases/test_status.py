@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.errors import ManifestError
 from pipeline.gate import decide
+from pipeline.refusals import refuse
 from pipeline.reporting.dag_runs import DagRunState
 from pipeline.reporting.status import Status, place_text, quarantine_text, read_status, status_text
 from pipeline.reporting.summary import summary
@@ -17,11 +20,11 @@ from pipeline.settings import load_settings
 
 NOW = dt.datetime(2026, 3, 5, 12, tzinfo=dt.UTC)
 DAY = dt.date(2026, 3, 3)
+NOTHING = Status(None, None, None, {}, None, None, None, {})
 
 
 def test_an_empty_lake_says_so(tmp_path: Any) -> None:
-    nothing = Status(None, None, None, {}, None, None, None, {})
-    text = status_text(nothing, [], NOW)
+    text = status_text(NOTHING, [], NOW)
     assert "newest ingested   none" in text
     assert text.count("none yet") == 2
     assert text.endswith("DAG runs under way\n  none")
@@ -36,7 +39,9 @@ def test_it_shows_release_decision_quarantine_and_runs(published: Any) -> None:
     published.lake.upsert("quarantine", rows)
     since = NOW - dt.timedelta(hours=3)
     runs = [DagRunState("media_features", "r", "2026-03-04", "running", since)]
-    text = status_text(read_status(published.lake, published.store), runs, NOW)
+    text = status_text(
+        read_status(published.settings, published.lake, published.store, NOW), runs, NOW
+    )
     assert "newest ingested   2026-03-03" in text
     assert "newest complete   none" in text
     assert "videos 960" in text
@@ -69,6 +74,39 @@ def test_a_day_without_rejects_says_which_kind_it_is(toy: Any) -> None:
     assert quarantine_text(toy.lake, DAY) == "no row of 2026-03-03 was rejected"
 
 
+def test_days_that_were_refused_or_never_completed_are_named(toy: Any, tmp_path: Path) -> None:
+    error = ManifestError("cannot be read: \x1b[2Jnoise", where="/landing/dt=2026-03-03/videos.csv")
+    refuse(toy.lake, DAY, "f", "ingest", error)
+    landing = toy.settings.landing.model_copy(update={"root": tmp_path / "landing"})
+    settings = toy.settings.model_copy(update={"landing": landing})
+    for number in range(1, 9):
+        (tmp_path / "landing" / f"dt=2026-03-0{number}").mkdir(parents=True)
+    (tmp_path / "landing" / "dt=2026-03-02" / "_SUCCESS").touch()
+    now = dt.datetime.now(dt.UTC)
+    found = replace(read_status(settings, toy.lake, toy.store, NOW), refused=())
+    # Today, 2026-03-05, may still come.
+    days = "2026-03-01, 2026-03-03, 2026-03-04"
+    assert f"  without _SUCCESS  {days}\n" in status_text(found, [], NOW)
+    lines = status_text(read_status(settings, toy.lake, toy.store, now), [], now).splitlines()
+    many = "2026-03-04, 2026-03-05, 2026-03-06, 2026-03-07, 2026-03-08 and 2 earlier"
+    assert f"  without _SUCCESS  {many}" in lines
+    at = lines.index("Days refused (docs/operate.md: When a day is refused)")
+    assert lines[at + 1] == "  2026-03-03  ingest: ManifestError (0 min ago)"
+    told = "/landing/dt=2026-03-03/videos.csv: cannot be read: ?[2Jnoise"
+    assert lines[at + 2] == f"    {told}"
+    refused = f"2026-03-03 was refused by ingest: ManifestError: {told}"
+    assert quarantine_text(toy.lake, DAY) == refused
+    later = now + dt.timedelta(days=15)
+    assert "Days refused" not in status_text(
+        read_status(settings, toy.lake, toy.store, later), [], later
+    )
+
+
+def test_a_landing_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    text = status_text(replace(NOTHING, waiting="/landing: Permission denied. Mend it."), [], NOW)
+    assert "  /landing: Permission denied. Mend it.\n" in text
+
+
 def test_it_says_which_lake_it_looked_at_and_who_named_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,13 +123,12 @@ def test_it_says_which_lake_it_looked_at_and_who_named_it(
 
 
 def test_failed_runs_stand_below_those_under_way() -> None:
-    nothing = Status(None, None, None, {}, None, None, None, {})
     ended = NOW - dt.timedelta(hours=2)
     failed = DagRunState("media_features", "r", "2026-03-04", "failed", ended, ("ingest",))
     # Of a database whose clock is ahead.
     queued = DagRunState("debcm_retrain", "r", "2026-03-04", "queued", NOW + dt.timedelta(0, 1))
     running = DagRunState("lake_upkeep", "r", "", "running", NOW - dt.timedelta(minutes=119))
-    lines = status_text(nothing, [failed, queued, running], NOW).splitlines()
+    lines = status_text(NOTHING, [failed, queued, running], NOW).splitlines()
     assert lines[-5:-2] == [
         "DAG runs under way",
         "  debcm_retrain    2026-03-04  queued    (0 min ago)",
@@ -108,7 +145,7 @@ def test_a_refusal_names_the_rules_it_broke(toy: Any) -> None:
     settings = toy.settings.model_copy(update={"gate": strict})
     evaluate(settings, toy.store, toy.run_id)
     decide(settings, toy.lake, toy.store, toy.run_id)
-    text = status_text(read_status(toy.lake, toy.store), [], NOW)
+    text = status_text(read_status(settings, toy.lake, toy.store, NOW), [], NOW)
     assert f"  refuse {toy.run_id}" in text
     assert "  enough_rows: " in text
     assert "Release\n  none yet" in text
