@@ -8,14 +8,24 @@ import numpy as np
 import numpy.typing as npt
 
 
+class ResultError(ValueError):
+    """A result is not what its kind promises."""
+
+
 def _check(name: str, array: npt.NDArray[np.generic], dtype: type, ndim: int) -> None:
     if array.dtype != np.dtype(dtype) or array.ndim != ndim:
-        raise ValueError(
+        raise ResultError(
             f"{name} must be {np.dtype(dtype)} with {ndim} axes, "
             f"got {array.dtype} with shape {array.shape}"
         )
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds values that are not finite (shape {array.shape})")
+        raise ResultError(f"{name} holds values that are not finite (shape {array.shape})")
+
+
+def _check_number(name: str, value: float) -> None:
+    # Whole numbers go to columns of 32 or 64 bits; sizes of files are the largest.
+    if not isinstance(value, int | float) or not 0 <= value < 1 << 62:
+        raise ResultError(f"{name} is {value!r:.50}, no number that can be")
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,13 @@ class MediaInfo:
     video_codec: str
     audio_codec: str
 
+    def __post_init__(self) -> None:
+        for name in ("bytes", "width", "height", "duration", "fps"):
+            _check_number(name, getattr(self, name))
+        for name in ("content_hash", "container", "video_codec", "audio_codec"):
+            if not isinstance(getattr(self, name), str):
+                raise ResultError(f"{name} is {getattr(self, name)!r:.50}")
+
 
 @dataclass(frozen=True, repr=False)
 class VisualFeatures:
@@ -76,7 +93,7 @@ class VisualFeatures:
         _check("frame_times", self.frame_times, np.float64, 1)
         _check("frame_embeddings", self.frame_embeddings, np.float16, 2)
         if len(self.frame_times) != len(self.frame_embeddings):
-            raise ValueError(
+            raise ResultError(
                 f"{len(self.frame_times)} frame_times for "
                 f"{len(self.frame_embeddings)} frame_embeddings"
             )
@@ -127,3 +144,6 @@ class ClipFeatures:
     visual: tuple[VisualFeatures, ...]
     audio: tuple[AudioFeatures, ...]
     cpu_seconds: float
+
+    def __post_init__(self) -> None:
+        _check_number("cpu_seconds", self.cpu_seconds)

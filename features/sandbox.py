@@ -7,10 +7,11 @@ import logging
 import os
 import resource
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 from features.config import Limits
-from features.errors import WorkerError
+from features.errors import MediaError, Reason, WorkerError
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,8 @@ _CLONE_NEWNET = 0x40000000
 _CLONE_NEWUSER = 0x10000000
 # A worker writes nothing but what libraries print on its standard error.
 _LARGEST_WRITE = 1 << 20
+# A worker is worn when files have left a quarter of one file's memory behind.
+_WORN = 4
 
 
 def die_with_parent(parent: int) -> None:
@@ -49,25 +52,62 @@ def leave_network() -> bool:
     return False
 
 
-def confine(limits: Limits) -> None:
+@dataclass(frozen=True)
+class Sandbox:
+    """The limits of this process, and what it was before its first file.
+
+    What one file may cost is counted anew for each, so that a worker that has done thousands
+    is worth as much as a new one.
+
+    Attributes:
+        limits: the limits of one file.
+        idle: bytes mapped before the first file.
+    """
+
+    limits: Limits
+    idle: int
+
+    def begin_file(self) -> None:
+        """Allow CPU time and memory for one more file; beyond them the kernel says no."""
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        seconds = int(used.ru_utime + used.ru_stime + self.limits.cpu_seconds) + 1
+        _limit(resource.RLIMIT_CPU, seconds, resource.RLIM_INFINITY)
+        _limit(resource.RLIMIT_AS, _mapped_bytes() + self.limits.memory, resource.RLIM_INFINITY)
+
+    def is_worn(self) -> bool:
+        """Whether files have left so much behind that a new process is better."""
+        return _mapped_bytes() - self.idle > self.limits.memory // _WORN
+
+
+def confine(limits: Limits) -> Sandbox:
     """Limit memory, open files, written bytes and core dumps of this process for good."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    memory = _mapped_bytes() + limits.memory
+    idle = _mapped_bytes()
     for kind, value in (
-        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_AS, idle + limits.memory + limits.memory // _WORN),
         (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_FSIZE, _LARGEST_WRITE),
         (resource.RLIMIT_CORE, 0),
     ):
-        resource.setrlimit(kind, (value, value))
+        _limit(kind, value, value)
+    return Sandbox(limits, idle)
 
 
-def allow_cpu(seconds: float) -> None:
-    """Let this process use ``seconds`` more of CPU time; beyond it the kernel ends it."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    total = int(used.ru_utime + used.ru_stime + seconds) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (total, resource.RLIM_INFINITY))
+def out_of_memory(limits: Limits) -> MediaError:
+    """Say that a file needs more memory than one may have."""
+    return MediaError(
+        Reason.OUT_OF_MEMORY, f"over {limits.memory} bytes (limits.memory) are needed"
+    )
+
+
+def _limit(kind: int, soft: int, hard: int) -> None:
+    """Set a limit; where the system's own is lower, that one stays."""
+    _, ours = resource.getrlimit(kind)
+    if ours != resource.RLIM_INFINITY:
+        hard = ours if hard == resource.RLIM_INFINITY else min(hard, ours)
+        soft = min(soft, hard)
+    resource.setrlimit(kind, (soft, hard))
 
 
 def _mapped_bytes() -> int:

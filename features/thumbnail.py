@@ -24,6 +24,7 @@ from features.container import check_file
 from features.errors import MediaError, Reason
 from features.frames import sample_frames
 from features.picture import display_matrix, tell_colours, upright
+from features.process import child_environment
 from features.timeline import Timeline
 
 WIDTH = 160
@@ -39,9 +40,10 @@ def thumbnail(path: Path, limits: Limits) -> bytes:
     job = {"path": str(path), "parent": os.getpid(), "limits": limits.model_dump(mode="json")}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "features.thumbnail"],
+            [sys.executable, "-P", "-m", "features.thumbnail"],
             input=json.dumps(job).encode(),
             capture_output=True,
+            env=child_environment(),
             timeout=limits.wall_seconds,
             check=False,
         )
@@ -81,8 +83,7 @@ def main() -> int:
     sandbox.die_with_parent(job["parent"])
     sandbox.leave_network()
     limits = Limits.model_validate(job["limits"])
-    sandbox.confine(limits)
-    sandbox.allow_cpu(limits.cpu_seconds)
+    sandbox.confine(limits).begin_file()
     path = Path(job["path"])
     try:
         check_file(path, limits)

@@ -10,7 +10,7 @@ import json
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -23,7 +23,11 @@ Array = npt.NDArray[Any]
 Header = dict[str, Any]
 
 HEADER_LIMIT = 1 << 20
-PAYLOAD_LIMIT = 1 << 31
+# A music video of twenty minutes in segments of ten seconds has some fifteen megabytes.
+PAYLOAD_LIMIT = 1 << 29
+DETAIL_LIMIT = 2000
+# What reading JSON of somebody else's making can raise.
+_MALFORMED = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 _DTYPES = ("float16", "float32", "float64")
 _LENGTH = struct.Struct("<I")
 
@@ -33,12 +37,36 @@ class WireError(Exception):
 
 
 def pack(header: Header, arrays: Sequence[Array] = ()) -> bytes:
-    """Return one message as bytes."""
+    """Return one message as bytes.
+
+    Raises:
+        WireError: it is larger than a message may be.
+    """
     listed = [[array.dtype.name, list(array.shape)] for array in arrays]
     text = json.dumps({**header, "arrays": listed}).encode()
+    size = sum(array.nbytes for array in arrays)
+    if len(text) > HEADER_LIMIT or size > PAYLOAD_LIMIT:
+        raise WireError(
+            f"a header of {len(text)} bytes and arrays of {size}, "
+            f"{HEADER_LIMIT} and {PAYLOAD_LIMIT} are allowed"
+        )
     return b"".join(
         [_LENGTH.pack(len(text)), text, *(np.ascontiguousarray(a).tobytes() for a in arrays)]
     )
+
+
+@dataclass(frozen=True)
+class _Announced:
+    """A header that has come, and the arrays that follow it."""
+
+    header: Header
+    shapes: list[tuple[str, tuple[int, ...]]]
+    sizes: list[int]
+    start: int
+
+    @property
+    def end(self) -> int:
+        return self.start + sum(self.sizes)
 
 
 class Unpacker:
@@ -46,6 +74,12 @@ class Unpacker:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._announced: _Announced | None = None
+
+    @property
+    def is_midway(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return bool(self._buffer)
 
     def feed(self, data: bytes) -> list[tuple[Header, list[Array]]]:
         """Add bytes; return the messages completed by them.
@@ -60,6 +94,25 @@ class Unpacker:
         return messages
 
     def _take(self) -> tuple[Header, list[Array]] | None:
+        if self._announced is None:
+            self._announced = self._read_header()
+        announced = self._announced
+        if announced is None or len(self._buffer) < announced.end:
+            return None
+        at = announced.start
+        arrays = []
+        try:
+            for (dtype, shape), size in zip(announced.shapes, announced.sizes, strict=True):
+                values = np.frombuffer(bytes(self._buffer[at : at + size]), dtype)
+                arrays.append(values.reshape(shape))
+                at += size
+        except ValueError as error:
+            raise WireError(f"arrays that cannot be: {error}") from error
+        del self._buffer[:at]
+        self._announced = None
+        return announced.header, arrays
+
+    def _read_header(self) -> _Announced | None:
         if len(self._buffer) < _LENGTH.size:
             return None
         (length,) = _LENGTH.unpack_from(self._buffer)
@@ -67,25 +120,17 @@ class Unpacker:
             raise WireError(f"a header of {length} bytes")
         if len(self._buffer) < _LENGTH.size + length:
             return None
-        at = _LENGTH.size + length
         try:
-            header = json.loads(bytes(self._buffer[_LENGTH.size : at]))
+            header = json.loads(bytes(self._buffer[_LENGTH.size : _LENGTH.size + length]))
             shapes = [(str(dtype), tuple(map(int, shape))) for dtype, shape in header["arrays"]]
-        except (ValueError, KeyError, TypeError) as error:
+        except _MALFORMED as error:
             raise WireError(f"a header that is no JSON of ours: {error}") from error
         if any(dtype not in _DTYPES or min(shape, default=0) < 0 for dtype, shape in shapes):
-            raise WireError(f"arrays that are not allowed: {shapes}")
+            raise WireError(f"arrays that are not allowed: {shapes!r:.200}")
         sizes = [np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in shapes]
         if sum(sizes) > PAYLOAD_LIMIT:
             raise WireError(f"arrays of {sum(sizes)} bytes")
-        if len(self._buffer) < at + sum(sizes):
-            return None
-        arrays = []
-        for (dtype, shape), size in zip(shapes, sizes, strict=True):
-            arrays.append(np.frombuffer(bytes(self._buffer[at : at + size]), dtype).reshape(shape))
-            at += size
-        del self._buffer[:at]
-        return header, arrays
+        return _Announced(header, shapes, sizes, _LENGTH.size + length)
 
 
 def read_message(stream: BinaryIO) -> Header | None:
@@ -97,12 +142,19 @@ def read_message(stream: BinaryIO) -> Header | None:
     return header
 
 
-def pack_result(result: MediaInfo | ClipFeatures | MediaError) -> bytes:
-    """Return the message for what a job gave."""
+def pack_result(result: MediaInfo | ClipFeatures | MediaError, *, worn: bool = False) -> bytes:
+    """Return the message for what a job gave; a ``worn`` worker asks to be replaced.
+
+    Raises:
+        WireError: it is larger than a message may be.
+    """
     if isinstance(result, MediaInfo):
-        return pack({"type": "info", "info": asdict(result)})
+        return pack({"type": "info", "info": asdict(result), "worn": worn})
     if isinstance(result, MediaError):
-        return pack({"type": "error", "reason": result.reason.value, "detail": result.detail})
+        detail = result.detail[:DETAIL_LIMIT]
+        return pack(
+            {"type": "error", "reason": result.reason.value, "detail": detail, "worn": worn}
+        )
     arrays: list[Array] = []
     for visual in result.visual:
         arrays += [visual.embedding, visual.frame_times, visual.frame_embeddings]
@@ -113,6 +165,7 @@ def pack_result(result: MediaInfo | ClipFeatures | MediaError) -> bytes:
         "visual": [(visual.decoder, visual.origin) for visual in result.visual],
         "audio": [audio.decoder for audio in result.audio],
         "cpu_seconds": result.cpu_seconds,
+        "worn": worn,
     }
     return pack(header, arrays)
 
@@ -128,7 +181,7 @@ def unpack_result(header: Header, arrays: Sequence[Array]) -> MediaInfo | ClipFe
             start, end = header["info"].pop("paired")
             return MediaInfo(paired=(float(start), float(end)), **header["info"])
         if header["type"] == "error":
-            return MediaError(Reason(header["reason"]), str(header["detail"]))
+            return MediaError(Reason(header["reason"]), str(header["detail"])[:DETAIL_LIMIT])
         if header["type"] != "features":
             raise WireError(f"a message of type {header['type']!r}")
         left = iter(arrays)
@@ -138,5 +191,5 @@ def unpack_result(header: Header, arrays: Sequence[Array]) -> MediaInfo | ClipFe
         )
         audio = tuple(AudioFeatures(next(left), next(left), str(d)) for d in header["audio"])
         return ClipFeatures(visual, audio, float(header["cpu_seconds"]))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise WireError(f"a result that does not fit: {error!r}") from error
+    except (*_MALFORMED, RuntimeError) as error:
+        raise WireError(f"a result that does not fit: {error!r:.500}") from error

@@ -20,7 +20,13 @@ from features.config import AudioConfig, Limits, VisualConfig
 from features.container import check_file, check_hash, hash_file
 from features.errors import MediaError, Reason
 from features.probe import Expected, probe
-from features.results import AudioFeatures, ClipFeatures, MediaInfo, VisualFeatures
+from features.results import (
+    AudioFeatures,
+    ClipFeatures,
+    MediaInfo,
+    ResultError,
+    VisualFeatures,
+)
 from features.visual import VisualExtractor
 
 _EXPECTED: dict[str, Expected] = {"probe": "any", "probe_video": "video", "probe_music": "music"}
@@ -38,18 +44,16 @@ class Worker:
 
     def answer(self, job: dict[str, Any]) -> MediaInfo | ClipFeatures | MediaError:
         """Return what a job gives; a file that cannot be used gives a MediaError."""
-        sandbox.allow_cpu(self.limits.cpu_seconds)
         try:
             return self._work(job)
         except MediaError as error:
             return error
         except MemoryError:
-            return MediaError(
-                Reason.OUT_OF_MEMORY,
-                f"over {self.limits.memory} bytes (limits.memory) are needed",
-            )
+            return sandbox.out_of_memory(self.limits)
         except av.error.FFmpegError as error:
             return MediaError(Reason.UNDECODABLE, f"ffmpeg: {error}")
+        except ResultError as error:
+            return MediaError(Reason.UNDECODABLE, str(error))
 
     def _work(self, job: dict[str, Any]) -> MediaInfo | ClipFeatures:
         path = Path(job["path"])
@@ -103,12 +107,27 @@ def main() -> None:
         VisualConfig.model_validate(setup["visual"]) if setup["visual"] else None,
         AudioConfig.model_validate(setup["audio"]) if setup["audio"] else None,
     )
-    sandbox.confine(limits)
+    walls = sandbox.confine(limits)
     out.write(wire.pack({"type": "ready"}))
     out.flush()
     while (job := wire.read_message(sys.stdin.buffer)) is not None:
-        out.write(wire.pack_result(worker.answer(job)))
+        out.write(wire.pack({"type": "taken"}))
         out.flush()
+        walls.begin_file()
+        out.write(_message(worker.answer(job), walls))
+        out.flush()
+
+
+def _message(result: MediaInfo | ClipFeatures | MediaError, walls: sandbox.Sandbox) -> bytes:
+    """Return the message for a result; one that does not fit becomes an error."""
+    try:
+        # What filled its memory may still be there.
+        full = isinstance(result, MediaError) and result.reason is Reason.OUT_OF_MEMORY
+        return wire.pack_result(result, worn=full or walls.is_worn())
+    except wire.WireError as error:
+        return wire.pack_result(MediaError(Reason.TOO_LARGE, f"its features have {error}"))
+    except MemoryError:
+        return wire.pack_result(sandbox.out_of_memory(walls.limits), worn=True)
 
 
 if __name__ == "__main__":
