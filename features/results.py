@@ -65,6 +65,8 @@ class MediaInfo:
     def __post_init__(self) -> None:
         for name in ("bytes", "width", "height", "duration", "fps"):
             _check_number(name, getattr(self, name))
+        for moment in self.paired:
+            _check_number("paired", moment)
         for name in ("content_hash", "container", "video_codec", "audio_codec"):
             if not isinstance(getattr(self, name), str):
                 raise ResultError(f"{name} is {getattr(self, name)!r:.50}")
@@ -91,6 +93,7 @@ class VisualFeatures:
     def __post_init__(self) -> None:
         _check("embedding", self.embedding, np.float32, 1)
         _check("frame_times", self.frame_times, np.float64, 1)
+        _check("origin", np.array([self.origin], np.float64), np.float64, 1)
         _check("frame_embeddings", self.frame_embeddings, np.float16, 2)
         if len(self.frame_times) != len(self.frame_embeddings):
             raise ResultError(

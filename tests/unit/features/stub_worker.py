@@ -17,7 +17,7 @@ from features.results import ClipFeatures, VisualFeatures
 
 def features(values: int, *, worn: bool = False) -> bytes:
     embedding = np.zeros(values, np.float32)
-    visual = VisualFeatures(embedding, np.zeros(1), np.zeros((1, 1), np.float16), "pyav")
+    visual = VisualFeatures(embedding, np.zeros(1), np.zeros((1, 1), np.float16), "pyav", 0.0)
     return wire.pack_result(ClipFeatures((visual,), (), 0.0), worn=worn)
 
 

@@ -131,7 +131,9 @@ def test_a_result_too_large_for_the_wire_is_an_error_of_its_file(
 ) -> None:
     monkeypatch.setattr(wire, "HEADER_LIMIT", 200)
     walls = sandbox.Sandbox(Limits(), 0)
-    long = MediaInfo("0" * 64, 9, 1.5, 64, 48, 25.0, True, False, "mp4" * 50, "h264", "")
+    long = MediaInfo(
+        "0" * 64, 9, 1.5, (0.0, 1.5), 64, 48, 25.0, True, False, "mp4" * 50, "h264", ""
+    )
     ((header, arrays),) = wire.Unpacker().feed(worker._message(long, walls))
     error = wire.unpack_result(header, arrays)
     assert isinstance(error, MediaError)
@@ -143,7 +145,9 @@ def test_values_that_no_table_takes_are_an_error_of_their_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def odd(*_: object) -> MediaInfo:
-        return MediaInfo("0" * 64, 9, float("nan"), 64, 48, 25.0, True, False, "mp4", "h264", "")
+        return MediaInfo(
+            "0" * 64, 9, float("nan"), (0.0, 1.5), 64, 48, 25.0, True, False, "mp4", "h264", ""
+        )
 
     monkeypatch.setattr(worker, "probe", odd)
     job = {"path": "x", "kind": "probe", "content_hash": None}
