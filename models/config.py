@@ -35,6 +35,25 @@ _PAPER: dict[str, Any] = _RELEASED | {
 }
 _DEFAULTS: dict[object, dict[str, Any]] = {"released": _RELEASED, "paper": _PAPER}
 
+_ONLY_DEBCM = (
+    "hidden",
+    "temperature",
+    "picks_weight",
+    "popularity",
+    "contrast",
+    "history",
+    "known",
+    "ips",
+    "sample",
+    "interpolate",
+)
+_UNREAD: dict[Variant, tuple[str, ...]] = {
+    "debcm": ("kl_weight",),
+    "paper": _ONLY_DEBCM,
+    "released": (*_ONLY_DEBCM, "masking"),
+}
+"""Fields that a variant does not read: set to anything but its default, they would do nothing."""
+
 
 class ModelConfig(BaseModel):
     """Shape, objective and training of one model; the defaults are the `debcm` variant."""
@@ -106,13 +125,10 @@ class ModelConfig(BaseModel):
         False,
         description="weight each pick by its clipped, self-normalised inverse propensity",
     )
-    candidates: int = Field(
-        8192, description="tracks of a larger catalogue that are embedded in one step", gt=1
-    )
     sample: int = Field(
         1024,
-        description="tracks (at most `candidates`) drawn at random, with which a step's picks are "
-        "contrasted and on which its score distributions are compared",
+        description="tracks drawn at random for a step, with which its picks are contrasted and on "
+        "which its score distributions are compared",
         gt=1,
     )
     select: Literal["best", "last"] = Field(
@@ -135,14 +151,29 @@ class ModelConfig(BaseModel):
 
     @model_validator(mode="after")
     def _switches_of_the_variant(self) -> Self:
-        if self.variant != "debcm" and self.interpolate:
-            raise ValueError(f"interpolate needs variant debcm, not {self.variant}")
+        defaults = _DEFAULTS.get(self.variant, {})
+        for name in _UNREAD[self.variant]:
+            default = defaults.get(name, type(self).model_fields[name].default)
+            if getattr(self, name) != default:
+                raise ValueError(
+                    f"{name} is not read by variant {self.variant}, so {getattr(self, name)!r} "
+                    f"would change nothing: leave it out, or leave it at {default!r}"
+                )
+        if self.variant != "debcm" and self.distill == "scores":
+            raise ValueError(
+                f"distill 'scores' needs variant debcm; {self.variant} has 'latent' and 'none'"
+            )
         if self.variant != "debcm" and self.adjustment in ("score", "probability"):
             raise ValueError(
                 f"adjustment {self.adjustment!r} needs variant debcm; {self.variant} has "
                 "'batch' and 'none'"
             )
         return self
+
+    @property
+    def taught(self) -> bool:
+        """Whether a student learns from a teacher, so that one has to be trained."""
+        return self.teacher and self.distill != "none"
 
     @classmethod
     def preset(cls, name: Variant, **changes: Any) -> Self:

@@ -3,58 +3,98 @@
 A student starts as its teacher's copy, so the straight line between both sets of weights holds
 working models (WiSE-FT, Wortsman et al., arXiv 2109.01903). Few or careless picks teach a student
 habits and noise that a loss on these very picks cannot tell from match; picks that it was not
-trained on can.
+trained on can. They also tell the reverse: where they would have the student go on past where
+training took it, its teacher held it back.
 """
 
 import logging
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from models.config import ModelConfig
 from models.data import Picks, TrainingData
+from models.explanation import embedded, explain
+from models.model import Model
 from models.networks import DebcmNetwork
-from models.objectives import PickChoice, Step
+from models.objectives import PickChoice
+from models.processes import agreed
 
+Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+BEYOND = 1.25
+"""The point on the line beyond the trained student."""
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, BEYOND)
 """Points of the line that are compared: 0 is the teacher, 1 the trained student."""
 
+HELD_BACK = 0.01
+"""Nats of a later pick that going `BEYOND` gains where the teacher holds the student back."""
+
+SURE = 2.0
+"""Standard errors above zero from which a gain is taken for real."""
+
 _LATER_PICKS = 2048
-_ROWS = 1024
-_FIT_STEPS = 20
 
 logger = logging.getLogger(__name__)
 
 
-def interpolate(
-    network: DebcmNetwork, teacher: DebcmNetwork, data: TrainingData, config: ModelConfig
-) -> float:
-    """Move a trained student back along the line to its teacher.
+@dataclass(frozen=True)
+class Judged:
+    """A student and what later picks say of it.
+
+    Attributes:
+        model: the student, where it stands.
+        surprise: float32[n], of later picks under it, in nats.
+        uploader: int64[n], who made these picks.
+        held_back: whether its teacher held it back.
+    """
+
+    model: Model
+    surprise: Floats
+    uploader: Ints
+    held_back: bool = False
+
+
+def judge(student: Model, data: TrainingData) -> Judged:
+    """Ask later picks of a student; it is not changed."""
+    found = surprise(deepcopy(_network(student)), data, student.config)
+    return Judged(student, found, data.validation.uploader[_later(data)])
+
+
+def interpolate(student: Model, teacher: Model, data: TrainingData) -> Judged:
+    """Move a trained student along the line from its teacher to where later picks want it.
 
     Args:
-        network: the student's, changed in place.
+        student: of variant `debcm`, all the way; its network and share are changed in place. Its
+            consideration set and confounders explain the later picks.
         teacher: where the student started.
-        data: its validation picks decide; without any, the student stays where it is.
-        config: the student's; its consideration set and confounders explain the later picks.
-
-    Returns:
-        The share of the way that it still is from its teacher, one of `SHARES`.
+        data: its validation picks decide; at least one.
     """
-    if not len(data.validation):
-        return 1.0
-    surprises = np.stack([surprise(between(teacher, network, s), data, config) for s in SHARES])
-    share = SHARES[nearest_as_good(surprises)]
-    logger.info("student: %.2f of the way from its teacher", share)
-    network.load_state_dict(between(teacher, network, share).state_dict())
-    return share
+    first, last = _network(teacher), _network(student)
+    surprises = np.stack(
+        [surprise(between(first, last, share), data, student.config) for share in SHARES]
+    )
+    uploader = data.validation.uploader[_later(data)]
+    gain_beyond = surprises[-2].mean() - surprises[-1].mean()
+    held_back = bool(agreed(float(gain_beyond > HELD_BACK)))
+    place = int(agreed(nearest_as_good(surprises, uploader)))
+    student.share = SHARES[place]
+    logger.info("student: %.2f of the way from its teacher", student.share)
+    last.load_state_dict(between(first, last, student.share).state_dict())
+    return Judged(student, surprises[place], uploader, held_back)
+
+
+def _network(model: Model) -> DebcmNetwork:
+    if not isinstance(model.network, DebcmNetwork):
+        raise TypeError(f"a {model.config.variant} model has no line to its teacher: only debcm")
+    return model.network
 
 
 def between(teacher: DebcmNetwork, student: DebcmNetwork, share: float) -> DebcmNetwork:
@@ -73,6 +113,12 @@ def between(teacher: DebcmNetwork, student: DebcmNetwork, share: float) -> Debcm
     return found
 
 
+def _later(data: TrainingData) -> Ints:
+    """Return int64[n]: at most 2,048 rows of the validation picks, evenly spread."""
+    step = -(-len(data.validation) // _LATER_PICKS)
+    return np.arange(0, len(data.validation), step)
+
+
 def surprise(network: DebcmNetwork, data: TrainingData, config: ModelConfig) -> Floats:
     """Return float32[n]: - log P(pick | video, uploader) of later picks, nats.
 
@@ -86,52 +132,57 @@ def surprise(network: DebcmNetwork, data: TrainingData, config: ModelConfig) -> 
     """
     everything = replace(data, train=_joined(data.train, data.validation))
     objective = PickChoice(network, None, everything, config).eval()
-    step = -(-len(data.validation) // _LATER_PICKS)
-    rows = np.arange(len(data.train), len(everything.train), step)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        parts = [
-            objective.embed(rows[start : start + _ROWS]) for start in range(0, len(rows), _ROWS)
-        ]
-    _explain(objective, parts)
+    parts = embedded(objective, len(data.train) + _later(data))
+    explain(objective, parts)
     with torch.no_grad():
         each = [F.cross_entropy(*objective.choice(part), reduction="none") for part in parts]
     found: Floats = torch.cat(each).cpu().numpy()
     return found
 
 
-def _explain(objective: PickChoice, parts: list[Step]) -> None:
-    """Fit the explaining parameters: the most probable ones, a priori N(trained, 1)."""
-    free = [each for each in objective.network.explanations() if each.requires_grad]
-    trained = [each.detach().clone() for each in free]
-    optimizer = torch.optim.LBFGS(free, max_iter=_FIT_STEPS, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        logits, picks = zip(*(objective.choice(part) for part in parts), strict=True)
-        apart = [(a - b).square().sum() for a, b in zip(free, trained, strict=True)]
-        each = [F.cross_entropy(a, b, reduction="sum") for a, b in zip(logits, picks, strict=True)]
-        loss = torch.stack(each).sum() + 0.5 * torch.stack(apart).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-
-
-def nearest_as_good(surprises: npt.NDArray[np.floating]) -> int:
+def nearest_as_good(surprises: npt.NDArray[np.floating], uploader: Ints) -> int:
     """Return the first row whose gain over row 0 is the best one's, less a standard error.
 
     The one-standard-error rule (Breiman et al., 1984): of models that the data cannot tell
-    apart, the one that moved least.
+    apart, the one that moved least. It is row 0 itself unless the other is surely better.
 
     Args:
         surprises: [S, n], of n picks under S models; row 0 is the teacher's.
+        uploader: int64[n], who made the picks.
     """
     gain: Doubles = (surprises[:1] - surprises).astype(np.float64)
     mean = gain.mean(axis=1)
     best = int(mean.argmax())
-    error = gain[best].std() / np.sqrt(gain.shape[1])
-    return int(np.argmax(mean >= mean[best] - error))
+    _, error = _mean_and_error(gain[best], uploader)
+    near = int(np.argmax(mean >= mean[best] - error))
+    return near if surely_less(surprises[near], surprises[0], uploader) else 0
+
+
+def surely_less(
+    one: npt.NDArray[np.floating], other: npt.NDArray[np.floating], uploader: Ints
+) -> bool:
+    """Return whether one model's surprises are less than another's beyond chance.
+
+    Paired pick by pick, and over uploaders: picks of one uploader resemble each other and are no
+    independent witnesses. One uploader's picks are never sure.
+
+    Args:
+        one: [n], surprises in nats.
+        other: [n], of the same picks.
+        uploader: int64[n], who made them.
+    """
+    mean, error = _mean_and_error((other - one).astype(np.float64), uploader)
+    return mean > SURE * error
+
+
+def _mean_and_error(values: Doubles, uploader: Ints) -> tuple[float, float]:
+    """Return the mean and its standard error, infinite where all are one uploader's."""
+    _, row = np.unique(uploader, return_inverse=True)
+    count, mean = int(row.max()) + 1, float(values.mean())
+    if count < 2:
+        return mean, float("inf")
+    apart = np.bincount(row, values - mean)
+    return mean, float(np.sqrt(np.square(apart).sum() * count / (count - 1)) / len(values))
 
 
 def _joined(first: Picks, second: Picks) -> Picks:

@@ -1,7 +1,8 @@
 """Measures of a ranking, each over the full catalogue or over frozen negatives.
 
 Ties are ranked pessimistically: a relevant track stands behind every track with the same
-score, so a collapsed model, all of whose scores are equal, finds nothing.
+score, so a collapsed model, all of whose scores are equal, finds nothing. A score that is not a
+number is an error: it has no place in an order.
 """
 
 import hashlib
@@ -16,13 +17,31 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
+CALIBRATION_MIXTURE = 0.01
+"""Share of the wanted genres mixed into the recommended ones, as by Steck (RecSys 2018)."""
+
+
+def _refuse_nan(scores: Scores) -> None:
+    """Raise where a score is not a number; infinite ones can be ordered."""
+    bad = np.isnan(scores)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise ValueError(
+            f"the score of row {row}, track {column} is not a number: nothing ranks it"
+        )
+
+
 def ranks(scores: Scores, relevant: Ints) -> Ints:
     """Return int64[n]: the 0-based rank of each row's relevant track, behind all its ties.
 
     Args:
-        scores: float32[n, M], higher is better; NaN counts as a tie, never as a win.
+        scores: float32[n, M], higher is better.
         relevant: int64[n], a column for each row.
+
+    Raises:
+        ValueError: a score is NaN.
     """
+    _refuse_nan(scores)
     own = np.take_along_axis(scores, relevant[:, None], axis=1)
     behind = (scores < own).sum(axis=1, dtype=np.int64)
     rank: Ints = scores.shape[1] - 1 - behind
@@ -66,7 +85,11 @@ def top(scores: Scores, k: int) -> Ints:
     """Return int64[n, min(k, M)]: the best columns of each row, best first.
 
     Ties go to the lower column, so the same scores always give the same list.
+
+    Raises:
+        ValueError: a score is NaN.
     """
+    _refuse_nan(scores)
     k = min(k, scores.shape[1])
     return np.argsort(-scores, axis=1, kind="stable")[:, :k].astype(np.int64)
 
@@ -144,7 +167,10 @@ def genre_share(recommended: Ints, genre_group: Ints, n_groups: int) -> Floats:
 
 
 def genre_calibration(recommended: Ints, truth: Ints, genre_group: Ints, n_groups: int) -> float:
-    """Return KL(truth || recommended) of genre shares in nats; 0 is perfectly calibrated.
+    """Return KL(p || 0.99 q + 0.01 p) in nats of the genre shares p wanted and q recommended.
+
+    Steck, "Calibrated recommendations" (RecSys 2018): 0 is perfectly calibrated, and a genre that
+    is never recommended costs its share times log 100, however many lists there are.
 
     Args:
         recommended: int64[n, k], tracks recommended.
@@ -154,8 +180,7 @@ def genre_calibration(recommended: Ints, truth: Ints, genre_group: Ints, n_group
     """
     want = genre_share(truth, genre_group, n_groups)
     have = genre_share(recommended, genre_group, n_groups)
-    smooth = 1.0 / max(recommended.size, 1)
-    have = (have + smooth) / (have + smooth).sum()
+    have = (1.0 - CALIBRATION_MIXTURE) * have + CALIBRATION_MIXTURE * want
     used = want > 0
     return float((want[used] * np.log(want[used] / have[used])).sum())
 
@@ -166,36 +191,47 @@ def coverage(recommended: Ints, n_music: int) -> float:
 
 
 def paired_bootstrap(
-    a: Floats, b: Floats, weights: Floats, n: int, seed: int
+    a: Floats, b: Floats, weights: Floats, clusters: Ints, n: int, seed: int
 ) -> tuple[float, float, float]:
-    """Compare two models on the same rows.
+    """Compare two models on the same rows, which come in clusters.
+
+    Whole clusters are drawn: rows of one uploader resemble each other, and an interval from rows
+    drawn one by one would be too narrow by as much as uploaders differ (Cameron, Gelbach and
+    Miller, 2008).
 
     Args:
-        a: float64[n_rows], per-row measure of one model.
+        a: float64[n_rows], per-row measure of one model, in 0..1.
         b: float64[n_rows], of the other.
         weights: float64[n_rows], 0 or more; normalised within each resample.
+        clusters: int64[n_rows], any numbering: the uploader of each row.
         n: number of resamples.
         seed: of the resampling.
 
     Returns:
-        (difference, low, high): weighted mean of a - b, with its 95 % interval.
+        (difference, low, high): weighted mean of a - b, with its 95 % interval. One cluster tells
+        nothing of others: the interval is then -1 to 1, all that measures within 0..1 allow.
 
     Raises:
         ValueError: lengths differ, or there are no rows.
     """
-    if not len(a) == len(b) == len(weights) or not len(a):
+    if not len(a) == len(b) == len(weights) == len(clusters) or not len(a):
         raise ValueError(
-            f"a, b and weights must be equally long and not empty, "
-            f"got {len(a)}, {len(b)} and {len(weights)}"
+            f"a, b, weights and clusters must be equally long and not empty, "
+            f"got {len(a)}, {len(b)}, {len(weights)} and {len(clusters)}"
         )
     rng = np.random.default_rng(seed)
-    gap = (a - b) * weights
+    _, row = np.unique(clusters, return_inverse=True)
+    count = int(row.max()) + 1
+    gap, weight = np.bincount(row, (a - b) * weights), np.bincount(row, weights)
+    difference = float(gap.sum() / max(weight.sum(), 1e-300))
+    if count < 2:
+        return difference, -1.0, 1.0
     draws = np.empty(n)
     for index in range(n):
-        rows = rng.integers(len(a), size=len(a))
-        draws[index] = gap[rows].sum() / max(weights[rows].sum(), 1e-300)
+        drawn = rng.integers(count, size=count)
+        draws[index] = gap[drawn].sum() / max(weight[drawn].sum(), 1e-300)
     low, high = np.quantile(draws, [0.025, 0.975])
-    return float(gap.sum() / weights.sum()), float(low), float(high)
+    return difference, float(low), float(high)
 
 
 def by_slice(values: Floats, weights: Floats, slices: dict[str, Bools]) -> dict[str, float]:

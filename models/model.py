@@ -19,6 +19,9 @@ Ints = npt.NDArray[np.int64]
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "model.json"
 
+RETIRED = ("candidates",)
+"""Fields of a configuration that are no more: a model trained with one is still read."""
+
 _ROWS = 8192
 """Rows embedded at a time: bounds memory, changes no result."""
 
@@ -80,6 +83,8 @@ class Model:
         music_columns: Dm.
         n_groups: G.
         share: how far a student went from its teacher (`models.interpolation`); 1 without one.
+        teaching: weight of the teacher's word, as a share of `config.distill_weight`: 1, or less
+            where it held the student back (`models.students`); 0 without one.
         history: one entry per epoch of the training that made it; empty after `load`.
     """
 
@@ -89,6 +94,7 @@ class Model:
     music_columns: int
     n_groups: int
     share: float = 1.0
+    teaching: float = 0.0
     history: list[EpochLog] = field(default_factory=list)
 
     @property
@@ -204,6 +210,7 @@ class Model:
             "music_columns": self.music_columns,
             "n_groups": self.n_groups,
             "share": self.share,
+            "teaching": self.teaching,
         }
         text = json.dumps(described, indent=1, sort_keys=True) + "\n"
         (folder / DESCRIPTION).write_text(text, encoding="utf-8")
@@ -226,7 +233,8 @@ class Model:
                 f"{folder / DESCRIPTION} has format {described.get('format')}, this code reads 1: "
                 "train the model again or use the release's own version"
             )
-        config = ModelConfig.model_validate(described["config"])
+        known = {k: v for k, v in described["config"].items() if k not in RETIRED}
+        config = ModelConfig.model_validate(known)
         sizes = (described["video_columns"], described["music_columns"], described["n_groups"])
         network = build_network(*sizes, config)
         try:
@@ -235,8 +243,8 @@ class Model:
             raise ValueError(
                 f"{folder / WEIGHTS} does not fit {DESCRIPTION} beside it: {error}"
             ) from error
-        share = described.get("share", 1.0)
-        return cls(network.to(device).eval(), config, *sizes, share=share)
+        told = {name: described[name] for name in ("share", "teaching") if name in described}
+        return cls(network.to(device).eval(), config, *sizes, **told)
 
     def _check(self, name: str, rows: Floats, columns: int) -> None:
         if rows.ndim != 2 or rows.shape[1] != columns:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_gather
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from models import losses
@@ -19,6 +18,7 @@ from models.config import ModelConfig
 from models.data import Picks, TrainingData
 from models.history import history_table
 from models.networks import DebcmNetwork, VariationalNetwork, device_of
+from models.processes import everywhere
 from models.taught import Taught, take
 
 Floats = npt.NDArray[np.float32]
@@ -26,19 +26,6 @@ Ints = npt.NDArray[np.int64]
 
 IPS_CLIP = 10.0
 """Largest inverse propensity weight, in units of the mean weight."""
-
-
-def everywhere(local: Tensor) -> tuple[Tensor, int]:
-    """Return the rows of all processes and the place of our first; alone: (local, 0)."""
-    if not distributed.is_initialized():
-        return local, 0
-    count = torch.tensor(len(local))
-    counts = [torch.zeros_like(count) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(counts, count)
-    if len({int(each) for each in counts}) > 1:
-        raise ValueError("every process needs the same number of rows in a step")
-    gathered = torch.cat(all_gather(local))  # type: ignore[no-untyped-call]
-    return gathered, distributed.get_rank() * len(local)
 
 
 def popularity_of(picks: Picks, n_music: int) -> Floats:
@@ -112,22 +99,27 @@ class PickChoice(nn.Module):
         network.expertise.requires_grad_(picks)
         self.weights = {"picks": config.picks_weight, "distil": config.distill_weight}
         self.taught: Taught | None = None
-        if teacher is not None and config.teacher and config.distill != "none":
+        if teacher is not None and config.taught:
             guide = teacher.eval()
             self.taught = Taught(
                 lambda rows: guide.scale * guide.video(rows), guide.music, data, self.device
             )
 
-    def _tracks(self, picked: Ints) -> tuple[Ints, Ints]:
+    def _tracks(self, rows: Ints) -> tuple[Ints, Ints]:
         """Draw the tracks of a step.
 
         Returns:
-            (tracks int64[C], ascending: all, or the picks and a uniform sample of a larger
-            catalogue; sample int64[S]: places in `tracks`, drawn uniformly).
+            (tracks int64[C], ascending: the picks, a uniform sample of the catalogue and, where
+            it is what picks are contrasted with, the whole history of their uploaders;
+            sample int64[S]: places in `tracks`, drawn uniformly).
         """
-        drawn = torch.randperm(len(self.data.music))[: self.config.candidates].numpy()
-        tracks = np.union1d(drawn, picked)
-        return tracks, np.searchsorted(tracks, drawn[: self.config.sample])
+        drawn = torch.randperm(len(self.data.music))[: self.config.sample].numpy()
+        parts = [drawn, self.data.train.music[rows]]
+        if self.config.contrast == "history":
+            known = self.table[np.unique(self.row[rows])]
+            parts.append(known[known >= 0])
+        tracks = np.unique(np.concatenate(parts))
+        return tracks, np.searchsorted(tracks, drawn)
 
     def forward(self, rows: Ints) -> dict[str, Tensor]:
         """Return {"picks", "distil"}, those that are switched on, for picks `rows` int64[B]."""
@@ -144,7 +136,7 @@ class PickChoice(nn.Module):
     def embed(self, rows: Ints) -> "Step":
         """Embed picks `rows` int64[B] and what they are contrasted with."""
         train = self.data.train
-        tracks, drawn = self._tracks(train.music[rows])
+        tracks, drawn = self._tracks(rows)
         video = self.network.video(take(self.data.video, train.video[rows], self.device))
         music = self.network.music(take(self.data.music, tracks, self.device))
         return Step(rows, tracks, drawn, video, music)
@@ -317,7 +309,7 @@ class VariationalMatch(nn.Module):
             "distil": config.distill_weight,
         }
         self.taught: Taught | None = None
-        if teacher is not None and config.distill != "none":
+        if teacher is not None and config.taught:
             guide = teacher.eval()
             self.taught = Taught(
                 lambda rows: torch.cat(guide.video(rows), dim=1),

@@ -50,8 +50,8 @@ class Dataset:
         training: arrays to train on and to select by (train and validation picks).
         test: the newest picks, held out.
         videos: row i describes training.video[i]: the columns VIDEOS.
-        music: row i describes training.music[i]: the columns MUSIC, and cold (no training pick
-            is as late as its first day).
+        music: row i describes training.music[i]: the columns MUSIC, and cold: it has no training
+            pick, so that its sound alone speaks for it.
         groups: names of the genre groups that index preferences; the last is "other".
         visual_extractor: extractor of training.video and training.segment_video.
         audio_extractor: extractor of training.music and training.segment_music.
@@ -121,7 +121,9 @@ def build(settings: Settings, lake: Lake, store: Store, as_of: dt.date) -> Datas
         **_segment_features(lake, as_of, names, dims),
         **_pick_arrays(picks, cut, len(groups)),
     }
-    music = music.with_columns(cold=pl.col("dt") >= cut[0].date()).drop("row")
+    trained = np.zeros(len(music), dtype=np.bool_)
+    trained[arrays["pick_music"][arrays["pick_part"] == 0]] = True
+    music = music.with_columns(cold=pl.Series(~trained)).drop("row")
     videos = videos.drop("row")
     inputs: dict[str, object] = {
         "cut_offs": [moment.isoformat() for moment in cut],

@@ -23,7 +23,7 @@ from pipeline.dataset import Dataset, load_dataset
 from pipeline.releases.current import read_current, run_of
 from pipeline.releases.files import read_manifest
 from pipeline.releases.onnx_towers import MUSIC_TOWER, VIDEO_TOWER, embed, open_tower
-from pipeline.settings import GateSettings, Settings
+from pipeline.settings import Settings
 from pipeline.storage import standing
 from pipeline.store import Store
 
@@ -189,7 +189,7 @@ def _evaluation(
             if len(test)
         },
         "differences": {
-            name: differences(settings.gate, judged["challenger"], result, weights, slices)
+            name: differences(settings, dataset, judged["challenger"], result, weights, slices)
             for name, result in judged.items()
             if len(test) and name != "challenger"
         },
@@ -233,11 +233,13 @@ def judge(score: Scorer, dataset: Dataset, frozen: metrics.FrozenNegatives) -> J
     for start in range(0, len(test), step):
         rows = slice(start, start + step)
         scores = score(dataset.training.video[test.video[rows]])
+        # A broken tower ends at the gate, with its reason, not here: what it scores stands last.
+        np.nan_to_num(scores, copy=False, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
         rank[rows] = metrics.ranks(scores, test.music[rows])
         part = metrics.FrozenNegatives(frozen.candidates[rows], frozen.digest)
         sampled = metrics.sampled_scores(scores, part)
         sampled_rank[rows] = metrics.ranks(sampled, np.zeros(len(sampled), dtype=np.int64))
-        recommended[rows] = metrics.top(np.nan_to_num(scores, nan=-np.inf), TOP)
+        recommended[rows] = metrics.top(scores, TOP)
     return Judged(rank, sampled_rank, recommended)
 
 
@@ -254,7 +256,9 @@ def contender_figures(
     measured = {f"recall@{cut}": recall(judged.rank, cut) for cut in sorted({*RECALL_AT, k})}
     measured["ndcg@10"] = ndcg(judged.rank, 10)
     for name, values in measured.items():
-        mean, low, high = metrics.paired_bootstrap(values, nothing, weights, rounds, seed)
+        mean, low, high = metrics.paired_bootstrap(
+            values, nothing, weights, dataset.test.uploader, rounds, seed
+        )
         figures[name] = mean
         intervals[name] = [low, high]
     # Each picked track counts once: the genres picked, without the picks' popularity.
@@ -284,15 +288,24 @@ def contender_figures(
 
 
 def differences(
-    gate: GateSettings, a: Judged, b: Judged, weights: Reals, slices: dict[str, Bools]
+    settings: Settings,
+    dataset: Dataset,
+    a: Judged,
+    b: Judged,
+    weights: Reals,
+    slices: dict[str, Bools],
 ) -> dict[str, Any]:
-    """Recall of `a` less that of `b`, with paired bootstrap intervals, overall and by slice."""
+    """Recall of `a` less that of `b`, with paired bootstrap intervals, overall and by slice.
+
+    Uploaders are drawn, not rows: one who uploads much would narrow the interval for everybody.
+    """
+    gate, uploader = settings.gate, dataset.test.uploader
     k = gate.recall_k
     first, second = recall(a.rank, k), recall(b.rank, k)
 
     def compare(rows: Bools) -> dict[str, float]:
         difference, low, high = metrics.paired_bootstrap(
-            first[rows], second[rows], weights[rows], gate.bootstrap_rounds, 0
+            first[rows], second[rows], weights[rows], uploader[rows], gate.bootstrap_rounds, 0
         )
         return {"rows": int(rows.sum()), "difference": difference, "low": low, "high": high}
 

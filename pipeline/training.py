@@ -11,6 +11,7 @@ from pathlib import Path
 
 from models import Model, ModelConfig, train_student, train_teacher
 from models.data import TrainingData
+from models.train import no_teacher
 from pipeline.dataset import load_dataset
 from pipeline.settings import Settings
 from pipeline.storage import locked, standing, writing_into
@@ -32,7 +33,9 @@ class TrainingSummary:
         epochs: epochs trained, those before a resumed one included.
         validation: selection metric of the model kept; None without validation rows.
         seconds: wall time of the epochs.
-        share: how far a student went from its teacher, 0 to 1; None where nothing was trained.
+        share: how far a student went from its teacher; None without one, or where nothing was
+            trained.
+        skipped: why there was nothing to train; empty where there was.
     """
 
     run_id: str
@@ -42,40 +45,50 @@ class TrainingSummary:
     validation: float | None
     seconds: float
     share: float | None
+    skipped: str = ""
 
 
 def train_teacher_step(settings: Settings, store: Store, run_id: str) -> TrainingSummary:
     """Train the teacher on the segments of professional music videos.
 
+    A run with none of these, or whose settings ask for no teacher, gets none: its student learns
+    from uploaders' picks alone.
+
     Raises:
         ProvenanceError: the run has no dataset.
     """
+    config = model_config(settings)
 
-    def train(data: TrainingData, checkpoint: Path) -> Model:
-        return train_teacher(data, model_config(settings), checkpoint)
+    def train(data: TrainingData, checkpoint: Path) -> Model | str:
+        return no_teacher(data, config) or train_teacher(data, config, checkpoint)
 
     return _once(store, run_id, "teacher", train)
 
 
 def train_student_step(settings: Settings, store: Store, run_id: str) -> TrainingSummary:
-    """Train the student on uploaders' picks, with the teacher's knowledge.
+    """Train the student on uploaders' picks, with the teacher's knowledge where there is one.
 
     Raises:
-        ProvenanceError: the run has no dataset or no teacher.
+        ProvenanceError: the run has no dataset, or lacks the teacher that it could have.
     """
+    config = model_config(settings)
 
     def train(data: TrainingData, checkpoint: Path) -> Model:
-        has_segments = bool(len(data.segment_video))
-        teacher = Model.load(store.fetch(f"runs/{run_id}/teacher")) if has_segments else None
-        return train_student(data, teacher, model_config(settings), checkpoint)
+        teacher = None
+        if not no_teacher(data, config):
+            teacher = Model.load(store.fetch(f"runs/{run_id}/teacher"))
+        return train_student(data, teacher, config, checkpoint)
 
     return _once(store, run_id, "student", train)
 
 
 def _once(
-    store: Store, run_id: str, stage: str, train: Callable[[TrainingData, Path], Model]
+    store: Store, run_id: str, stage: str, train: Callable[[TrainingData, Path], Model | str]
 ) -> TrainingSummary:
-    """Train a stage that the run lacks; who comes second waits, and finds it made."""
+    """Train a stage that the run lacks; who comes second waits, and finds it made.
+
+    `train` returns the model, or why there is none to train.
+    """
     name = f"runs/{run_id}/{stage}"
     if store.exists(name):
         return _unchanged(run_id, stage)
@@ -87,6 +100,8 @@ def _once(
         checkpoint = store.scratch(f"{name}-checkpoint")
         with writing_into(checkpoint):
             model = train(data, checkpoint)
+        if isinstance(model, str):
+            return _skipped(run_id, stage, model)
         return _keep(store, name, run_id, stage, model, checkpoint)
 
 
@@ -111,7 +126,7 @@ def _keep(
         epochs=len(model.history),
         validation=last.validation if last else None,
         seconds=round(sum(epoch.seconds for epoch in model.history), 1),
-        share=model.share,
+        share=model.share if stage == "student" else None,
     )
     log.info("%s", summary)
     return summary
@@ -121,4 +136,18 @@ def _unchanged(run_id: str, stage: str) -> TrainingSummary:
     log.info("run %s has its %s already", run_id, stage)
     return TrainingSummary(
         run_id, stage, unchanged=True, epochs=0, validation=None, seconds=0.0, share=None
+    )
+
+
+def _skipped(run_id: str, stage: str, why: str) -> TrainingSummary:
+    log.warning("run %s has no %s: %s", run_id, stage, why)
+    return TrainingSummary(
+        run_id,
+        stage,
+        unchanged=False,
+        epochs=0,
+        validation=None,
+        seconds=0.0,
+        share=None,
+        skipped=why,
     )

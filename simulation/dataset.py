@@ -24,7 +24,8 @@ class WorldData:
         training: what a model is trained on.
         test: the observed picks after the last cut-off.
         test_videos: int64[n], rows of the videos uploaded after it.
-        cold: int64[c], tracks that nobody picked before the first cut-off.
+        cold: int64[c], tracks without a training pick: nobody picked them before the first
+            cut-off.
     """
 
     training: TrainingData
@@ -88,5 +89,4 @@ def make_data(world: World, *, unbiased: bool = False) -> WorldData:
     )
     test = picks(observed, slice(validation_end, None))
     seen = np.bincount(observed.music[train_rows], minlength=world.config.n_music) > 0
-    new = world.music_time > observed.time[train_end]
-    return WorldData(training, test, test.video, np.flatnonzero(new & ~seen))
+    return WorldData(training, test, test.video, np.flatnonzero(~seen))

@@ -190,9 +190,9 @@ def training_history(store: Store, run_id: str) -> dict[str, list[dict[str, Any]
     return found
 
 
-def student_share(store: Store, run_id: str) -> float:
-    """How far the run's student went from its teacher, 0 to 1."""
-    return Model.load(store.fetch(f"runs/{run_id}/student")).share
+def student_of(store: Store, run_id: str) -> Model:
+    """The run's student: how far it went from its teacher, and how loud that spoke."""
+    return Model.load(store.fetch(f"runs/{run_id}/student"))
 
 
 def genres_picked(dataset: Dataset) -> dict[str, float]:

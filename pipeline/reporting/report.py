@@ -24,7 +24,7 @@ from pipeline.reporting.data import (
     genres_picked,
     rejects_by_reason,
     sample_recommendations,
-    student_share,
+    student_of,
     training_history,
 )
 from pipeline.reporting.drift import feature_drift, genre_drift
@@ -89,7 +89,7 @@ def gather(settings: Settings, lake: Lake, store: Store, run_id: str) -> dict[st
         *genre_drift(settings, lake, dataset.as_of),
         *feature_drift(settings, lake, dataset.as_of),
     ]
-    history = training_history(store, run_id)
+    history, student = training_history(store, run_id), student_of(store, run_id)
     picked = genres_picked(dataset)
     k = metrics["evaluation_set"]["k"]
     return {
@@ -109,7 +109,8 @@ def gather(settings: Settings, lake: Lake, store: Store, run_id: str) -> dict[st
         "drift_plot": plots.drift(drift),
         "history": history,
         "history_plot": plots.training(history),
-        "share": student_share(store, run_id),
+        "share": student.share,
+        "teaching": student.teaching,
         "contenders_plot": plots.contenders(metrics["contenders"], k),
         "genres_plot": plots.genres(metrics["contenders"], picked),
         "picked": picked,

@@ -1,7 +1,11 @@
+from typing import get_args
+
 import pytest
 from pydantic import ValidationError
 
-from models import ModelConfig
+from models import ModelConfig, TrainingData, fit
+from models.checkpoint import tensors_digest
+from models.config import _UNREAD, Variant
 
 
 @pytest.mark.parametrize("variant", ["released", "paper", "debcm"])
@@ -21,3 +25,51 @@ def test_what_is_given_wins_over_the_default_of_the_variant() -> None:
 def test_an_average_over_the_population_needs_debcm(adjustment: str) -> None:
     with pytest.raises(ValidationError, match=f"'{adjustment}' needs variant debcm"):
         ModelConfig(variant="paper", adjustment=adjustment)
+
+
+def test_a_paper_student_has_no_scores_to_distil() -> None:
+    with pytest.raises(ValidationError, match="distill 'scores' needs variant debcm; paper has"):
+        ModelConfig(variant="paper", distill="scores")
+
+
+UNREAD = [
+    ("debcm", "kl_weight", 0.5),
+    *[
+        (variant, name, value)
+        for variant in ("paper", "released")
+        for name, value in {
+            "hidden": 128,
+            "temperature": 0.1,
+            "picks_weight": 1.0,
+            "popularity": True,
+            "contrast": "history",
+            "history": 8,
+            "known": 5,
+            "ips": True,
+            "sample": 100,
+            "interpolate": True,
+        }.items()
+    ],
+    ("released", "masking", True),
+]
+
+
+@pytest.mark.parametrize(("variant", "name", "value"), UNREAD)
+def test_a_switch_that_the_variant_does_not_read_is_refused(
+    variant: str, name: str, value: object
+) -> None:
+    with pytest.raises(ValidationError, match=f"{name} is not read by variant {variant}"):
+        ModelConfig(**{"variant": variant, name: value})
+
+
+def test_every_unread_switch_is_tried_above() -> None:
+    named = {(variant, name) for variant, names in _UNREAD.items() for name in names}
+    assert named == {(variant, name) for variant, name, _ in UNREAD}
+
+
+@pytest.mark.parametrize("variant", get_args(Variant))
+def test_what_is_not_read_changes_no_model(variant: Variant, training: TrainingData) -> None:
+    config = ModelConfig.preset(variant, epochs=1, teacher_epochs=1, batch_size=128, dim=8)
+    changes = {name: value for kind, name, value in UNREAD if kind == variant}
+    one, other = fit(training, config), fit(training, config.model_copy(update=changes))
+    assert tensors_digest(one.network.state_dict()) == tensors_digest(other.network.state_dict())

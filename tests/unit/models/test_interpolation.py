@@ -1,5 +1,6 @@
 """How far from its teacher a student may go."""
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,15 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from models import ModelConfig, Picks, TrainingData, train_student, train_teacher
-from models.interpolation import SHARES, between, interpolate, nearest_as_good, surprise
+from models.interpolation import (
+    SHARES,
+    between,
+    interpolate,
+    judge,
+    nearest_as_good,
+    surely_less,
+    surprise,
+)
 from models.model import Model
 from models.networks import DebcmNetwork
 from models.objectives import PickChoice
@@ -48,16 +57,36 @@ def latents(network: DebcmNetwork, data: TrainingData) -> np.ndarray:
         ([[2, 2, 2, 2], [1, 1, 1, 1], [1.5, 1.5, 1.5, 1.5]], 1),
         # Nobody beats the teacher.
         ([[1, 1, 1, 1], [2, 2, 2, 2], [1.1, 1.1, 1.1, 1.1]], 0),
-        # The last gains 1.0 +- 0.5 (deviation 1, four picks): the second's 0.6 is as good.
+        # The last gains 1.0 +- 0.58 (deviation 1, four picks): the second's 0.6 is as good.
         ([[2, 2, 2, 2], [1.4, 1.4, 1.4, 1.4], [0, 2, 0, 2]], 1),
-        # Its 0.4 would not be.
-        ([[2, 2, 2, 2], [1.6, 1.6, 1.6, 1.6], [0, 2, 0, 2]], 2),
+        # Its 0.4 would not be; the last's gain is as likely chance, though.
+        ([[2, 2, 2, 2], [1.6, 1.6, 1.6, 1.6], [0, 2, 0, 2]], 0),
+        # 1.0 +- 0.33 is none, and 0.6 is not within an error of it.
+        ([[2] * 10, [1.4] * 10, [0, 2] * 5], 2),
     ],
 )
 def test_the_nearest_within_a_standard_error_of_the_best(
     surprises: list[list[float]], chosen: int
 ) -> None:
-    assert nearest_as_good(np.array(surprises)) == chosen
+    found = np.array(surprises)
+    assert nearest_as_good(found, np.arange(found.shape[1])) == chosen
+
+
+def test_surely_less_counts_uploaders_not_picks() -> None:
+    """One who makes half of the picks is one witness: 1.0 +- 0.13 by picks, 0.5 by uploaders."""
+    uploader = np.array([0] * 20 + list(range(1, 21)))
+    gain = np.array([2.0] * 20 + [-0.5, 0.5] * 10)
+    other = np.full(40, 3.0)
+    assert surely_less(other - gain, other, np.arange(40))
+    assert not surely_less(other - gain, other, uploader)
+    assert surely_less(other - 0.1, other, uploader)
+    assert not surely_less(other, other, uploader)
+
+
+def test_one_uploader_is_never_sure() -> None:
+    one, other = np.zeros(50), np.ones(50)
+    assert not surely_less(one, other, np.zeros(50, dtype=np.int64))
+    assert nearest_as_good(np.stack([other, one]), np.zeros(50, dtype=np.int64)) == 0
 
 
 def test_the_ends_of_the_line_are_teacher_and_student(
@@ -125,12 +154,34 @@ def test_later_picks_that_confirm_the_student_keep_it(
 ) -> None:
     best = latents(network_of(student), training)[training.validation.video].argmax(axis=1)
     data = replace(training, validation=replace(training.validation, music=best))
-    network = between(network_of(student), network_of(student), 1.0)
-    share = interpolate(network, network_of(teacher), data, config)
-    assert share in SHARES
-    assert share >= 0.5
-    wanted = between(network_of(teacher), network_of(student), share)
-    assert np.allclose(latents(network, data), latents(wanted, data), atol=1e-4)
+    moved = replace(student, network=deepcopy(student.network))
+    found = interpolate(moved, teacher, data)
+    assert found.model is moved
+    assert moved.share in SHARES
+    assert moved.share >= 0.5
+    wanted = between(network_of(teacher), network_of(student), moved.share)
+    assert np.allclose(latents(network_of(moved), data), latents(wanted, data), atol=1e-4)
+    assert np.array_equal(found.surprise, judge(moved, data).surprise)
+    assert found.uploader.tolist() == data.validation.uploader.tolist()
+
+
+def test_a_student_can_be_held_back_by_a_poor_teacher_and_is_then_taught_less(
+    training: TrainingData, config: ModelConfig
+) -> None:
+    """Pictures and sounds of segments at random: what later picks say is that they mislead."""
+    order = np.random.default_rng(0).permutation(len(training.segment_music))
+    data = replace(training, segment_music=training.segment_music[order])
+    longer = config.model_copy(update={"teacher_epochs": 20, "epochs": 20})
+    poor = train_teacher(data, longer)
+    stages: list[int] = []
+    found = train_student(data, poor, longer, on_epoch=lambda log: stages.append(log.epoch))
+    assert len(stages) > longer.epochs, "a second student was trained"
+    assert found.teaching < 1.0
+    assert found.config == longer
+    assert len(found.history) == longer.epochs
+    whole = train_student(data, poor, longer.model_copy(update={"interpolate": False}))
+    less, more = (judge(each, data).surprise for each in (found, whole))
+    assert less.mean() < more.mean() - 0.01
 
 
 def test_without_later_picks_the_student_stays(
@@ -154,12 +205,13 @@ def test_a_student_without_a_teacher_never_looks_at_one(
 
 
 def test_the_share_is_kept_with_the_model(teacher: Model, tmp_path: Path) -> None:
-    made = replace(teacher, share=0.25)
+    made = replace(teacher, share=0.75, teaching=0.25)
     made.save(tmp_path)
-    assert Model.load(tmp_path).share == 0.25
+    assert Model.load(tmp_path).share == 0.75
+    assert Model.load(tmp_path).teaching == 0.25
 
 
 def test_the_papers_variants_do_not_interpolate() -> None:
-    with pytest.raises(ValueError, match="interpolate needs variant debcm, not paper"):
+    with pytest.raises(ValueError, match="interpolate is not read by variant paper"):
         ModelConfig.preset("paper", interpolate=True)
     assert not ModelConfig.preset("released").interpolate

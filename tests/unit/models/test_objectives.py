@@ -81,6 +81,7 @@ def test_the_history_contrast_equals_a_plain_loop(
 
 
 def test_a_sample_stands_for_the_tracks_known_besides(training: TrainingData) -> None:
+    # The history is whole though the sample misses most of it: as in a large catalogue.
     made = objective(training, contrast="history", sample=20)
     torch.manual_seed(3)
     found = float(made(ROWS)["picks"].detach())

@@ -20,8 +20,8 @@ from models import (
 )
 from models.checkpoint import tensors_digest
 from models.config import Variant
+from models.loop import selection_metric
 from models.networks import DebcmNetwork
-from models.train import selection_metric
 from simulation.dataset import WorldData
 from simulation.world import World
 
@@ -119,7 +119,6 @@ SWITCHES: list[dict[str, Any]] = [
     {"contrast": "catalogue"},
     {"contrast": "batch"},
     {"ips": True},
-    {"candidates": 40},
     {"history": 3},
     {"known": 2},
     {"sample": 20},
@@ -194,7 +193,7 @@ def test_a_first_night_trains(
     data = tiny(segments, validation)
     with caplog.at_level(logging.WARNING):
         model = fit(data, config)
-    assert ("too few to train a teacher" in caplog.text) == (segments < 2)
+    assert (f"no teacher: {segments} PGC segments, 2 are needed" in caplog.text) == (segments < 2)
     assert np.isfinite(model.embed_videos(data.video)).all()
     assert np.isfinite(model.embed_music(data.music, data.genre_group)).all()
     assert (model.history[-1].validation is None) == (validation == 0)

@@ -129,7 +129,19 @@ def test_rows_describe_the_arrays(settings: Settings, lake: Lake, store: Store) 
     assert named == [(p[0], p[2]) for p in picks[-2:]]
     groups = [data.groups[int(g)] for g in data.training.genre_group]
     assert groups == data.music["genre_group"].to_list()
-    assert data.music.filter(data.music["cold"])["music_id"].to_list() == ["m3"]
+
+
+def test_a_track_without_a_training_pick_is_cold_however_old(
+    settings: Settings, lake: Lake, store: Store
+) -> None:
+    """m3 came on the last day and was picked early, m2 is old and was picked late."""
+    picks = [
+        (name, who, "m2" if n >= 16 else "m0" if track == "m2" else track, hour)
+        for n, (name, who, track, hour) in enumerate(twenty_picks())
+    ]
+    fill(settings, lake, picks)
+    data = built(settings, lake, store)
+    assert data.music.filter(data.music["cold"])["music_id"].to_list() == ["m2"]
 
 
 def test_each_row_has_its_own_features(
