@@ -29,7 +29,9 @@ _STORAGE_OPTIONS = ("aws_endpoint_url", "aws_region", "aws_allow_http")
 class Section(BaseModel):
     """A section of the settings: frozen, closed to unknown keys and to numbers without end."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
+    )
 
 
 class LakeSettings(Section):
@@ -244,6 +246,7 @@ class ReleaseSettings(Section):
     keep_monthly: bool = Field(True, description="also keep the last champion of each month")
     postgres: ConnectionString = Field(
         "",
+        repr=False,
         description="PostgreSQL sink: a libpq connection string; empty: none. Passwords belong in "
         "the environment (PGPASSWORD) or in ~/.pgpass, not here",
     )
@@ -255,7 +258,9 @@ class ReleaseSettings(Section):
 class AlertSettings(Section):
     """Whom the pipeline wakes up, and how."""
 
-    webhook: WebAddress = Field("", description="URL that gets a JSON message; empty: none")
+    webhook: WebAddress = Field(
+        "", repr=False, description="URL that gets a JSON message; empty: none"
+    )
     email_to: list[MailAddress] = Field(
         default_factory=list, description="addresses that get a mail"
     )

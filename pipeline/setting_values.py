@@ -36,7 +36,7 @@ def _folder(path: Path) -> Path:
 
 
 def _place(text: str) -> str:
-    if "://" in text and not re.fullmatch(r"s3://[^/\s]+(/\S*)?", text):
+    if "://" in text and not re.fullmatch(r"s3://[^/\s@]+(/\S*)?", text):
         raise ValueError("a folder or s3://bucket/prefix expected")
     return text
 

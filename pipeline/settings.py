@@ -69,7 +69,12 @@ class Settings(BaseSettings):
     """All settings, one field a section."""
 
     model_config = SettingsConfigDict(
-        env_prefix="DEBCM_", env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix="DEBCM_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        # A webhook's URL or a connection string is a secret.
+        hide_input_in_errors=True,
     )
 
     seed: int = Field(0, ge=0, lt=2**31, description="the one seed that all randomness comes from")

@@ -192,10 +192,7 @@ class PostgresSink:
         self._transaction(switch)
 
     def _transaction(self, work: Any) -> Any:
-        try:
-            connection = self._psycopg2.connect(self._connection)
-        except self._psycopg2.Error as error:
-            raise SinkError(str(error).strip(), where="postgres") from error
+        connection = self._connect()
         try:
             with connection, connection.cursor() as cursor:
                 cursor.execute("SET LOCAL lock_timeout = '60s'")
@@ -206,6 +203,17 @@ class PostgresSink:
             raise SinkError(str(error).strip(), where="postgres") from error
         finally:
             connection.close()
+
+    def _connect(self) -> Any:
+        try:
+            return self._psycopg2.connect(self._connection)
+        except self._psycopg2.Error as error:
+            text = str(error).strip()
+        # Raised outside, so that no traceback shows the cause. Only what the network or the server
+        # says is shown: of a string that it cannot read, libpq repeats a part, say the password.
+        if not text.startswith("connection to server at"):
+            text = "cannot be used as it is set (not shown: it may hold a password)"
+        raise SinkError(text, where="[release] postgres")
 
     def _is_ours(self, cursor: Any, name: str) -> bool:
         """Whether a table or view is there; fails where it is not a sink's."""

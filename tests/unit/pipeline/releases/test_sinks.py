@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import traceback
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from pipeline.catalog import id_hash
 from pipeline.deletion import apply_deletions
@@ -20,7 +22,9 @@ from pipeline.releases.history import rollback
 from pipeline.releases.publish import publish
 from pipeline.releases.serving import Release
 from pipeline.releases.sinks import ForeignTableError, SinkError
+from pipeline.reporting.report import write_report
 from pipeline.schemas import TABLES
+from pipeline.settings import Settings
 
 
 class MemorySink:
@@ -243,6 +247,56 @@ def test_a_lancedb_that_cannot_be_written_is_a_passing_error(published, tmp_path
     toy = with_release(published, lancedb=str(tmp_path / "file"))
     with pytest.raises(SinkError, match="lancedb"):
         publish(toy.settings, toy.lake, toy.store, toy.run_id)
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        "postgresql//u:hunter2@h/d",
+        "postgresql://u:hunter2@127.0.0.1:1/d",
+        "postgresql://u:hun%zzter2@h/d",
+        "postgresql://u:hunter2/x@127.0.0.1:1/d",
+        "postgresql://u:x@hunter2.invalid/d",
+        "host=127.0.0.1 port=1 password=hunter2",
+        "host=127.0.0.1 password='hunter2",
+    ],
+)
+def test_no_error_shows_a_password(connection: str) -> None:
+    pytest.importorskip("psycopg2")
+    with pytest.raises(SinkError, match="postgres") as caught:
+        sinks.PostgresSink(connection).current()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "hunter2" not in shown
+    assert "zzter2" not in shown
+    # Not even to what looks deeper than a traceback does.
+    assert caught.value.__context__ is None
+
+
+def test_no_setting_shows_a_password() -> None:
+    settings = Settings(release={"postgres": "host=h password=hunter2"})
+    assert "hunter2" not in repr(settings)
+    for name, value in (
+        ("postgres", ["hunter2"]),
+        ("postgres", "hunter2"),
+        ("lancedb", "s3://k:hunter2@b"),
+    ):
+        with pytest.raises(ValidationError) as caught:
+            Settings(release={name: value})
+        assert "hunter2" not in str(caught.value)
+
+
+def test_no_file_of_a_lake_holds_a_secret(published, next_run, publishing, sink) -> None:
+    """Release, model card, evaluation, tables: what goes into them is chosen field by field."""
+    alerts = published.settings.alerts.model_copy(update={"webhook": "https://h/hunter2"})
+    toy = with_release(published, postgres="host=h password=hunter2")
+    settings = toy.settings.model_copy(update={"alerts": alerts})
+    toy = dataclasses.replace(toy, settings=settings)
+    run_id = next_run(toy)
+    publishing(toy, run_id)
+    write_report(toy.settings, toy.lake, toy.store, run_id)
+    files = [path for path in Path(toy.store.root).rglob("*") if path.is_file()]
+    assert len(files) > 50
+    assert not [path for path in files if b"hunter2" in path.read_bytes()]
 
 
 def with_release(toy, **changes: object):
