@@ -9,10 +9,12 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from models.config import ModelConfig
 from models.data import TrainingData
 from models.model import Model
+from models.networks import Standardise
 from models.objectives import popularity_of
 
 Floats = npt.NDArray[np.float32]
@@ -111,21 +113,15 @@ def baseline_config(name: LearnedBaseline, config: ModelConfig) -> ModelConfig:
 
 
 class _Columns:
-    """Standardisation of raw columns; NaN becomes the mean, constant columns zero."""
+    """The towers' own standardisation of raw columns."""
 
     def __init__(self, rows: Floats) -> None:
-        clean = np.where(np.isfinite(rows), rows, np.nan).astype(np.float64)
-        seen = np.maximum(np.isfinite(clean).sum(axis=0), 1)
-        self.mean = np.nansum(clean, axis=0) / seen
-        spread = np.sqrt(np.nansum(np.square(clean - self.mean), axis=0) / seen)
-        varies = spread > 1e-6 * (1.0 + np.abs(self.mean))
-        self.scale = np.where(varies, 1.0 / np.maximum(spread, 1e-12), 0.0)
+        self._standardise = Standardise(rows.shape[1])
+        self._standardise.fit(torch.from_numpy(rows))
 
     def standard(self, rows: Floats) -> Doubles:
         """Return float64[n, columns]."""
-        standard = (rows.astype(np.float64) - self.mean) * self.scale
-        clean: Doubles = np.nan_to_num(standard, nan=0.0, posinf=0.0, neginf=0.0)
-        return clean
+        return self._standardise(torch.from_numpy(rows)).double().numpy()
 
 
 def _whitening(rows: Doubles) -> Doubles:
