@@ -173,7 +173,8 @@ def _decode(
         budget.errors += 1
         return []
     for frame in frames:
-        budget.count(frame.width, frame.height, corrupt=frame.is_corrupt)
+        bits = frame.format.padded_bits_per_pixel
+        budget.count(frame.width, frame.height, bits, corrupt=frame.is_corrupt)
     return frames
 
 

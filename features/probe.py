@@ -10,6 +10,7 @@ import av
 import av.error
 import soundfile
 
+from features.budget import Budget
 from features.config import Limits
 from features.container import (
     check_file,
@@ -22,6 +23,7 @@ from features.container import (
 )
 from features.errors import MediaError, Reason
 from features.frames import sample_frames
+from features.libsndfile import open_sound
 from features.picture import display_matrix
 from features.results import MediaInfo
 from features.timeline import Timeline, tick_seconds
@@ -80,7 +82,7 @@ def probe(
             Reason.UNDECODABLE,
         ):
             raise
-        sound = _probe_soundfile(path)
+        sound = _probe_libsndfile(path, limits)
         if sound is None:
             raise
         container_name = container_name or "soundfile"
@@ -172,11 +174,14 @@ def _decodes(packet: av.Packet[av.AudioStream]) -> bool:
         return False
 
 
-def _probe_soundfile(path: Path) -> _Sound | None:
-    try:
-        with soundfile.SoundFile(path) as file:
-            if len(file.read(1024)) == 0:
+def _probe_libsndfile(path: Path, limits: Limits) -> _Sound | None:
+    with open_sound(path) as sound:
+        if sound is None:
+            return None
+        Budget(limits).check_rate(sound.samplerate)
+        try:
+            if len(sound.read(1024)) == 0:
                 return None
-            return _Sound(len(file) / file.samplerate, str(file.subtype).lower())
-    except (soundfile.LibsndfileError, RuntimeError):
-        return None
+        except (soundfile.LibsndfileError, RuntimeError):
+            return None
+        return _Sound(len(sound) / sound.samplerate, str(sound.subtype).lower())

@@ -65,7 +65,7 @@ def _frames(path: Path, limits: Limits) -> Iterator[tuple[int, np.ndarray]]:
             more, image = capture.read()
             if not more:
                 return
-            budget.count(image.shape[1], image.shape[0])
+            budget.count(image.shape[1], image.shape[0], 24)
             ticks = max(round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1000), last + 1)
             last = ticks
             yield ticks, np.asarray(image, np.uint8)

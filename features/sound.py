@@ -9,17 +9,18 @@ import av
 import av.error
 import numpy as np
 import numpy.typing as npt
-import soundfile
 import soxr
 
+from features.budget import Budget
 from features.config import Limits
 from features.container import open_media, read_packets, sound_stream
 from features.ending import check_missing, promised_sound
 from features.errors import MediaError, Reason
+from features.libsndfile import finite, read_mono
 
 Samples = npt.NDArray[np.float32]
 
-_SAMPLE_TYPES = {"u8p": "u1", "s16p": "i2", "s32p": "i4", "s64p": "i8", "fltp": "f4", "dblp": "f8"}
+_SAMPLE_TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def decode_sound(
     except MediaError as error:
         if error.reason not in (Reason.UNDECODABLE, Reason.UNSUPPORTED_CONTAINER):
             raise
-        second = _decode_soundfile(path, max_seconds)
+        second = read_mono(path, max_seconds, limits)
         if second is None:
             raise
         chunks, decoder = [second], "soundfile"
@@ -75,8 +76,7 @@ def decode_sound(
             for rate, chunk in chunks
         ]
     )
-    samples = samples[: round(max_seconds * sample_rate)]
-    samples = np.clip(np.nan_to_num(samples, posinf=1.0, neginf=-1.0), -1.0, 1.0)
+    samples = np.clip(samples[: round(max_seconds * sample_rate)], -1.0, 1.0)
     if samples.size == 0:
         raise MediaError(Reason.UNDECODABLE, "the stream of sound decodes to no sample")
     return Sound(samples.astype(np.float32, copy=False), sample_rate, decoder)
@@ -89,6 +89,7 @@ def _decode_pyav(
     runs: list[tuple[int, list[Samples]]] = []
     packets = errors = 0
     seconds = promised = early = 0.0
+    budget = Budget(limits)
     with open_media(path, limits) as container:
         stream = sound_stream(container)
         if stream is None:
@@ -108,16 +109,18 @@ def _decode_pyav(
                     errors += 1
                     continue
                 for frame in frames:
-                    rate = frame.sample_rate
-                    if rate <= 0 or frame.samples <= 0:
+                    rate, channels = frame.sample_rate, frame.layout.nb_channels
+                    if frame.samples <= 0 or channels <= 0:
                         continue
+                    budget.check_rate(rate)
+                    budget.count_sound(frame.samples, channels, frame.format.bytes)
                     if not runs and origin is not None and frame.time is not None:
                         early = origin - frame.time
                     if not runs or runs[-1][0] != rate:
                         runs.append((rate, []))
                     runs[-1][1].append(mono(frame))
                     seconds += frame.samples / rate
-                if seconds >= max_seconds + early:
+                if seconds >= min(max_seconds + early, limits.seconds):
                     break
         except av.error.FFmpegError as error:
             if not runs:
@@ -129,7 +132,7 @@ def _decode_pyav(
         raise MediaError(
             Reason.TRUNCATED, f"{errors} of {packets} packets of sound cannot be decoded"
         )
-    promised = min(promised, max_seconds + early)
+    promised = min(promised, max_seconds + early, limits.seconds)
     check_missing(1 - seconds / promised if promised > 0 else 0.0, limits)
     whole = [(rate, np.concatenate(parts)) for rate, parts in runs]
     return _aligned(whole, early, min(max_seconds, limits.seconds))
@@ -152,29 +155,19 @@ def _aligned(
 def mono(frame: av.AudioFrame) -> Samples:
     """Return the mean of a frame's channels as float32 [samples], full scale 1."""
     channels = frame.layout.nb_channels
+    # Not to_ndarray(): with eight channels or more PyAV counts a plane too many, and reading
+    # that one crashes; and it does not know whole numbers of 64 bits.
+    dtype = _SAMPLE_TYPES[frame.format.name.removesuffix("p")]
     if frame.format.is_planar:
-        # Not to_ndarray(): with eight channels or more PyAV counts a plane too many, and
-        # reading that one crashes.
-        dtype = _SAMPLE_TYPES[frame.format.name]
         planes = frame.planes[:channels]
         values = np.stack([np.frombuffer(bytes(plane), dtype, frame.samples) for plane in planes])
     else:
-        values = frame.to_ndarray().reshape(-1, channels).T
+        packed = np.frombuffer(bytes(frame.planes[0]), dtype, frame.samples * channels)
+        values = packed.reshape(-1, channels).T
     if values.dtype.kind == "f":
-        floats = values.astype(np.float32, copy=False)
+        floats = finite(values)
     elif values.dtype == np.uint8:
         floats = (values.astype(np.float32) - np.float32(128)) / np.float32(128)
     else:
         floats = values.astype(np.float32) / np.float32(1 << (8 * values.itemsize - 1))
     return np.asarray(floats.mean(axis=0), np.float32)
-
-
-def _decode_soundfile(path: Path, max_seconds: float) -> tuple[int, Samples] | None:
-    """Return (sample rate, mono samples), or None where soundfile cannot read it either."""
-    try:
-        with soundfile.SoundFile(path) as file:
-            values = file.read(int(max_seconds * file.samplerate), dtype="float32", always_2d=True)
-            rate = int(file.samplerate)
-    except (soundfile.LibsndfileError, RuntimeError):
-        return None
-    return (rate, values.mean(axis=1)) if len(values) else None
