@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import Permanent
-from pipeline.landing import SUCCESS, LandingDay
-
-_PREFIX = "dt="
+from pipeline.landing import SUCCESS, LandingDay, landing_days
 
 
 class LandingFolderError(Permanent):
@@ -34,39 +32,28 @@ def choose_days(
 
     Raises:
         LandingFolderError: there is no such folder, or nothing to take in it.
+        LandingAccessError: the folder may not be read.
     """
     if not root.is_dir():
         raise LandingFolderError("no such folder", where=str(root))
     if wanted:
         return sorted(set(wanted)), []
     today = today or dt.datetime.now(dt.UTC).date()
+    delivered = {f"dt={day.isoformat()}": day for day in landing_days(root)}
     days: list[dt.date] = []
     skipped: list[tuple[str, str]] = []
-    for entry in sorted(root.iterdir()):
-        if entry.name.startswith("."):
-            continue
-        day = _day_of(entry)
+    for name in sorted(entry.name for entry in root.iterdir()):
+        day = delivered.get(name)
         if day is None:
-            skipped.append((entry.name, "not a folder dt=YYYY-MM-DD"))
+            if not name.startswith("."):
+                skipped.append((name, "not a folder dt=YYYY-MM-DD"))
         elif day > today:
-            skipped.append((entry.name, "in the future; `--day` takes it all the same"))
+            skipped.append((name, "in the future; `--day` takes it all the same"))
         elif not LandingDay(root, day).is_complete:
-            skipped.append((entry.name, f"no {SUCCESS} in it: not complete yet"))
+            skipped.append((name, f"no {SUCCESS} in it: not complete yet"))
         else:
             days.append(day)
     if not days:
         found = "; ".join(f"{name}: {why}" for name, why in skipped) or "it is empty"
         raise LandingFolderError(f"no complete day ({found})", where=str(root))
     return days, skipped
-
-
-def _day_of(entry: Path) -> dt.date | None:
-    if not entry.name.startswith(_PREFIX) or not entry.is_dir():
-        return None
-    name = entry.name.removeprefix(_PREFIX)
-    try:
-        day = dt.date.fromisoformat(name)
-    except ValueError:
-        return None
-    # Python reads 20260301 and 2026-W09-7 as days too; the contract has one spelling.
-    return day if day.isoformat() == name else None

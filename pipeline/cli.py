@@ -28,6 +28,9 @@ from pipeline.releases import commands
 
 log = logging.getLogger(__name__)
 
+# What is the matter with one delivered day, and with no other.
+_REFUSED = (DayNotReadyError, LandingAccessError, ManifestError, TooManyRejectsError)
+
 app = typer.Typer(
     name="debcm",
     no_args_is_help=True,
@@ -313,12 +316,7 @@ def _night(day: str) -> bool:
     try:
         _show(steps.ingest(day))
         _extract([day])
-    except (
-        DayNotReadyError,
-        LandingAccessError,
-        ManifestError,
-        TooManyRejectsError,
-    ) as error:
+    except (DayNotReadyError, LandingAccessError, ManifestError, TooManyRejectsError) as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         return False
     return True
@@ -327,7 +325,7 @@ def _night(day: str) -> bool:
 def _extract(days: list[str]) -> None:
     shards = steps.plan(days)
     for shard in shards:
-        typer.echo(f"  {shard['label']}")
+        typer.echo(f"  {shard['label']} of media")
         _show(steps.extract(shard["plan"], shard["shard"]))
     for day in days:
         _show(steps.check(day))

@@ -89,7 +89,8 @@ class Nights:
         if self._said.get((run["dag_id"], run["dag_run_id"], "", 0)) in FINAL:
             return
         path = f"/dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}/taskInstances"
-        for task in self._airflow.call("GET", path)["task_instances"]:
+        tasks = self._airflow.call("GET", path)["task_instances"]
+        for task in sorted(tasks, key=lambda task: task["end_date"] or ""):
             key = (run["dag_id"], run["dag_run_id"], task["task_id"], task["map_index"])
             state = task["state"]
             if state not in {"success", "failed", "skipped", "upstream_failed"}:
@@ -128,8 +129,7 @@ def main() -> int:
         for dag_id in DAGS:
             _unpause(airflow, dag_id)
         for day in days:
-            if day == days[-1]:
-                deliver_late(world.folder, DEMO / "landing")
+            if day == days[-1] and deliver_late(world.folder, DEMO / "landing"):
                 _say(started, f"a late upload changed day {days[0]}")
             deliver_day(world.folder, DEMO / "landing", day)
             _say(started, f"night of {day}")

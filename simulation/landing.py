@@ -106,7 +106,7 @@ def deliver_day(rendered: Path, landing: Path, day: dt.date) -> Path:
     return target
 
 
-def deliver_late(rendered: Path, landing: Path) -> Path:
+def deliver_late(rendered: Path, landing: Path) -> bool:
     """Changes a delivered day after the fact: one more upload of the first day.
 
     The file comes first and the manifest last, by a rename, so that a reader in between
@@ -117,7 +117,7 @@ def deliver_late(rendered: Path, landing: Path) -> Path:
         landing: landing folder of the pipeline, in which the day was delivered.
 
     Returns:
-        The day's folder in landing.
+        Whether anything in it was new.
 
     Raises:
         FileNotFoundError: the day was not delivered yet.
@@ -127,6 +127,7 @@ def deliver_late(rendered: Path, landing: Path) -> Path:
     if not (target / SUCCESS).is_file():
         raise FileNotFoundError(f"{target} was not delivered yet: deliver the day first")
     files = [path for path in source.rglob("*") if path.is_file()]
+    new = False
     for path in sorted(files, key=lambda path: path.parent == source):
         place = target / path.relative_to(source)
         if place.exists() and filecmp.cmp(path, place, shallow=False):
@@ -135,7 +136,8 @@ def deliver_late(rendered: Path, landing: Path) -> Path:
         aside = place.with_name(f".{place.name}.partial")
         shutil.copyfile(path, aside)
         os.replace(aside, place)  # noqa: PTH105
-    return target
+        new = True
+    return new
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:

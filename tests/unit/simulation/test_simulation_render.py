@@ -265,7 +265,8 @@ def test_late_upload_changes_a_delivered_day(
     deliver_day(tiny.folder, tmp_path, truth.days[0])
     day = LandingDay(tmp_path, truth.days[0])
     before, mark = _rows(day, "videos"), day.fingerprint("")
-    deliver_late(tiny.folder, tmp_path)
+    assert deliver_late(tiny.folder, tmp_path)
+    assert not deliver_late(tiny.folder, tmp_path)
     after = _rows(day, "videos")
     assert day.fingerprint("") != mark
     assert after[: len(before)] == before
