@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -286,8 +285,7 @@ def ui(
         typer.echo(f"Airflow UI: {local.url}   user: admin   password: {local.password()}")
         typer.echo("Ctrl-C stops it")
         try:
-            while not local.ended():
-                time.sleep(1)
+            local.watch()
         except KeyboardInterrupt:
             typer.echo("stopping")
 

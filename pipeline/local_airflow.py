@@ -20,12 +20,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipeline.errors import Permanent, Transient
+from pipeline.airflow_running import AirflowStartError, refuse_taken, run_alone
+from pipeline.errors import Transient
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +44,6 @@ STOP_SECONDS = 30
 PASSWORDS = "simple_auth_manager_passwords.json.generated"
 # A machine that trains and decodes on every core answers late.
 ANSWER_SECONDS = 120
-
-
-class AirflowStartError(Permanent):
-    """A component of the local Airflow ended, or did not become healthy."""
-
-    remedy = "Its log file is named above; .airflow can be deleted, it is made again."
 
 
 class AirflowCallError(Transient):
@@ -72,6 +67,8 @@ def environment(home: Path = CHECKOUT / ".airflow", port: int = 8080) -> dict[st
             "DEBCM_HOME": str(CHECKOUT),
             "AIRFLOW_HOME": str(home),
             "AIRFLOW_CONFIG": str(CHECKOUT / "airflow.cfg"),
+            # Whatever stands in the caller's environment: the password is enough for one machine.
+            "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(port),
             "AIRFLOW__API__BASE_URL": url,
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
@@ -85,7 +82,7 @@ def environment(home: Path = CHECKOUT / ".airflow", port: int = 8080) -> dict[st
 
 def run_airflow(arguments: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run one `airflow` command and return what it printed."""
-    command = [str(Path(sys.executable).with_name("airflow")), *arguments]
+    command = [_program(), *arguments]
     return subprocess.run(command, env=env, text=True, capture_output=True, check=False)
 
 
@@ -109,6 +106,8 @@ def initialise(env: dict[str, str]) -> None:
 class LocalAirflow:
     """Scheduler, DAG processor, triggerer and API server; a context manager ends them by pid.
 
+    One at a time for an AIRFLOW_HOME: two schedulers on SQLite lock each other out.
+
     Args:
         env: what `environment` returned, and whatever is set besides.
         workers: name -> arguments of `airflow`, for executors that need workers of their own.
@@ -122,22 +121,32 @@ class LocalAirflow:
         self.url = env["AIRFLOW__API__BASE_URL"]
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._token = ""
+        self._alone = ExitStack()
+        self._home = Path(env["AIRFLOW_HOME"])
 
     def __enter__(self) -> LocalAirflow:
-        initialise(self.env)
-        logs = Path(self.env["AIRFLOW_HOME"]) / "logs"
+        """Start the components, and wait until they are healthy.
+
+        Raises:
+            AirflowStartError: another one runs, the port is taken, or a component ended.
+        """
+        logs = self._home / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         try:
+            running = self._alone.enter_context(run_alone(self._home, self.url))
+            refuse_taken(int(self.env["AIRFLOW__API__PORT"]))
+            initialise(self.env)
             for component, arguments in self._components.items():
                 with (logs / f"{component}.log").open("ab") as output:
                     self._processes[component] = subprocess.Popen(
-                        [str(Path(sys.executable).with_name("airflow")), *arguments],
+                        [_program(), *arguments],
                         env=self.env,
                         stdout=output,
                         stderr=subprocess.STDOUT,
                         stdin=subprocess.DEVNULL,
                         start_new_session=True,
                     )
+                running.add(component, self._processes[component].pid)
             self._wait_until_healthy(logs)
         except BaseException:
             self.stop()
@@ -169,10 +178,32 @@ class LocalAirflow:
                 log.debug("session %d is gone", process.pid)
             process.wait()
         self._processes.clear()
+        self._alone.close()
 
     def ended(self) -> list[str]:
         """Names of the components that have ended by themselves."""
         return [name for name, process in self._processes.items() if process.poll() is not None]
+
+    def watch(self) -> None:
+        """Return never: wait until a component ends by itself.
+
+        Raises:
+            AirflowStartError: one did.
+        """
+        while True:
+            self._refuse_ended()
+            time.sleep(1)
+
+    def _refuse_ended(self) -> None:
+        for name in self.ended():
+            log_file = self._home / "logs" / f"{name}.log"
+            lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+            last = next((line for line in reversed(lines) if line.strip()), "nothing")
+            code = self._processes[name].returncode
+            raise AirflowStartError(
+                f"{name} ended by itself, with {code}; it said last: {last.strip()[:300]}",
+                where=str(log_file),
+            )
 
     def password(self) -> str:
         """The generated password of user `admin`."""
@@ -195,7 +226,9 @@ class LocalAirflow:
 
         Raises:
             AirflowCallError: no answer, or an error answer; with its text.
+            AirflowStartError: a component has ended by itself, so that waiting is in vain.
         """
+        self._refuse_ended()
         bearer = {"Authorization": f"Bearer {self.token()}"}
         return self._request(method, f"/api/v2{path}", body, bearer)
 
@@ -210,8 +243,7 @@ class LocalAirflow:
         deadline = time.monotonic() + START_SECONDS
         wanted = {"metadatabase", "scheduler", "triggerer", "dag_processor"}
         while time.monotonic() < deadline:
-            if ended := self.ended():
-                raise AirflowStartError("ended by itself", where=str(logs / f"{ended[0]}.log"))
+            self._refuse_ended()
             try:
                 health = self._request("GET", "/api/v2/monitor/health", None, {})
             except AirflowCallError:
@@ -248,6 +280,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _program() -> str:
+    """`airflow` of this environment, whatever the caller's PATH."""
+    return str(Path(sys.executable).with_name("airflow"))
 
 
 def _secrets(home: Path) -> dict[str, str]:
