@@ -26,6 +26,8 @@ from pydantic import ValidationError
 from features import ClipFeatures, Job, Limits, MediaError, MediaPool, VisualConfig
 from features.naming import extractor_name
 from pipeline.errors import ProvenanceError, ReleaseError
+from pipeline.folder import MANIFEST as HASHES
+from pipeline.folder import check_manifest
 from pipeline.releases import files, index
 from pipeline.releases.files import Manifest, read_manifest, read_table, read_vectors
 from pipeline.releases.onnx_towers import VIDEO_TOWER, columns_of, open_tower
@@ -103,20 +105,27 @@ class Release:
 
         Raises:
             ReleaseError: there is none, it is incomplete, or its parts are of different runs.
+            ProvenanceError: a file is not the one that was published, or is missing.
         """
         path = Path(path)
-        if (path / files.MANIFEST).is_file():
-            return cls(path)
+        if any((path / name).is_file() for name in (files.MANIFEST, HASHES)):
+            return cls._whole(path)
         name = current_release(path)
         while True:
             try:
-                return cls(_releases(path) / name)
-            except (OSError, ReleaseError):
+                return cls._whole(_releases(path) / name)
+            except (OSError, ReleaseError, ProvenanceError):
                 # A release may be removed between reading the pointer and its files.
                 newer = current_release(path)
                 if newer == name:
                     raise
                 name = newer
+
+    @classmethod
+    def _whole(cls, folder: Path) -> Release:
+        # A bit that turned over in an embedding would rank wrongly, and nobody would know.
+        check_manifest(folder)
+        return cls(folder)
 
     @property
     def release_id(self) -> str:

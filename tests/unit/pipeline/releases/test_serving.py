@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from features import MediaError, Reason
 from pipeline.dataset import load_dataset
 from pipeline.errors import ProvenanceError, ReleaseError
+from pipeline.folder import MANIFEST, write_manifest
 from pipeline.releases import files
 from pipeline.releases.serving import Release, current_release
 from pipeline.releases.verify import verify_folder
@@ -167,8 +169,6 @@ def test_a_release_of_an_older_version_still_answers_from_features(
 
 
 def test_an_older_version_of_the_models_still_verifies(published) -> None:
-    from pipeline.folder import write_manifest
-
     folder = published.store.fetch(f"releases/{published.run_id}")
     description = folder / "model" / "model.json"
     description.write_text(description.read_text().replace('"config": {', '"config": {"gone": 1,'))
@@ -186,6 +186,27 @@ def test_a_damaged_or_foreign_manifest_is_an_error(
     (copy / name).write_bytes(content)
     with pytest.raises(ReleaseError, match=r"manifest\.json"):
         Release(copy)
+
+
+def test_one_bit_anywhere_in_a_release_is_refused_with_the_files_name(
+    published, tmp_path: Path
+) -> None:
+    copy = changed_manifest(published, tmp_path)
+    write_manifest(copy)
+    assert Release.open(copy).release_id
+    for path in sorted(p for p in copy.rglob("*") if p.is_file() and p.name != MANIFEST):
+        whole = path.read_bytes()
+        for at in (0, len(whole) // 2, len(whole) - 1):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+            with pytest.raises(ProvenanceError, match=re.escape(str(path))):
+                Release.open(copy)
+        path.unlink()
+        with pytest.raises((ProvenanceError, ReleaseError), match=path.name):
+            Release.open(copy)
+        path.write_bytes(whole)
+    (copy / MANIFEST).unlink()
+    with pytest.raises(ProvenanceError, match=MANIFEST):
+        Release.open(copy)
 
 
 def test_a_tower_of_another_run_is_refused(published, tmp_path: Path) -> None:
