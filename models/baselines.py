@@ -121,7 +121,8 @@ class _Columns:
 
     def standard(self, rows: Floats) -> Doubles:
         """Return float64[n, columns]."""
-        return self._standardise(torch.from_numpy(rows)).double().numpy()
+        standard: Doubles = self._standardise(torch.from_numpy(rows)).double().numpy()
+        return standard
 
 
 def _whitening(rows: Doubles) -> Doubles:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -12,7 +13,15 @@ import pytest
 from models import Model
 from pipeline.dataset import load_dataset
 from pipeline.errors import ProvenanceError
-from pipeline.evaluate import embedding_checks, evaluate, load_metrics, slices_of
+from pipeline.evaluate import (
+    Judged,
+    contender_figures,
+    differences,
+    embedding_checks,
+    evaluate,
+    load_metrics,
+    slices_of,
+)
 from pipeline.releases.current import read_current
 from pipeline.releases.onnx_towers import MUSIC_TOWER
 
@@ -86,6 +95,21 @@ def test_the_difference_is_that_of_the_figures_and_lies_in_its_interval(metrics:
     for found in figures.values():
         low, high = found["intervals"]["recall@10"]
         assert low <= found["recall@10"] <= high
+
+
+def test_intervals_draw_uploaders_not_rows(toy) -> None:
+    """Where one uploader made every test pick, nothing is known of the next one's."""
+    data = load_dataset(toy.store, toy.run_id)
+    alone = dataclasses.replace(data.test, uploader=np.zeros_like(data.test.uploader))
+    data = dataclasses.replace(data, test=alone)
+    rank = np.arange(len(alone)) % 20
+    judged = [Judged(each, each, rank[:, None]) for each in (rank, rank[::-1])]
+    weights, slices = np.ones(len(rank)), {"all": np.ones(len(rank), dtype=bool)}
+    figures = contender_figures(toy.settings, data, judged[0], weights, slices)
+    assert figures["intervals"]["recall@10"] == [-1.0, 1.0]
+    found = differences(toy.settings, data, *judged, weights, slices)
+    for part in (found["recall@10"], found["slices"]["all"]):
+        assert (part["low"], part["high"]) == (-1.0, 1.0)
 
 
 def test_against_itself_there_is_no_difference(published, next_run) -> None:
