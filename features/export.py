@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from features.config import PictureEncoder, SoundEncoder, VisualConfig
@@ -20,6 +21,25 @@ log = logging.getLogger(__name__)
 def cache_folder() -> Path:
     """Return where exported networks are kept: $DEBCM_CACHE, else ~/.cache/debcm."""
     return Path(os.environ.get("DEBCM_CACHE") or Path.home() / ".cache" / "debcm")
+
+
+def writable_cache(name: str = "") -> Path:
+    """Return the cache folder, or one below it, made where it is missing.
+
+    Raises:
+        EncoderError: it may not be written.
+    """
+    folder = cache_folder() / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Root may write where the file system may not.
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise EncoderError(
+            f"the cache folder {folder} cannot be written ({error.strerror}); "
+            "name one that can in $DEBCM_CACHE"
+        ) from error
 
 
 def sha256_of(path: Path) -> str:
@@ -38,12 +58,10 @@ def ensure_encoder(config: VisualConfig) -> Path:
     """
     if config.encoder is not None:
         return check_network(config.encoder)
-    folder = cache_folder()
-    target = folder / f"{LITE0_NAME}-{LITE0_WEIGHTS[:16]}-opset{OPSET}.onnx"
+    target = cache_folder() / f"{LITE0_NAME}-{LITE0_WEIGHTS[:16]}-opset{OPSET}.onnx"
     if target.exists():
         return target
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{target.name}.lock").open("w") as lock:
+    with (writable_cache() / f"{target.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
             log.info("exporting %s to %s", LITE0_NAME, target)

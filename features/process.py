@@ -17,6 +17,7 @@ from typing import IO, Literal
 from features import wire
 from features.config import Limits
 from features.errors import MediaError, Reason
+from features.export import writable_cache
 from features.sandbox import out_of_memory
 
 log = logging.getLogger(__name__)
@@ -198,13 +199,20 @@ class Process:
 
 
 def child_environment() -> dict[str, str]:
-    """Return all that a decoding process knows of the world: no secret of its parent's."""
+    """Return all that a decoding process knows of the world: no secret of its parent's.
+
+    Raises:
+        EncoderError: the cache folder may not be written.
+    """
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "PYTHONPATH": str(Path(__file__).parents[1]),
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "HOME": os.environ.get("HOME", "/"),
+        # librosa does not even import where numba finds no place for what it compiles: packages of
+        # root's in an image, and a service's user without a home.
+        "NUMBA_CACHE_DIR": str(writable_cache("numba")),
     }
     if "DEBCM_CACHE" in os.environ:
         environment["DEBCM_CACHE"] = os.environ["DEBCM_CACHE"]

@@ -25,8 +25,10 @@ from features import (
     VisualConfig,
     VisualExtractor,
     ensure_encoder,
+    export,
 )
 from features.encoder import FrameEncoder
+from features.process import child_environment
 
 Rendered = Callable[[str], Path]
 SIZE = 32
@@ -176,3 +178,30 @@ def test_many_processes_export_the_packaged_network_once(tmp_path: Path) -> None
     processes = [subprocess.Popen([sys.executable, "-c", script], env=env) for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     assert (tmp_path / "count").read_text() == "x"
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DEBCM_CACHE", str(tmp_path / "file"))
+    with pytest.raises(EncoderError, match=rf"{tmp_path}/file.*\$DEBCM_CACHE"):
+        export.ensure_encoder(VisualConfig())
+    with pytest.raises(EncoderError, match="DEBCM_CACHE"):
+        child_environment()
+
+
+def test_numba_compiles_into_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside its own files and in HOME, numba may write nothing: a service's user in an image."""
+    monkeypatch.setenv("DEBCM_CACHE", str(tmp_path))
+    monkeypatch.setenv("HOME", "/dev/null")
+    script = (
+        "from numba.core import caching\n"
+        "kinds = caching.CacheImpl._locator_classes\n"
+        "kinds[:] = [kind for kind in kinds if 'InTree' not in kind.__name__]\n"
+        "import librosa.core.notation\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=child_environment(), capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
