@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from models import ModelConfig, Picks, TrainingData, train_student, train_teacher
+from models import (
+    EpochLog,
+    ModelConfig,
+    Picks,
+    TrainingData,
+    interpolation,
+    train_student,
+    train_teacher,
+)
 from models.interpolation import (
     SHARES,
     between,
@@ -182,6 +190,35 @@ def test_a_student_can_be_held_back_by_a_poor_teacher_and_is_then_taught_less(
     whole = train_student(data, poor, longer.model_copy(update={"interpolate": False}))
     less, more = (judge(each, data).surprise for each in (found, whole))
     assert less.mean() < more.mean() - 0.01
+
+
+def test_a_training_killed_in_a_further_student_resumes_there(
+    training: TrainingData, config: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interpolation, "HELD_BACK", -1e9)
+    brief = config.model_copy(update={"epochs": 2, "teacher_epochs": 2})
+    teacher = train_teacher(training, brief)
+    undisturbed: list[EpochLog] = []
+    whole = train_student(training, teacher, brief, on_epoch=undisturbed.append)
+    assert len(undisturbed) == 6, "one student, a lighter one, one alone"
+    for killed_after in (3, 5):
+        folder = tmp_path / str(killed_after)
+        seen: list[EpochLog] = []
+
+        def kill(log: EpochLog, seen: list[EpochLog] = seen, last: int = killed_after) -> None:
+            seen.append(log)
+            if len(seen) == last:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train_student(training, teacher, brief, folder, kill)
+        rest: list[EpochLog] = []
+        resumed = train_student(training, teacher, brief, folder, rest.append)
+        found = [log.losses for log in (*seen, *rest)]
+        assert found == [log.losses for log in undisturbed]
+        assert np.array_equal(
+            latents(network_of(resumed), training), latents(network_of(whole), training)
+        )
 
 
 def test_without_later_picks_the_student_stays(
