@@ -98,6 +98,9 @@ def decide(
 ) -> Decision:
     """Judge a run by its metrics.json, and write the decision to table `runs`.
 
+    Judged again by the same figures, a run that somebody forced stays forced: a publication that
+    failed goes on by itself.
+
     Raises:
         ProvenanceError: the run was not evaluated.
         LakeUnavailableError: the lake has gone away.
@@ -106,6 +109,9 @@ def decide(
         document, dataset = load_metrics(store, run_id), load_dataset(store, run_id)
     verdicts = judge(settings.gate, document)
     good = all(verdict.passed for verdict in verdicts)
+    earlier = stored_decision(lake, run_id)
+    if force is None and earlier is not None and earlier.verdicts == verdicts:
+        force = earlier.force
     word = "publish" if good else "forced" if force else "refuse"
     decision = Decision(run_id, word, verdicts, force if word == "forced" else None)
     row = {

@@ -168,8 +168,8 @@ def gate_refused(context: Any, decision: Mapping[str, Any]) -> None:
             day=_day(run),
             what="; ".join(broken),
             where=run_url(settings, run.dag_id, run.run_id),
-            next_step="The current release stays. Read the run's report; docs/operate.md says "
-            "what each rule means.",
+            next_step="The current release stays. Read the run's report; docs/releases.md says "
+            "what each rule means, and how a person overrules it.",
         ),
     )
 

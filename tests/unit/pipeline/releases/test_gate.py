@@ -140,6 +140,12 @@ def test_a_refusal_is_stored_with_its_reasons_and_force_with_name_and_reason(
         "reason": "the champion's extractor is withdrawn",
     }
     assert stored_decision(published.lake, run_id) == forced
+    # A night that repeats itself keeps the word of a person, as long as the figures are the same.
+    place = (published.lake, published.store, run_id)
+    assert decide(published.settings, *place) == forced
+    stricter = published.settings.gate.model_copy(update={"min_test_rows": 10_000})
+    changed = published.settings.model_copy(update={"gate": stricter})
+    assert decide(changed, *place).decision == "refuse"
 
 
 def test_force_is_not_recorded_where_it_was_not_needed(toy) -> None:
