@@ -44,8 +44,8 @@ class Current:
 
     Attributes:
         promotions: newest first; the first one is the current release.
-        retired: releases past their time, in the order of their retirement: removed, or about to
-            be, and never made current again.
+        retired: releases that are removed, or about to be, and never made current again: past
+            their time, or written again without erased items.
         version: what the pointer's replacement is compared with.
     """
 
@@ -119,7 +119,7 @@ def make_current(store: Store, release_id: str, why: str, check: Check) -> bool:
             whenever another writer was first.
 
     Raises:
-        ReleaseError: the release was retired meanwhile.
+        ReleaseError: the release was removed meanwhile.
         WriteConflictError: other writers won every attempt.
     """
 
@@ -128,7 +128,7 @@ def make_current(store: Store, release_id: str, why: str, check: Check) -> bool:
             return None
         check(current)
         if current is not None and release_id in current.retired:
-            raise ReleaseError("past its time: upkeep has removed it", where=release_id)
+            raise ReleaseError("upkeep has removed it meanwhile", where=release_id)
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         first = Promotion(release_id, now, why)
         if current is None:
@@ -142,19 +142,19 @@ def make_current(store: Store, release_id: str, why: str, check: Check) -> bool:
 
 
 def rename_current(store: Store, old: str, new: str) -> None:
-    """Put a release in another's place, in the present and in the history.
+    """Put a release in another's place, in the present and in the history, and retire it.
 
     Raises:
         WriteConflictError: other writers won every attempt.
     """
 
     def renamed(current: Current | None) -> Current | None:
-        if current is None or all(p.release_id != old for p in current.promotions):
+        if current is None or old in current.retired:
             return None
         promotions = tuple(
             replace(p, release_id=new) if p.release_id == old else p for p in current.promotions
         )
-        return replace(current, promotions=promotions)
+        return replace(current, promotions=promotions, retired=_with(current.retired, old))
 
     _change(store, renamed)
 
@@ -182,10 +182,14 @@ def retire_releases(store: Store, choose: Callable[[Current], list[str]]) -> lis
         new = [name for name in chosen if current and name not in current.retired]
         if current is None or not new:
             return None
-        return replace(current, retired=(*current.retired, *new)[-_HISTORY:])
+        return replace(current, retired=_with(current.retired, *new))
 
     _change(store, retired)
     return chosen
+
+
+def _with(retired: tuple[str, ...], *new: str) -> tuple[str, ...]:
+    return (*retired, *new)[-_HISTORY:]
 
 
 def _change(store: Store, change: Callable[[Current | None], Current | None]) -> bool:

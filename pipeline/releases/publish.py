@@ -17,7 +17,7 @@ import polars as pl
 from models import Model
 from pipeline.catalog import id_hash
 from pipeline.dataset import Dataset, load_dataset
-from pipeline.errors import ReleaseError
+from pipeline.errors import ProvenanceError, ReleaseError
 from pipeline.evaluate import load_metrics
 from pipeline.gate import Decision, stored_decision
 from pipeline.lake import Lake
@@ -114,17 +114,28 @@ def _publish(settings: Settings, lake: Lake, store: Store, run_id: str) -> Relea
             )
 
     unchanged(current)
+    why = "published"
+    if decision.force:
+        why = f"forced by {decision.force.by}: {decision.force.reason}"
     release_id = newest_revision(store, run_id)
     if release_id is None:
         release_id = run_id
         write_release(settings, lake, store, run_id, decision, current)
-    folder = store.fetch(f"releases/{release_id}")
-    for sink in open_sinks(settings.release):
-        sink.stage(folder)
-    why = "published"
-    if decision.force:
-        why = f"forced by {decision.force.by}: {decision.force.reason}"
-    published = make_current(store, release_id, why, unchanged)
+    while True:
+        try:
+            folder = store.fetch(f"releases/{release_id}")
+            for sink in open_sinks(settings.release):
+                sink.stage(folder)
+            # Before the first release is current, erasure has no pointer to retire it in.
+            require(store, release_id)
+            published = make_current(store, release_id, why, unchanged)
+            break
+        except (ReleaseError, ProvenanceError):
+            # Erasure may write it again, under the next id, before it is current.
+            newer = newest_revision(store, run_id)
+            if newer is None or revision_of(newer) <= revision_of(release_id):
+                raise
+            release_id = newer
     follow(settings.release, store)
     return _summary(store, release_id, published=published)
 

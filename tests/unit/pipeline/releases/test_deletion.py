@@ -17,11 +17,12 @@ from pipeline import confounders, dataset, deletion, erased
 from pipeline.catalog import id_hash
 from pipeline.deletion import apply_deletions
 from pipeline.erased import find_traces, mentions, traces_of
-from pipeline.errors import ProvenanceError
+from pipeline.errors import ProvenanceError, ReleaseError
 from pipeline.folder import MANIFEST as HASHES
 from pipeline.lake import Lake
-from pipeline.releases import files
+from pipeline.releases import files, publish
 from pipeline.releases.current import read_current
+from pipeline.releases.history import promote
 from pipeline.releases.serving import Release
 from pipeline.releases.verify import verify_folder
 from pipeline.schemas import TABLES
@@ -490,6 +491,52 @@ def test_a_request_that_comes_between_dataset_and_publish_is_kept(toy, publishin
     assert not set(names) & {"v0003", *uploaders}
     assert len(names) == 900 - len({"v0003", *uploaders})
     assert apply_deletions(toy.settings, toy.lake, toy.store).releases == ()
+
+
+@pytest.mark.parametrize(
+    ("first", "at"), [(True, "open_sinks"), (False, "open_sinks"), (False, "make_current")]
+)
+def test_an_erasure_between_writing_a_release_and_its_becoming_current(
+    toy, next_run, publishing, monkeypatch: pytest.MonkeyPatch, at: str, first: bool
+) -> None:
+    run_id = toy.run_id
+    if not first:
+        publishing(toy, run_id)
+        run_id = next_run(toy)
+    step = getattr(publish, at)
+
+    def erased_first(*arguments: object) -> object:
+        if not toy.lake.version("deletions") >= 0:
+            ask(toy.lake, "video", "v0003")
+            apply_deletions(toy.settings, toy.lake, Store(toy.settings.lake))
+        return step(*arguments)
+
+    monkeypatch.setattr(publish, at, erased_first)
+    publishing(toy, run_id)
+    apply_deletions(toy.settings, toy.lake, toy.store)
+    assert read_current(toy.store).release_id == f"{run_id}.1"
+    assert Release.open(toy.settings.lake.root).manifest.videos == 899
+    forget(toy.lake)
+    assert find_traces(toy.lake, toy.store, "v0003") == []
+
+
+def test_a_release_that_is_being_put_back_while_it_is_erased_from_is_not_current(
+    published, next_run, publishing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = published
+    run_id = next_run(toy)
+    publishing(toy, run_id)
+    ask(toy.lake, "video", "v0003")
+
+    def erased_meanwhile(_: object) -> None:
+        monkeypatch.undo()
+        apply_deletions(toy.settings, toy.lake, Store(toy.settings.lake))
+
+    monkeypatch.setattr("pipeline.releases.history.verify_folder", erased_meanwhile)
+    with pytest.raises(ReleaseError, match="meanwhile"):
+        promote(toy.settings, toy.store, toy.run_id, "by hand")
+    assert Release.open(toy.settings.lake.root).release_id == f"{run_id}.1"
+    promote(toy.settings, toy.store, f"{toy.run_id}.1", "by hand")
 
 
 def test_a_catalogue_without_tracks_is_an_empty_release_not_a_crash(published) -> None:
