@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from features import AudioConfig, Job, Limits, MediaPool, VisualConfig, ensure_encoder
 from features.encoder import FrameEncoder
-from features.export import cache_folder
+from features.environment import cache_folder
 from features.frames import sample_frames
 from features.picture import Scaler
 from features.timeline import Timeline

@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+import features.environment  # noqa: F401 (before every library)
 from features.config import (
     AudioConfig,
     Limits,

@@ -12,15 +12,11 @@ import tempfile
 from pathlib import Path
 
 from features.config import PictureEncoder, SoundEncoder, VisualConfig
+from features.environment import cache_folder
 from features.errors import EncoderError
 from features.packaged import LITE0_NAME, LITE0_WEIGHTS, OPSET
 
 log = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """Return where exported networks are kept: $DEBCM_CACHE, else ~/.cache/debcm."""
-    return Path(os.environ.get("DEBCM_CACHE") or Path.home() / ".cache" / "debcm")
 
 
 def writable_cache(name: str = "") -> Path:
@@ -29,7 +25,10 @@ def writable_cache(name: str = "") -> Path:
     Raises:
         EncoderError: it may not be written.
     """
-    folder = cache_folder() / name
+    try:
+        folder = cache_folder() / name
+    except RuntimeError as error:
+        raise EncoderError(f"{error} Name a cache folder in $DEBCM_CACHE") from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Root may write where the file system may not.

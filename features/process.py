@@ -210,8 +210,7 @@ def child_environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "HOME": os.environ.get("HOME", "/"),
-        # librosa does not even import where numba finds no place for what it compiles: packages of
-        # root's in an image, and a service's user without a home.
+        "ORT_DISABLE_TELEMETRY": "1",
         "NUMBA_CACHE_DIR": str(writable_cache("numba")),
     }
     if "DEBCM_CACHE" in os.environ:

@@ -7,3 +7,5 @@ import os
 # so this comes before any import of them.
 os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0")
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+# ONNX Runtime's wheels tell Microsoft of every session, by default.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

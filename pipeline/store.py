@@ -21,7 +21,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from features.export import cache_folder
+from features.environment import cache_folder
 from pipeline import object_pointer
 from pipeline.errors import LakeUnavailableError, ProvenanceError
 from pipeline.folder import (

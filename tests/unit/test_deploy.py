@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import re
 import runpy
@@ -138,6 +139,12 @@ def test_every_variable_of_it_exists(
     settings = load_settings()
     assert settings.lake.root == "/data/lake"
     assert settings.landing.root == Path("/data/landing")
+
+
+def test_every_option_of_a_checkout_exists() -> None:
+    config = configparser.RawConfigParser()
+    config.read(CHECKOUT / "airflow.cfg")
+    assert unknown((name, key) for name in config.sections() for key in config[name]) == set()
 
 
 def test_the_helm_values_name_fields_of_the_chart(values: dict[str, Any]) -> None:

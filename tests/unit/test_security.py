@@ -9,6 +9,8 @@ import http.server
 import logging
 import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -263,3 +265,22 @@ def test_no_secret_is_committed() -> None:
     config = (CHECKOUT / "airflow.cfg").read_text()
     given = r"^(jwt_secret|secret_key|fernet_key|password)\s*=\s*\S"
     assert not re.search(given, config, re.MULTILINE)
+
+
+@pytest.mark.parametrize("package", ["features", "pipeline"])
+def test_onnx_runtime_reports_to_nobody(package: str, tmp_path: Path) -> None:
+    """Its telemetry names this machine in a file below HOME before it sends anything."""
+    script = (
+        f"import {package}\n"
+        "import onnxruntime\n"
+        "from onnx import TensorProto, helper\n"
+        "names = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in 'xy']\n"
+        "node = helper.make_node('Abs', ['x'], ['y'])\n"
+        "graph = helper.make_graph([node], 'g', names[:1], names[1:])\n"
+        "model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)])\n"
+        "model.ir_version = 9\n"
+        "onnxruntime.InferenceSession(model.SerializeToString())\n"
+    )
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT)}
+    subprocess.run([sys.executable, "-c", script], env=env, check=True, timeout=120)
+    assert [path for path in tmp_path.rglob("*") if "icrosoft" in path.name] == []
