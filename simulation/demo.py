@@ -19,6 +19,7 @@ from typing import Any
 import polars as pl
 
 from pipeline import steps
+from pipeline.errors import PipelineError
 from pipeline.lake import Lake
 from pipeline.local_airflow import CHECKOUT, LocalAirflow, environment, free_port
 from pipeline.releases.current import read_current
@@ -31,7 +32,8 @@ DEMO = CHECKOUT / "demo"
 SETTINGS = CHECKOUT / "simulation" / "demo.toml"
 DAGS = ("media_features", "debcm_retrain")
 FINAL = {"success", "failed"}
-PATIENCE_SECONDS = 900
+# A night takes a minute and a half; on a machine that is busy, many times that.
+PATIENCE_SECONDS = 1800
 
 
 class DemoError(RuntimeError):
@@ -64,7 +66,10 @@ class Nights:
                 self._say_tasks(run)
             failed = [run for run in runs if run["state"] == "failed"]
             if failed:
-                raise DemoError(f"{failed[0]['dag_id']} {failed[0]['dag_run_id']} failed")
+                raise DemoError(
+                    f"{failed[0]['dag_id']} {failed[0]['dag_run_id']} failed: `make ui` shows "
+                    "where, and so do the files below .airflow/logs"
+                )
             retrained = {run["dag_run_id"] for run in runs if run["dag_id"] == "debcm_retrain"}
             if retrained > trained and all(run["state"] in FINAL for run in runs):
                 return
@@ -187,4 +192,9 @@ def _say(started: float, text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (DemoError, PipelineError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; `make demo` goes on from here")
