@@ -24,11 +24,12 @@ from features.config import Limits
 from features.container import open_media, picture_stream, read_packets
 from features.ending import check_missing, promised_seconds
 from features.errors import MediaError, Reason
+from features.scan import lacks_pts, scan_packets
 from features.timeline import (
     Timeline,
     build_timeline,
-    lacks_pts,
-    scan_packets,
+    check_length,
+    shown_times,
     tick_seconds,
 )
 
@@ -78,16 +79,21 @@ def _sample_pyav(path: Path, choose: Choose, receive: Receive, limits: Limits) -
     with open_media(path, limits) as container:
         stream = _require_picture(container, limits)
         timeline = scan_packets(container, stream, limits)
+    budget = Budget(limits)
     if timeline is not None:
         check_missing(timeline.missing_share, limits)
-        if _decode_wanted(path, timeline, set(choose(timeline)), receive, limits):
+        if _decode_wanted(path, timeline, set(choose(timeline)), receive, budget):
             return Sampled(timeline, "pyav")
-    timeline = _decoded_timeline(path, limits)
+    # What a first attempt produced counts as well: limits are those of the file.
+    budget = Budget(limits, bytes=budget.bytes)
+    timeline = _decoded_timeline(path, budget)
     check_missing(timeline.missing_share, limits)
     left = set(choose(timeline))
+    pts = timeline.pts.tolist()
+    budget = Budget(limits, bytes=budget.bytes)
     with open_media(path, limits) as container:
         stream = _require_picture(container, limits)
-        for ticks, frame in _decode_all(container, stream, Budget(limits)):
+        for ticks, (_, frame) in zip(pts, _decode_all(container, stream, budget), strict=False):
             if ticks in left:
                 left.discard(ticks)
                 receive(ticks, frame)
@@ -112,33 +118,37 @@ def _require_picture(container: av.container.InputContainer, limits: Limits) -> 
     return stream
 
 
-def _decoded_timeline(path: Path, limits: Limits) -> Timeline:
+def _decoded_timeline(path: Path, budget: Budget) -> Timeline:
     """Return the times of the frames that a full decode shows."""
-    pts: list[int] = []
+    times: list[int | None] = []
     durations: list[int] = []
-    budget = Budget(limits)
+    limits = budget.limits
     with open_media(path, limits) as container:
         stream = _require_picture(container, limits)
+        base = tick_seconds(stream)
+        first: int | None = None
         for ticks, frame in _decode_all(container, stream, budget):
-            if not pts or ticks > pts[-1]:
-                pts.append(ticks)
-                durations.append(frame.duration or 0)
-        if not pts:
+            times.append(ticks)
+            durations.append(frame.duration or 0)
+            if ticks is not None:
+                first = ticks if first is None else first
+                check_length((ticks - first) * base, limits)
+        if not times:
             context = stream.codec_context
             budget.check_size(context.width, context.height)
             raise MediaError(Reason.UNDECODABLE, "no frame of the picture can be decoded")
         budget.check_errors("picture")
+        rate = stream.average_rate or stream.guessed_rate
+        step = max(1.0, 1 / (float(rate) * base)) if rate else 1.0
         return build_timeline(
-            pts, durations, tick_seconds(stream), promised_seconds(stream), limits
+            shown_times(times, step), durations, base, promised_seconds(stream), limits
         )
 
 
 def _decode_all(
     container: av.container.InputContainer, stream: av.VideoStream, budget: Budget
-) -> Iterator[tuple[int, av.VideoFrame]]:
-    rate = stream.average_rate or stream.guessed_rate
-    step = max(1, round(1 / (float(rate) * tick_seconds(stream)))) if rate else 1
-    ticks = -step
+) -> Iterator[tuple[int | None, av.VideoFrame]]:
+    """Yield all frames in the order in which they are shown, with the ticks that are known."""
     by_order = lacks_pts(container, stream)
     decode_times: list[int] = []
     try:
@@ -146,12 +156,7 @@ def _decode_all(
             if by_order and packet.size and packet.dts is not None:
                 heappush(decode_times, packet.dts)
             for frame in _decode(stream, packet, budget):
-                if decode_times:
-                    # Frames leave the decoder in the order in which they are shown.
-                    ticks = heappop(decode_times)
-                else:
-                    ticks = frame.pts if frame.pts is not None else ticks + step
-                yield ticks, frame
+                yield heappop(decode_times) if decode_times else frame.pts, frame
     except av.error.FFmpegError:
         # The demuxer stops at what it cannot read; the frames so far are held against what
         # was promised.
@@ -179,46 +184,69 @@ def _decode(
 
 
 def _decode_wanted(
-    path: Path, timeline: Timeline, left: set[int], receive: Receive, limits: Limits
+    path: Path, timeline: Timeline, left: set[int], receive: Receive, budget: Budget
 ) -> bool:
     """Decode the groups that hold wanted frames; return whether all came undamaged."""
-    last_of = _needed(timeline, left)
-    budget = Budget(limits)
-    with open_media(path, limits) as container:
-        stream = _require_picture(container, limits)
+    last_of, starts = _needed(timeline, left)
+    came: set[int] = set()
+    kept = left | starts
+    last_shown: int | None = None
+    with open_media(path, budget.limits) as container:
+        stream = _require_picture(container, budget.limits)
         context = stream.codec_context
 
         def decode(packet: av.Packet[av.VideoStream] | None) -> None:
+            nonlocal last_shown
             for frame in _decode(stream, packet, budget):
+                if last_shown is not None and frame.pts is not None and frame.pts <= last_shown:
+                    # Its times are not those at which it is shown.
+                    budget.errors += 1
+                last_shown = frame.pts
+                if frame.pts in starts:
+                    came.add(frame.pts)
+                    budget.errors += not (frame.key_frame or frame.pts == timeline.start)
                 if frame.pts in left:
                     left.discard(frame.pts)
                     receive(frame.pts, frame)
 
         index = -1
         for packet in read_packets(container, stream):
-            if packet.size == 0 or packet.is_discard:
+            if packet.size == 0:
                 continue
             index += 1
             last = last_of.get(index)
             if last is None:
                 continue
             if timeline.discarding:
-                context.skip_frame = "DEFAULT" if packet.pts in left else "NONREF"
+                context.skip_frame = "DEFAULT" if packet.pts in kept else "NONREF"
             decode(packet)
             if index == last:
                 decode(None)
                 context.flush_buffers()
-            if not left:
-                break
-    return not left and budget.errors == 0
+                if not left and came == starts:
+                    break
+    return not left and came == starts and budget.errors == 0
 
 
-def _needed(timeline: Timeline, wanted: set[int]) -> dict[int, int]:
-    """Return the packets to decode, each with the last one that its group needs."""
+def _needed(timeline: Timeline, wanted: set[int]) -> tuple[dict[int, int], set[int]]:
+    """Return the packets to decode, each with the last one that its group needs.
+
+    And the pts of frames that must come first: that of each group, which must be a
+    keyframe, and of the whole timeline, which might begin with frames that never come.
+    """
     needed: dict[int, int] = {}
-    hit = [int(ticks) in wanted for ticks in timeline.pts]
+    starts = {timeline.start}
+    pts, hidden = timeline.pts.tolist(), timeline.hidden.tolist()
     for start, stop in timeline.groups():
-        hits = [i for i in range(start, stop) if hit[i]]
+        hits = [
+            i
+            for i in range(start, stop)
+            if not hidden[i] and (pts[i] in wanted or pts[i] == timeline.start)
+        ]
         if hits:
-            needed.update(dict.fromkeys(range(start, hits[-1] + 1), hits[-1]))
-    return needed
+            # Where times are suspect, the next frame shows whether it should have come before.
+            last = min(hits[-1] + timeline.suspect, stop - 1)
+            needed.update(dict.fromkeys(range(start, last + 1), last))
+            if start and not hidden[start]:
+                starts.add(pts[start])
+    return needed, starts

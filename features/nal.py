@@ -1,7 +1,8 @@
-"""Headers of the network abstraction layer in H.264 and HEVC packets.
+"""Units of H.264, HEVC and MPEG-4 packets, as far as choosing packets needs them.
 
 Source: ITU-T H.264 7.3.1 and H.265 7.3.1.2 (unit headers); ISO/IEC 14496-15 (packets
-with lengths in place of start codes, announced by a configuration record).
+with lengths in place of start codes, announced by a configuration record); ISO/IEC 13818-2
+and 14496-2, 6.2 (start codes).
 """
 
 from __future__ import annotations
@@ -10,38 +11,59 @@ from collections.abc import Iterator
 
 H264_IDR = 5
 HEVC_VCL = range(32)
+# What a group of MPEG-1 or MPEG-2 pictures needs before its first one.
+SEQUENCE_HEADER = b"\0\0\1\xb3"
+# By codec, how far the type of a unit lies up in its first byte, and the types (H.264 7.4.1,
+# H.265 7.4.2, 14496-2 6.2.1: video object layers) that hold parameters of other units.
+PARAMETERS = {
+    "h264": (31, 0, frozenset({7, 8, 13, 15})),
+    "hevc": (126, 1, frozenset({32, 33, 34})),
+    "mpeg4": (255, 0, frozenset(range(0x20, 0x30))),
+}
 
 
-def headers(packet: bytes, extradata: bytes | None, *, hevc: bool) -> Iterator[tuple[int, int]]:
-    """Yield the first two bytes of each unit in a packet.
+def units(packet: bytes, extradata: bytes | None, codec: str) -> Iterator[memoryview]:
+    """Yield the units of a packet, each at least two bytes long.
 
     Args:
         packet: the packet's bytes.
         extradata: the stream's configuration record, or None.
-        hevc: which record it is.
+        codec: ``h264``, ``hevc`` or ``mpeg4``.
     """
-    if extradata and extradata[0] == 1 and len(extradata) > (21 if hevc else 4):
-        width = (extradata[21 if hevc else 4] & 3) + 1
+    view = memoryview(packet)
+    at_width = {"h264": 4, "hevc": 21}.get(codec)
+    if at_width and extradata and extradata[0] == 1 and len(extradata) > at_width:
+        width = (extradata[at_width] & 3) + 1
         at = 0
         while at + width + 2 <= len(packet):
             length = int.from_bytes(packet[at : at + width], "big")
-            yield packet[at + width], packet[at + width + 1]
+            yield view[at + width : at + width + max(length, 2)]
             at += width + length
         return
     at = packet.find(b"\0\0\1")
     while 0 <= at <= len(packet) - 5:
-        yield packet[at + 3], packet[at + 4]
-        at = packet.find(b"\0\0\1", at + 3)
+        following = packet.find(b"\0\0\1", at + 3)
+        yield view[at + 3 : max(following, at + 5) if following >= 0 else len(packet)]
+        at = following
 
 
 def is_idr(packet: bytes, extradata: bytes | None) -> bool:
     """Return whether an H.264 packet holds a picture that no earlier one can reach past."""
-    return any(first & 31 == H264_IDR for first, _ in headers(packet, extradata, hevc=False))
+    return any(unit[0] & 31 == H264_IDR for unit in units(packet, extradata, "h264"))
 
 
 def temporal_layer(packet: bytes, extradata: bytes | None) -> int:
     """Return the temporal layer (0 is the base) of an HEVC packet's first picture unit."""
-    for first, second in headers(packet, extradata, hevc=True):
-        if (first >> 1 & 63) in HEVC_VCL:
-            return (second & 7) - 1
+    for unit in units(packet, extradata, "hevc"):
+        if (unit[0] >> 1 & 63) in HEVC_VCL:
+            return (unit[1] & 7) - 1
     return 0
+
+
+def parameters(packet: bytes, extradata: bytes | None, codec: str) -> Iterator[bytes]:
+    """Yield the units of a packet that hold parameters of other units."""
+    mask, shift, types = PARAMETERS[codec]
+    for unit in units(packet, extradata, codec):
+        if (unit[0] & mask) >> shift in types:
+            # Zeros at the end belong to the next start code.
+            yield bytes(unit).rstrip(b"\0")

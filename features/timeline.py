@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from dataclasses import dataclass
+from itertools import pairwise
 
 import av
-import av.error
 import numpy as np
 import numpy.typing as npt
 
-from features import nal
 from features.config import Limits
-from features.container import read_packets
-from features.ending import promised_seconds
 from features.errors import MediaError, Reason
-
-# Decoders that take the order to leave out frames to which no other refers at any time.
-# (libdav1d takes it once, when it opens; ffmpeg's VP9 decoder does not know it.)
-_DISCARDING = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8"}
 
 # Ticks that absorb the rounding of seconds.
 _SLACK = 1e-3
+# The most frames that a decoder holds back to bring them into order (H.264 A.3.1).
+_REORDERED = 16
 
 
 @dataclass(frozen=True)
@@ -29,22 +25,26 @@ class Timeline:
 
     Attributes:
         pts: int64 [P], presentation times in ticks, in the order of the packets.
+        hidden: bool [P], packets that are decoded and not shown (edit lists hide them).
         clean: bool [P], packets at which decoding may start.
-        order: int64 [P], indices that sort ``pts``.
+        order: int64 [S], indices that sort the ``pts`` of what is shown.
         time_base: seconds per tick.
         end: ticks at which the last frame ends.
         decoded: the times come from decoded frames, because packets did not tell.
         discarding: the decoder may leave out frames to which no other refers.
+        suspect: frames should be reordered and their times are in the order of decoding.
         missing_share: share (0 to 1) of the promised length that is not there.
     """
 
     pts: npt.NDArray[np.int64]
+    hidden: npt.NDArray[np.bool_]
     clean: npt.NDArray[np.bool_]
     order: npt.NDArray[np.int64]
     time_base: float
     end: int
     decoded: bool
     discarding: bool
+    suspect: bool
     missing_share: float
 
     @property
@@ -75,12 +75,12 @@ class Timeline:
 
         A keyframe opens a group only when every packet before it is shown before it and
         every packet from it on is shown at or after it; so open groups merge with those
-        before them.
+        before them. Where times are suspect, they cannot tell, and all is one group.
         """
         lowest = np.iinfo(np.int64).min
         before = np.concatenate([[lowest], np.maximum.accumulate(self.pts)[:-1]])
         after = np.minimum.accumulate(self.pts[::-1])[::-1]
-        opens = self.clean & (before < self.pts) & (after >= self.pts)
+        opens = self.clean & (before < self.pts) & (after >= self.pts) & (not self.suspect)
         opens[0] = True
         starts = np.flatnonzero(opens).tolist()
         return list(zip(starts, [*starts[1:], len(self.pts)], strict=True))
@@ -97,6 +97,64 @@ def tick_seconds(stream: av.VideoStream | av.AudioStream) -> float:
     return float(stream.time_base)
 
 
+def check_length(seconds: float, limits: Limits) -> None:
+    """Raise MediaError(too_long) for more seconds than are allowed."""
+    if seconds > limits.seconds:
+        raise MediaError(
+            Reason.TOO_LONG, f"{seconds:.1f} s, {limits.seconds:g} are allowed (limits.seconds)"
+        )
+
+
+def shown_times(times: list[int | None], step: float) -> list[int]:
+    """Return increasing ticks for frames in the order in which they are shown.
+
+    Args:
+        times: what the container says of each, at least one frame.
+        step: ticks from one frame to the next where nothing else tells, at least one.
+
+    What has no time lies evenly between its neighbours. Times that are only in another
+    order are those of decoding, and are sorted. Where times start anew, another recording
+    follows the first.
+    """
+    filled = _fill(times, step)
+    far = _REORDERED * step
+    back = max((a - b for a, b in pairwise(filled)), default=0)
+    if 0 < back <= far and len(set(filled)) == len(filled):
+        return sorted(filled)
+    found: list[int] = []
+    offset = 0
+    for ticks in filled:
+        if found and ticks + offset <= found[-1]:
+            back = found[-1] - ticks - offset
+            # A single time that is not later than the last is a slip and moves no other.
+            offset += back + round(step) if back > far else 0
+        found.append(max(ticks + offset, found[-1] + 1) if found else ticks)
+    return found
+
+
+def _fill(times: list[int | None], step: float) -> list[int]:
+    """Put times where there are none."""
+    known = [i for i, ticks in enumerate(times) if ticks is not None]
+    if not known:
+        return [round(i * step) for i in range(len(times))]
+    filled: list[int] = []
+    for i, ticks in enumerate(times):
+        if ticks is not None:
+            filled.append(ticks)
+            continue
+        place = bisect(known, i)
+        after = known[min(place, len(known) - 1)]
+        later = times[after]
+        assert later is not None
+        if place == 0:
+            filled.append(later - round((after - i) * step))
+        elif after > i and later - filled[-1] > after - i:
+            filled.append(filled[-1] + (later - filled[-1]) // (after - i + 1))
+        else:
+            filled.append(filled[-1] + round(step))
+    return filled
+
+
 def build_timeline(
     pts: list[int],
     durations: list[int],
@@ -105,93 +163,44 @@ def build_timeline(
     limits: Limits,
     *,
     clean: list[bool] | None = None,
+    hidden: list[bool] | None = None,
     discarding: bool = False,
+    suspect: bool = False,
 ) -> Timeline:
     """Make a timeline from at least one frame and hold it against the limits.
 
     Args:
-        pts: ticks at which frames are shown, all different.
+        pts: ticks at which frames are shown, all different, or hidden, at least one shown.
         durations: ticks for which they are shown, 0 where unknown.
         time_base: seconds per tick.
         promised: seconds that the container promises, 0 where it does not.
         limits: limits of one file.
         clean: packets at which decoding may start; None for decoded frames.
+        hidden: packets that are not shown; None where all are.
         discarding: see Timeline.
+        suspect: see Timeline.
 
     Raises:
         MediaError: too_long.
     """
     ticks = np.array(pts, np.int64)
-    order = np.argsort(ticks, kind="stable")
+    unseen = np.array(hidden if hidden is not None else [False] * len(pts))
+    shown = np.flatnonzero(~unseen)
+    order = shown[np.argsort(ticks[shown], kind="stable")]
     last = int(order[-1])
-    step = int(np.median(np.diff(ticks[order]))) if len(pts) > 1 else 1
+    step = int(np.median(np.diff(ticks[order]))) if len(order) > 1 else 1
     end = int(ticks[last]) + (durations[last] if durations[last] > 0 else step)
     seconds = (end - int(ticks[order[0]])) * time_base
-    if seconds > limits.seconds:
-        raise MediaError(
-            Reason.TOO_LONG, f"{seconds:.1f} s, {limits.seconds:g} are allowed (limits.seconds)"
-        )
+    check_length(seconds, limits)
     return Timeline(
         pts=ticks,
+        hidden=unseen,
         clean=np.array(clean if clean is not None else [False] * len(pts)),
         order=order,
         time_base=time_base,
         end=end,
         decoded=clean is None,
-        discarding=discarding,
+        discarding=discarding and not suspect,
+        suspect=suspect,
         missing_share=max(0.0, 1.0 - seconds / promised) if promised > 0 else 0.0,
-    )
-
-
-def lacks_pts(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
-    """Return whether frames are reordered in a container that stores no presentation times."""
-    return container.format.name == "avi" and stream.codec_context.reorder_depth > 0
-
-
-def scan_packets(
-    container: av.container.InputContainer, stream: av.VideoStream, limits: Limits
-) -> Timeline | None:
-    """Read the packets of a stream; return None where they do not tell the times.
-
-    Raises:
-        MediaError: too_long.
-    """
-    pts: list[int] = []
-    clean: list[bool] = []
-    durations: list[int] = []
-    codec = stream.codec_context.name
-    extradata = stream.codec_context.extradata
-    discarding = codec in _DISCARDING
-    if lacks_pts(container, stream):
-        return None
-    try:
-        for packet in read_packets(container, stream):
-            if packet.size == 0 or packet.is_discard:
-                continue
-            if packet.pts is None or packet.is_corrupt:
-                return None
-            keyframe = packet.is_keyframe
-            if keyframe and codec == "h264":
-                # Recovery points, where a picture only heals gradually, are marked alike.
-                keyframe = nal.is_idr(bytes(packet), extradata)
-            if discarding and codec == "hevc":
-                # A frame of a lower layer counts as unreferenced though higher layers use it.
-                discarding = nal.temporal_layer(bytes(packet), extradata) == 0
-            pts.append(packet.pts)
-            clean.append(keyframe)
-            durations.append(packet.duration or 0)
-            if len(pts) > limits.frames:
-                raise MediaError(Reason.TOO_LONG, f"over {limits.frames} frames (limits.frames)")
-    except av.error.FFmpegError:
-        return None
-    if not pts or len(set(pts)) < len(pts):
-        return None
-    return build_timeline(
-        pts,
-        durations,
-        tick_seconds(stream),
-        promised_seconds(stream),
-        limits,
-        clean=clean,
-        discarding=discarding,
     )

@@ -13,8 +13,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import mp4_boxes
 import numpy as np
 import numpy.typing as npt
+from mp4_boxes import edited, synced, without
 
 WIDTH, HEIGHT = 192, 112
 CELLS = 12
@@ -42,6 +44,10 @@ class Kind:
         pts: presentation time of frame i in ticks of 1/1200 s; None is a constant rate.
         prepare: changes the stream before its first packet.
         first: number of the first frame that is shown (edit lists hide earlier ones).
+        edits: an edit list, see ``mp4_boxes.edited``.
+        change: changes the bytes of the file.
+        drop: packets left out at the start.
+        twice: the file's bytes stand in it twice.
         stored: how the upright picture lies in the file.
     """
 
@@ -58,19 +64,36 @@ class Kind:
     pts: Callable[[int], int] | None = None
     prepare: Callable[[av.VideoStream], None] | None = None
     first: int = 0
+    edits: tuple[tuple[float, float | None], ...] = ()
+    change: mp4_boxes.Change | None = None
+    drop: int = 0
+    twice: bool = False
     stored: Callable[[Picture], Picture] = lambda image: image
+
+    def shown(self) -> list[tuple[int, float]]:
+        """Return number and second of each frame in the order in which they are shown."""
+        ticks = [self.pts(i) if self.pts else i * 1200 // RATE for i in range(self.frames)]
+        if self.edits:
+            return mp4_boxes.shown(self.edits, [tick / 1200 for tick in ticks])
+        once = [(i, ticks[i] / 1200) for i in range(self.first, self.frames)]
+        again = [(i, time + self.frames / RATE) for i, time in once] if self.twice else []
+        return once + again
 
     def times(self) -> npt.NDArray[np.float64]:
         """Return the seconds at which each shown frame appears, from the first one shown."""
-        ticks = [self.pts(i) if self.pts else i * 1200 // RATE for i in range(self.frames)]
-        shown = np.array(ticks[self.first :], np.float64) / 1200
-        return shown - shown[0]
+        seconds = np.array([time for _, time in self.shown()])
+        return seconds - seconds[0]
 
 
 def uneven(i: int) -> int:
     """Presentation times of a variable frame rate: steps of 17, 50 and 133 ms."""
     steps = [20, 20, 60, 20, 160, 60]
     return (i // 6) * sum(steps) + sum(steps[: i % 6])
+
+
+def early(i: int) -> int:
+    """Presentation times of which the first ten are below zero."""
+    return (i - 10) * 50
 
 
 def _turn(degrees: int) -> Callable[[av.VideoStream], None]:
@@ -86,6 +109,13 @@ def _mirror(stream: av.VideoStream) -> None:
 
 
 X265 = "log-level=none:pools=1:bframes=4:b-adapt=0"
+HEVC = {"preset": "ultrafast", "x265-params": X265 + ":open-gop=0:scenecut=0"}
+HEVC_OPEN = {"preset": "ultrafast", "x265-params": X265 + ":open-gop=1:keyint=24:scenecut=0"}
+QUALITY = {"qscale": "2"}
+AS_IS = {"avoid_negative_ts": "disabled"}
+DECODE_ONLY = without(b"ctts", b"edts")
+AGAIN = ((0.875, 0.125), (0.875, 0.375))
+SWAPPED = ((0.75, 1.5), (0.625, 0.25))
 VPX = {"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8"}
 X264 = {"preset": "veryfast", "crf": "18"}
 
@@ -169,6 +199,34 @@ KINDS = (
     Kind("h263.3gp", "h263", size=(176, 144)),
     Kind("prores.mov", "prores", pixels="yuv422p10le", frames=20),
     Kind("wmv2.asf", "wmv2", options={"b": "3M"}),
+    # Edit lists: frames that are decoded and not shown, parts in another order or once more.
+    Kind("mpeg4_trimmed.mp4", "mpeg4", options=QUALITY, edits=((1.5, 0.75),)),
+    Kind("mpeg4_trimmed_b.mp4", "mpeg4", options=QUALITY, b_frames=2, edits=((1.5, 0.75),)),
+    Kind("h263_trimmed.3gp", "h263", size=(176, 144), edits=((1.0, 1.25),)),
+    Kind("h264_trimmed.mp4", "libx264", options=X264, b_frames=2, edits=((1.0, 1.25),)),
+    Kind("h264_late.mp4", "libx264", options=X264, b_frames=2, edits=((0.75, None), (2.5, 0.0))),
+    Kind("h264_again.mp4", "libx264", options=X264, b_frames=2, edits=AGAIN),
+    Kind("h264_swapped.mp4", "libx264", options=X264, b_frames=2, edits=SWAPPED),
+    Kind("vp9_swapped.mp4", "libvpx-vp9", options=VPX | {"deadline": "realtime"}, edits=SWAPPED),
+    # Tables of keyframes that lie.
+    Kind("mpeg4_all_sync.mp4", "mpeg4", options=QUALITY, change=without(b"stss")),
+    Kind("mpeg4_false_sync.mp4", "mpeg4", options=QUALITY, change=synced(1, 8, 17, 30, 41)),
+    Kind("h263_all_sync.3gp", "h263", size=(176, 144), change=without(b"stss")),
+    Kind("hevc_false_sync.mp4", "libx265", options=HEVC, change=synced(1, 8, 17, 30, 41)),
+    Kind("qtrle_all_sync.mov", "qtrle", pixels="rgb24", frames=30, change=without(b"stss")),
+    Kind("h263.avi", "h263", size=(176, 144)),
+    # Streams that begin inside a group.
+    Kind("h264_cut.mkv", "libx264", options=X264, b_frames=3, drop=5, first=24),
+    Kind("hevc_open_gop_cut.mkv", "libx265", options=HEVC_OPEN, drop=21, first=24),
+    # Times: below zero, of decoding alone, that start anew.
+    Kind("h264_below_zero.mkv", "libx264", options=X264, container=AS_IS, pts=early),
+    Kind("mpeg4_no_shown_times.mp4", "mpeg4", options=QUALITY, b_frames=2, change=DECODE_ONLY),
+    Kind("h264.asf", "libx264", options=X264, b_frames=2),
+    Kind("mpeg4.asf", "mpeg4", options=QUALITY, b_frames=2),
+    Kind("h264.mpg", "libx264", options=X264, b_frames=2),
+    Kind("mpeg2_twice.ts", "mpeg2video", options={"b": "3M"}, b_frames=2, twice=True),
+    Kind("h264_twice.ts", "libx264", options=X264, b_frames=2, twice=True),
+    Kind("vp8_alt_ref.webm", "libvpx", options=VPX | {"deadline": "good", "cpu-used": "5"}),
 )
 
 
@@ -226,9 +284,14 @@ def render(kind: Kind, folder: Path) -> Path:
             context.time_base = Fraction(1, 1200)
         if kind.prepare:
             kind.prepare(stream)
-        for frame in pictures(kind):
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
+        packets = [p for frame in pictures(kind) for p in stream.encode(frame)]
+        output.mux([*packets, *stream.encode(None)][kind.drop :])
+    data = path.read_bytes()
+    if kind.edits:
+        data = edited(*kind.edits)(data)
+    if kind.change:
+        data = kind.change(data)
+    path.write_bytes(data * (2 if kind.twice else 1))
     return path
 
 

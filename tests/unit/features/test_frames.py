@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import numpy.typing as npt
 import pytest
-from media_kinds import KINDS, Kind, number_of
+from media_kinds import HEIGHT, KINDS, RATE, WIDTH, X264, Kind, number_of, picture, render
 
 from features import frames
 from features.config import Limits
@@ -17,6 +19,7 @@ from features.picture import Scaler
 from features.timeline import Timeline
 from features.visual import segment_centres
 
+KIND = {kind.name: kind for kind in KINDS}
 Rendered = Callable[[str], Path]
 
 
@@ -63,7 +66,7 @@ def test_sampled_frames_are_those_shown_at_the_segment_centres(
     centres = segment_centres((0.0, timeline.seconds), 16)
     # The twin: look up each centre in the rendered times, with a tick's worth of slack.
     expected = [int(np.flatnonzero(times <= t + 0.001)[-1]) for t in centres]
-    assert [numbers[ticks] for ticks in chosen] == [i + kind.first for i in expected]
+    assert [numbers[ticks] for ticks in chosen] == [kind.shown()[i][0] for i in expected]
     for ticks, index in zip(chosen, expected, strict=True):
         np.testing.assert_array_equal(arrays[ticks], truth[index])
 
@@ -102,11 +105,87 @@ def test_groups_are_cut_only_at_clean_keyframes(name: str, groups: int, rendered
     assert len(sampled.timeline.groups()) == groups
 
 
-@pytest.mark.parametrize("name", ["h264.avi", "mpeg4.avi"])
+@pytest.mark.parametrize("name", ["h264.avi", "mpeg4.avi", "h264.asf", "h264_twice.ts"])
 def test_a_container_without_presentation_times_is_decoded_whole(
     name: str, rendered: Rendered
 ) -> None:
     assert sample(rendered(name), None)[0].decoder == "pyav-full"
+
+
+def test_each_frame_alone_of_those_whose_times_are_in_the_order_of_decoding(
+    rendered: Rendered,
+) -> None:
+    path = rendered("mpeg4_no_shown_times.mp4")
+    for index, whole in enumerate(full_decode(path)):
+        _, arrays, _, (ticks,) = sample(path, np.array([(index + 0.2) / RATE]))
+        np.testing.assert_array_equal(arrays[ticks], whole)
+
+
+def test_a_second_recording_whose_times_lie_between_those_of_the_first(
+    rendered: Rendered, tmp_path: Path
+) -> None:
+    between = replace(
+        KIND["h264_twice.ts"], name="between.ts", twice=False, pts=lambda i: i * 50 + 225
+    )
+    path = tmp_path / "both.ts"
+    second = render(between, tmp_path).read_bytes()
+    path.write_bytes(
+        render(replace(between, pts=lambda i: i * 50 + 200), tmp_path).read_bytes() + second
+    )
+    sampled, _, numbers, chosen = sample(path, (np.arange(120) + 0.5) / RATE)
+    assert sampled.decoder == "pyav-full"
+    assert [numbers[ticks] for ticks in chosen] == [*range(60), *range(60)]
+    sampled, _, numbers, (ticks,) = sample(path, np.array([10.2 / RATE]))
+    assert numbers[ticks] == 10
+    assert sampled.timeline.seconds == pytest.approx(120 / RATE, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["h264_trimmed.mp4", "mpeg4_trimmed.mp4", "h264_edit_list.mp4"])
+def test_what_an_edit_list_hides_costs_no_full_decode(name: str, rendered: Rendered) -> None:
+    sampled, *_ = sample(rendered(name), None)
+    assert sampled.decoder == "pyav"
+    assert sampled.timeline.hidden.any()
+
+
+def write_two_sizes(path: Path) -> Path:
+    """Write two groups each of two sizes; the parameters of the second size come only once."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=RATE, options=X264)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        context = av.CodecContext.create("libx264", "w")
+        context.width, context.height, context.pix_fmt = 96, 64, "yuv420p"
+        context.time_base, context.options = Fraction(1, RATE), X264
+        for encoder, size in ((stream.codec_context, (WIDTH, HEIGHT)), (context, (96, 64))):
+            encoder.gop_size, encoder.max_b_frames = 12, 0
+            # Parameters go into the header (AV_CODEC_FLAG_GLOBAL_HEADER), not to each keyframe.
+            encoder.flags |= 0x0040_0000
+            number = 0 if size == (WIDTH, HEIGHT) else 24
+            packets = []
+            for i in range(number, number + 24):
+                frame = av.VideoFrame.from_ndarray(picture(i, size), "rgb24")
+                frame.pts, frame.time_base = i, Fraction(1, RATE)
+                packets += encoder.encode(frame.reformat(format="yuv420p"))
+            packets += encoder.encode(None)
+            for packet in packets:
+                if packet is packets[0] and number:
+                    whole = av.Packet(bytes(context.extradata) + bytes(packet))
+                    whole.pts, whole.dts, whole.is_keyframe = packet.pts, packet.dts, True
+                    whole.time_base = packet.time_base
+                    packet = whole
+                packet.stream = stream
+                output.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_parameters_that_change_on_the_way_are_not_skipped(suffix: str, tmp_path: Path) -> None:
+    path = write_two_sizes(tmp_path / f"two.{suffix}")
+    truth = full_decode(path)
+    assert len(truth) == 48
+    assert truth[40].shape != truth[0].shape
+    sampled, arrays, _, (ticks,) = sample(path, np.array([40.5 / RATE]))
+    np.testing.assert_array_equal(arrays[ticks], truth[40])
+    assert len(sampled.timeline.groups()) == 2
 
 
 def test_lower_layers_of_hevc_are_not_discarded(rendered: Rendered) -> None:
@@ -176,3 +255,34 @@ def test_limits_hold_for_what_is_decoded(
         sample_frames(rendered(name), lambda t: t.pts.tolist(), lambda *_: None, Limits(**limits))
     assert caught.value.reason is reason
     assert "limits." in caught.value.detail
+
+
+def test_what_all_attempts_decode_counts_as_one_file(rendered: Rendered) -> None:
+    # Presentation times come from a first decode, frames from a second.
+    once = 60 * WIDTH * HEIGHT * 3 // 2
+    path = rendered("h264.avi")
+
+    def read(allowed: int) -> Sampled:
+        limits = Limits(decoded_bytes=allowed)
+        return sample_frames(path, lambda t: t.pts.tolist(), lambda *_: None, limits)
+
+    assert read(2 * once).decoder == "pyav-full"
+    with pytest.raises(MediaError, match=r"limits\.decoded_bytes"):
+        read(2 * once - 1)
+
+
+def test_length_is_held_before_all_is_decoded(
+    rendered: Rendered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int | None] = []
+    plain = frames._decode_all
+
+    def counting(*args):  # type: ignore[no-untyped-def]
+        for ticks, frame in plain(*args):
+            seen.append(ticks)
+            yield ticks, frame
+
+    monkeypatch.setattr(frames, "_decode_all", counting)
+    with pytest.raises(MediaError, match=r"limits\.seconds"):
+        sample_frames(rendered("h264.avi"), lambda _: [], lambda *_: None, Limits(seconds=0.5))
+    assert len(seen) < 20

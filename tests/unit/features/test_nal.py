@@ -16,9 +16,10 @@ def coded(*units: bytes) -> bytes:
 
 def test_both_framings_give_the_same_units() -> None:
     units = (bytes([0x67, 1, 2, 3]), bytes([0x65, 9, 8, 7]))
-    expected = [(0x67, 1), (0x65, 9)]
-    assert list(nal.headers(sized(*units), AVCC, hevc=False)) == expected
-    assert list(nal.headers(coded(*units), None, hevc=False)) == expected
+    assert [bytes(unit) for unit in nal.units(sized(*units), AVCC, "h264")] == list(units)
+    # A zero before a start code of four bytes cannot be told from one at the unit's end.
+    found = [bytes(unit).rstrip(b"\0") for unit in nal.units(coded(*units), None, "h264")]
+    assert found == list(units)
 
 
 def test_only_an_idr_picture_is_one() -> None:
@@ -35,5 +36,18 @@ def test_the_layer_is_that_of_the_first_picture_unit() -> None:
 
 
 def test_lengths_that_lie_end_the_search() -> None:
-    assert list(nal.headers(b"\xff\xff\xff\xff\x65\x01", AVCC, hevc=False)) == [(0x65, 1)]
-    assert list(nal.headers(b"\0\0\0", AVCC, hevc=False)) == []
+    assert list(nal.units(b"\xff\xff\xff\xff\x65\x01", AVCC, "h264")) == [b"\x65\x01"]
+    assert list(nal.units(b"\0\0\0", AVCC, "h264")) == []
+    assert list(nal.units(b"\0\0\0\0\x65\x01", AVCC, "h264")) == [b"\x65\x01"]
+    assert list(nal.units(b"\0\0\1\0\0\1\x65\x01", None, "h264"))[-1] == b"\x65\x01"
+
+
+def test_parameters_are_told_from_pictures() -> None:
+    sets = [bytes([0x67, 1, 2]), bytes([0x68, 3, 4])]
+    picture = bytes([0x65, 9, 8])
+    for packet, record in ((sized(*sets, picture), AVCC), (coded(*sets, picture), None)):
+        assert list(nal.parameters(packet, record, "h264")) == sets
+    hevc = [bytes([kind << 1, 1, 7]) for kind in (32, 33, 34)]
+    assert list(nal.parameters(sized(*hevc, bytes([19 << 1, 1, 5])), HVCC, "hevc")) == hevc
+    layer, frame = bytes([0x20, 8, 9]), bytes([0xB6, 1, 2])
+    assert list(nal.parameters(coded(layer, frame), None, "mpeg4")) == [layer]

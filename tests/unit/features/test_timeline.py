@@ -6,7 +6,7 @@ import pytest
 from features.budget import Budget
 from features.config import Limits
 from features.errors import MediaError, Reason
-from features.timeline import Timeline, build_timeline
+from features.timeline import Timeline, build_timeline, shown_times
 
 TICK = 0.01
 
@@ -44,6 +44,38 @@ def test_groups_start_at_clean_keyframes_and_open_ones_merge() -> None:
     assert trailing.groups() == [(0, 4)]
     assert timeline([0, 1, 2], [False, True, False]).groups() == [(0, 1), (1, 3)]
     assert timeline([0, 1, 2]).decoded
+
+
+@pytest.mark.parametrize(
+    ("times", "shown"),
+    [
+        ([0, 10, 25], [0, 10, 25]),
+        # Without a time: evenly between neighbours, a step apart where there is one alone.
+        ([None, None, 40, None, 60], [20, 30, 40, 50, 60]),
+        ([40, None, None], [40, 50, 60]),
+        ([None, None], [0, 10]),
+        # Times of decoding: those of shown frames in another order.
+        ([0, 20, 30, 10, 50, 60, 40], [0, 10, 20, 30, 40, 50, 60]),
+        # One slip moves no other.
+        ([0, 10, 10, 30], [0, 10, 11, 30]),
+        # Another recording follows.
+        ([500, 510, 520, 0, 10, 20], [500, 510, 520, 530, 540, 550]),
+        ([500, 510, 0, 10, 0, 10], [500, 510, 520, 530, 531, 532]),
+        ([500, 900, 0, 400, 0], [500, 900, 910, 1310, 1320]),
+    ],
+)
+def test_frames_without_increasing_times_get_some(
+    times: list[int | None], shown: list[int]
+) -> None:
+    assert shown_times(times, 10) == shown
+
+
+def test_hidden_frames_are_decoded_and_not_shown() -> None:
+    pts, hidden = [0, 4, 8, 12], [True, True, False, False]
+    found = build_timeline(pts, [0] * 4, TICK, 0.0, Limits(), clean=[True] * 4, hidden=hidden)
+    assert (found.start, found.end, found.seconds) == (8, 16, pytest.approx(0.08))
+    assert (found.shown_at(-1), found.shown_at(0), found.shown_at(9)) == (8, 8, 12)
+    assert found.groups() == [(0, 1), (1, 2), (2, 3), (3, 4)]
 
 
 def test_what_is_missing_is_a_share_of_what_was_promised() -> None:
