@@ -104,7 +104,7 @@ def probe(
         paired=_paired(timeline, sound),
         width=width,
         height=height,
-        fps=len(timeline.pts) / seconds if timeline and seconds > 0 else 0.0,
+        fps=len(timeline.order) / seconds if timeline and seconds > 0 else 0.0,
         has_video=timeline is not None,
         has_audio=sound is not None,
         container=container_name,
