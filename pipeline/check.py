@@ -11,7 +11,7 @@ import polars as pl
 
 from pipeline.admission import refuse_too_many_rejects
 from pipeline.clips import KINDS, delivered_clips, extractors, failures, lacking_features
-from pipeline.errors import LostRowsError, ProvenanceError, TooManyRejectsError
+from pipeline.errors import LostRowsError, NotIngestedError, TooManyRejectsError
 from pipeline.lake import Lake
 from pipeline.refusals import accept, refuse
 from pipeline.schemas import TABLES
@@ -33,14 +33,14 @@ def check(settings: Settings, lake: Lake, day: dt.date) -> FeatureSummary:
     """Account for every row of a day's catalogue: features, or a place in quarantine.
 
     Raises:
-        ProvenanceError: the day was not ingested.
+        NotIngestedError: the day was not ingested.
         LostRowsError: a row has neither.
         TooManyRejectsError: more rows than allowed could not be extracted.
     """
     clips = delivered_clips(settings, lake, [day], KINDS, each_id=True)
     ingested = lake.read("landing_days", pl.col("dt") == day)
     if clips.is_empty() and ingested.is_empty():
-        raise ProvenanceError("the day was not ingested: `debcm ingest` first", where=f"day {day}")
+        raise NotIngestedError("the day was not ingested", where=f"day {day}")
     lacking = lacking_features(settings, lake, clips, KINDS)
     reasons = failures(lake, lacking["content_hash"])
     accounted = lacking.join(reasons, on="content_hash", how="inner")

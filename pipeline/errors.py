@@ -91,6 +91,12 @@ class TooManyRejectsError(Permanent):
     )
 
 
+class NotIngestedError(Permanent):
+    """A day has not been ingested, or was refused."""
+
+    remedy = "`debcm ingest --day DAY` first; it says what is wrong with a day that was refused."
+
+
 class LostRowsError(Permanent):
     """A row of the catalogue has neither features nor a place in quarantine."""
 

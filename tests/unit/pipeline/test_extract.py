@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.check import check
 from pipeline.clips import extractors
-from pipeline.errors import LostRowsError, ProvenanceError
+from pipeline.errors import LostRowsError, NotIngestedError, ProvenanceError
 from pipeline.extract import extract_shard
 from pipeline.ingest import ingest
 from pipeline.lake import Lake
@@ -142,7 +142,7 @@ def test_row_without_features_and_without_reason_is_an_error(
 
 
 def test_a_day_that_was_not_ingested_has_no_account(settings: Settings, lake: Lake) -> None:
-    with pytest.raises(ProvenanceError, match=f"day {DAY}: the day was not ingested"):
+    with pytest.raises(NotIngestedError, match=f"day {DAY}: the day was not ingested"):
         check(settings, lake, DAY)
     assert lake.read("feature_days").is_empty()
 
