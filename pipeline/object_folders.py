@@ -65,6 +65,11 @@ class ObjectFolders:
         manifest = self._manifest(name)
         return None if manifest is None else _sha256(manifest)
 
+    def place(self) -> Path:
+        """The folder of this machine below which folders are filled; `prune` finds what is left."""
+        self._copies.mkdir(parents=True, exist_ok=True)
+        return self._copies
+
     def put(self, folder: Path, name: str) -> bool:
         """Upload a local folder with its manifest; False where another was first, which stays."""
         manifest = (folder / MANIFEST).read_bytes()

@@ -92,7 +92,7 @@ class Store:
         with storage_errors(self.root):
             if not self.remote:
                 self._stand(name)
-            above = None if self.remote else (Path(self.root) / name).parent
+            above = self._objects.place() if self.remote else (Path(self.root) / name).parent
             aside = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{name.rsplit('/')[-1]}-", dir=above))
         try:
             with writing_into(aside):

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import object_folders, object_pointer
 from pipeline.errors import DiskFullError, ProvenanceError
-from pipeline.folder import MANIFEST
+from pipeline.folder import ASIDE, MANIFEST
 from pipeline.object_folders import KEPT_COPIES, ObjectFolders
 from pipeline.settings import LakeSettings
 from pipeline.storage import filesystem
@@ -215,6 +215,25 @@ def test_what_is_for_a_run_goes_with_it_on_every_machine(
     other.fetch(NAME)
     assert not list(tmp_path.glob("other/*/scratch/runs/*"))
     assert not list(tmp_path.glob("other/*/folders/runs/b/dataset/*"))
+
+
+def test_what_killed_writers_and_readers_left_on_a_machine_is_pruned(
+    s3: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        # What kill -9 leaves: nothing of this process runs any more.
+        patch.setattr("pipeline.store.shutil.rmtree", lambda *_, **__: None)
+        put(s3, x="1")
+        s3.fetch(NAME)
+    left = sorted(tmp_path.glob(f"cache/*/folders/**/{ASIDE}*"))
+    assert left, "on the disk of the copies, not in /tmp"
+    s3.sweep(older_than=time.time() - 3600)
+    assert all(folder.is_dir() for folder in left), "young ones may be at work"
+    for folder in left:
+        os.utime(folder, (1, 1))
+    s3.sweep(older_than=time.time() - 3600)
+    assert not any(folder.exists() for folder in left)
+    assert copies(s3, tmp_path) == ["a"]
 
 
 def test_a_full_disk_under_the_copies_is_named(
