@@ -76,9 +76,14 @@ class ModelConfig(BaseModel):
     )
     epochs: int = Field(12, description="passes of the student over the picks", gt=0)
     teacher_epochs: int = Field(25, description="passes of the teacher over the segments", gt=0)
-    batch_size: int = Field(1024, description="picks of a training step, over all processes", gt=0)
+    batch_size: int = Field(
+        1024,
+        description="picks of a training step, over all processes; fewer where an epoch would have "
+        "less than four steps",
+        gt=0,
+    )
     teacher_batch_size: int = Field(
-        512, description="segments of a training step, over all processes", gt=1
+        512, description="segments of a training step, over all processes; fewer likewise", gt=1
     )
     learning_rate: float = Field(1e-3, description="the student's highest learning rate", gt=0)
     teacher_learning_rate: float = Field(

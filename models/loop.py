@@ -30,6 +30,12 @@ OnEpoch = Callable[[EpochLog], None]
 SELECTION_CUTOFF = 25
 """Length of the list whose weighted recall selects an epoch, as in the paper."""
 
+_LEAST_STEPS = 4
+"""Steps of an epoch of few rows: of one large step each, epochs are too few to learn from."""
+
+_SMALLEST_STEP = 64
+"""Rows that make no smaller step: in-batch negatives would be too few."""
+
 _VALIDATION_ROWS = 4096
 _WARM_UP = 0.1
 _LARGEST_GRADIENT = 5.0
@@ -156,7 +162,7 @@ def _steps(plan: Plan, config: ModelConfig, epoch: int) -> list[Ints]:
     order = np.random.default_rng([config.seed, epoch, STAGES.index(plan.stage)]).permutation(
         plan.rows
     )
-    size = min(plan.batch_size, plan.rows)
+    size = min(plan.batch_size, max(plan.rows // _LEAST_STEPS, _SMALLEST_STEP), plan.rows)
     size -= size % world()
     starts = range(0, plan.rows - size + 1, size)
     return [order[start : start + size][rank() :: world()] for start in starts]

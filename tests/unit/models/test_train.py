@@ -20,7 +20,7 @@ from models import (
 )
 from models.checkpoint import tensors_digest
 from models.config import Variant
-from models.loop import selection_metric
+from models.loop import Plan, _steps, selection_metric
 from models.networks import DebcmNetwork
 from simulation.dataset import WorldData
 from simulation.world import World
@@ -263,3 +263,22 @@ def test_the_averaged_probability_is_the_plain_mean_over_uploaders(
             b = torch.log(row) - network.centre
             total += b.exp() / (share * b.exp()).sum() / 2
     torch.testing.assert_close(network.adjustment, total.log())
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "sizes"),
+    [
+        (5000, 1024, [1024] * 4),
+        (1250, 1024, [312] * 4),
+        (300, 1024, [75] * 4),
+        (200, 1024, [64] * 3),
+        (40, 1024, [40]),
+        (600, 100, [100] * 6),
+    ],
+)
+def test_few_rows_still_make_several_steps(rows: int, batch: int, sizes: list[int]) -> None:
+    """Of one large step an epoch, a first night's dozen epochs are a dozen steps in all."""
+    plan = Plan("student", rows, batch, epochs=1, learning_rate=1e-3)
+    steps = _steps(plan, ModelConfig(), epoch=0)
+    assert [len(step) for step in steps] == sizes
+    assert len(np.unique(np.concatenate(steps))) == sum(sizes)
