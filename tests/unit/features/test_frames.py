@@ -2,14 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import numpy.typing as npt
 import pytest
-from media_kinds import HEIGHT, KINDS, RATE, WIDTH, X264, Kind, number_of, picture, render
+from media_kinds import HEIGHT, KINDS, RATE, WIDTH, Kind, number_of, render
+from odd_streams import write_packed, write_two_sizes
 
 from features import frames
 from features.config import Limits
@@ -121,6 +121,14 @@ def test_each_frame_alone_of_those_whose_times_are_in_the_order_of_decoding(
         np.testing.assert_array_equal(arrays[ticks], whole)
 
 
+@pytest.mark.parametrize("suffix", ["avi", "mkv", "mp4"])
+def test_each_frame_alone_of_packed_b_frames(suffix: str, tmp_path: Path) -> None:
+    path = write_packed(tmp_path / f"packed.{suffix}")
+    for index in range(30):
+        _, _, numbers, (ticks,) = sample(path, np.array([(index + 0.2) / RATE]))
+        assert numbers[ticks] == index
+
+
 def test_a_second_recording_whose_times_lie_between_those_of_the_first(
     rendered: Rendered, tmp_path: Path
 ) -> None:
@@ -147,37 +155,7 @@ def test_what_an_edit_list_hides_costs_no_full_decode(name: str, rendered: Rende
     assert sampled.timeline.hidden.any()
 
 
-def write_two_sizes(path: Path) -> Path:
-    """Write two groups each of two sizes; the parameters of the second size come only once."""
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream("libx264", rate=RATE, options=X264)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        context = av.CodecContext.create("libx264", "w")
-        context.width, context.height, context.pix_fmt = 96, 64, "yuv420p"
-        context.time_base, context.options = Fraction(1, RATE), X264
-        for encoder, size in ((stream.codec_context, (WIDTH, HEIGHT)), (context, (96, 64))):
-            encoder.gop_size, encoder.max_b_frames = 12, 0
-            # Parameters go into the header (AV_CODEC_FLAG_GLOBAL_HEADER), not to each keyframe.
-            encoder.flags |= 0x0040_0000
-            number = 0 if size == (WIDTH, HEIGHT) else 24
-            packets = []
-            for i in range(number, number + 24):
-                frame = av.VideoFrame.from_ndarray(picture(i, size), "rgb24")
-                frame.pts, frame.time_base = i, Fraction(1, RATE)
-                packets += encoder.encode(frame.reformat(format="yuv420p"))
-            packets += encoder.encode(None)
-            for packet in packets:
-                if packet is packets[0] and number:
-                    whole = av.Packet(bytes(context.extradata) + bytes(packet))
-                    whole.pts, whole.dts, whole.is_keyframe = packet.pts, packet.dts, True
-                    whole.time_base = packet.time_base
-                    packet = whole
-                packet.stream = stream
-                output.mux(packet)
-    return path
-
-
-@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "flv"])
 def test_parameters_that_change_on_the_way_are_not_skipped(suffix: str, tmp_path: Path) -> None:
     path = write_two_sizes(tmp_path / f"two.{suffix}")
     truth = full_decode(path)

@@ -6,9 +6,15 @@ import re
 import tomllib
 from pathlib import Path
 
+from media_kinds import KINDS
+
 from features import AudioConfig, SoundEncoder, VisualConfig
 
 PAGE = (Path(__file__).parents[3] / "docs" / "media.md").read_text()
+
+
+def test_the_page_counts_the_kinds_of_file_that_frames_are_held_over() -> None:
+    assert f"over {len(KINDS)} kinds of file" in PAGE
 
 
 def test_the_examples_of_networks_are_configurations() -> None:
