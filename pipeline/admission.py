@@ -6,7 +6,7 @@ What a rule turns away is written to `Rejects` with its reason; nothing leaves i
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter
+import itertools
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
@@ -49,15 +49,14 @@ class Rejects:
     tried: Mapping[tuple[str, str], int] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     # One id can be rejected in several rows of a manifest; quarantine has one row for each.
-    _seen: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _taken: set[tuple[str, str]] = field(default_factory=set)
 
     def add(
         self, kind: str, name: str, reason: str, detail: str, content_hash: str | None = None
     ) -> None:
         """Reject what has this id, for a reason of the closed set."""
-        self._seen[kind, name] += 1
-        count = self._seen[kind, name]
-        numbered = name if count == 1 else f"{name} ({count})"
+        numbered = self._numbered(kind, name)
+        self._taken.add((kind, numbered))
         self.rows.append(
             {
                 "kind": kind,
@@ -70,6 +69,11 @@ class Rejects:
                 "attempts": self.tried.get((kind, numbered), 0) + 1,
             }
         )
+
+    def _numbered(self, kind: str, name: str) -> str:
+        """The id, or "id (2)" and so on where that stands in quarantine already."""
+        names = itertools.chain([name], (f"{name} ({count})" for count in itertools.count(2)))
+        return next(each for each in names if (kind, each) not in self._taken)
 
     def add_bad(self, kind: str, bad: list[BadRow]) -> None:
         """Reject rows that could not be read."""

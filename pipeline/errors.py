@@ -64,6 +64,12 @@ class DiskFullError(Permanent):
     remedy = "Free space or mend the permissions (`debcm upkeep` shows sizes), then clear the task."
 
 
+class NoDayError(Permanent):
+    """A run of `media_features` was started by hand, and not told which day."""
+
+    remedy = """Trigger it with the day: --conf '{"day": "YYYY-MM-DD"}', or the field in the UI."""
+
+
 class ManifestError(Permanent):
     """A landing manifest cannot be read as a whole: missing column, wrong format, two files."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.sensors.filesystem import FileSensor
@@ -18,7 +19,7 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.exceptions import AirflowSensorTimeout
 from airflow.sdk.observability import stats
 
-from pipeline.errors import DayNotReadyError, PipelineError
+from pipeline.errors import DayNotReadyError, NoDayError, PipelineError
 from pipeline.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,19 @@ def deadline(settings: Settings) -> DeadlineAlert:
 
 class LandingDaySensor(FileSensor):
     """A `FileSensor` that says, when its time is up, which file never came."""
+
+    def execute(self, context: Any) -> Any:
+        """Begin to wait.
+
+        Raises:
+            NoDayError: the path names no day, which would be waited for in vain.
+        """
+        folder = Path(self.filepath).parent.name
+        try:
+            dt.date.fromisoformat(folder.removeprefix("dt="))
+        except ValueError as error:
+            raise NoDayError("there is no such day to wait for", where=folder) from error
+        return super().execute(context)
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import DayNotReadyError, TooManyRejectsError
+from pipeline.errors import DayNotReadyError, NoDayError, TooManyRejectsError
 from pipeline.orchestration import (
     LandingDaySensor,
     features_are_quiet,
@@ -138,6 +138,15 @@ def test_a_day_that_never_came_is_named(posted: list[dict[str, Any]]) -> None:
     (alert,) = posted
     assert alert["what"] == f"DayNotReadyError: {missing}"
     assert alert["next_step"] == DayNotReadyError.remedy
+
+
+def test_a_run_that_was_not_told_its_day_does_not_wait(posted: list[dict[str, Any]]) -> None:
+    sensor = LandingDaySensor(task_id="wait_for_day", filepath="/landing/dt=None/_SUCCESS")
+    with pytest.raises(NoDayError, match="dt=None") as raised:
+        sensor.execute({})
+    task_failed(context(raised.value))
+    (alert,) = posted
+    assert '{"day": "YYYY-MM-DD"}' in alert["next_step"]
 
 
 def test_without_a_database_status_says_why() -> None:

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from features import MediaInfo
-from pipeline.admission import Candidate
+from pipeline.admission import Candidate, Rejects
 from pipeline.delivery import unfinished_days
 from pipeline.errors import DayNotReadyError, ManifestError, TooManyRejectsError
 from pipeline.ingest import ingest, segment_rows
@@ -125,6 +125,17 @@ def test_first_of_two_rows_with_one_id_counts(
     summary = ingest(settings, lake, DAY)
     assert lake.read("videos")["media_path"].to_list() == ["media/red.mp4"]
     assert summary.rejected == {"duplicate_id": 2}
+
+
+def test_every_row_of_one_id_has_a_place_in_quarantine() -> None:
+    rejects = Rejects(DAY)
+    # The second of these is what the third would be called.
+    for name in ("v1", "v1 (2)", "v1", "v1", "v1 (2)"):
+        rejects.add("video", name, "empty", "")
+    rejects.add("music", "v1", "empty", "")
+    frame = TABLES["quarantine"].frame(rejects.rows)
+    names = ["v1", "v1 (2)", "v1 (3)", "v1 (4)", "v1 (2) (2)", "v1"]
+    assert frame["id"].to_list() == names
 
 
 def test_id_belongs_to_its_earliest_day(settings: Settings, lake: Lake, platform: Any) -> None:
