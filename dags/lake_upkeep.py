@@ -4,7 +4,8 @@
 
 **Does**, in this order: deletion requests reach every table, model and release; folders left
 aside by killed tasks are removed; old releases and runs are removed by the retention rules;
-tables are compacted and their old versions vacuumed; sizes are reported.
+tables are compacted and their old versions vacuumed; sizes are reported. Where a deletion cannot
+be carried out whole, say because of a damaged release, the rest is done and the run fails.
 
 **Safe** at any time: readers of the current release are not disturbed.
 """
@@ -43,7 +44,8 @@ def lake_upkeep() -> None:
 
         return steps.apply_deletions()
 
-    @task
+    # What deletions did reach must leave the old versions of tables too.
+    @task(trigger_rule="all_done")
     def retention() -> dict[str, Any]:
         from pipeline import steps
 
@@ -61,7 +63,10 @@ def lake_upkeep() -> None:
 
         return steps.sizes()
 
-    deletions() >> retention() >> compaction() >> sizes()
+    erased, reported = deletions(), sizes()
+    erased >> retention() >> compaction() >> reported
+    # A run is what its last task is: this one is not run where deletions failed.
+    erased >> reported
 
 
 lake_upkeep()

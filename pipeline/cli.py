@@ -242,8 +242,16 @@ def upkeep(
     if dry_run:
         _show(steps.retention(dry_run=True))
         return
+    failed: list[PipelineError] = []
     for step in (steps.apply_deletions, steps.retention, steps.compaction):
-        _show(step())
+        try:
+            _show(step())
+        except PipelineError as error:
+            # What deletions did reach must leave the old versions of tables too.
+            log.error("%s: %s", step.__name__, error)
+            failed.append(error)
+    if failed:
+        raise failed[0]
     for table, size in steps.sizes().items():
         typer.echo(f"  {table}")
         _show(size)

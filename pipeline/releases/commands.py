@@ -45,13 +45,16 @@ def list_releases() -> None:
             entry.release_id,
             f"{entry.music:,}",
             f"{entry.videos:,}",
-            f"{entry.recall:.3f} ({entry.measure})",
+            "damaged" if entry.damage else f"{entry.recall:.3f} ({entry.measure})",
             entry.promoted_at or "never",
             entry.why,
         )
         for entry in entries
     ]
     _table(("", "release", "music", "videos", "recall", "current since", "why"), rows)
+    for entry in entries:
+        if entry.damage:
+            typer.echo(entry.damage, err=True)
 
 
 @release_app.command()

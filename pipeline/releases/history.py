@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import ReleaseError
+from pipeline.errors import ProvenanceError, ReleaseError
 from pipeline.folder import LEFTOVER_SECONDS
 from pipeline.releases import files
 from pipeline.releases import index as music_index
@@ -51,18 +52,21 @@ class Entry:
         measure: name of the recall that the gate judged.
         recall: the model's, at its publication.
         decision: the gate's.
+        damage: what is wrong with it; empty where it can be read. Of a damaged one only its id and
+            its place in history are known.
     """
 
     release_id: str
     current: bool
-    as_of: str
     promoted_at: str
     why: str
-    music: int
-    videos: int
-    measure: str
-    recall: float
-    decision: str
+    as_of: str = ""
+    music: int = 0
+    videos: int = 0
+    measure: str = ""
+    recall: float = math.nan
+    decision: str = ""
+    damage: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,20 +99,29 @@ class Difference:
 
 
 def list_releases(store: Store) -> list[Entry]:
-    """Every release that is kept, newest first."""
+    """Every release that is kept, newest first; one that is damaged is listed as such."""
     current = read_current(store)
     entries = []
     for name in reversed(store.names("releases")):
-        manifest, metrics = _documents(store, name)
         promotion = _last_promotion(current, name)
+        entry = Entry(
+            release_id=name,
+            current=current is not None and current.release_id == name,
+            promoted_at=promotion.at if promotion else "",
+            why=promotion.why if promotion else "",
+        )
+        try:
+            manifest, metrics = _documents(store, name)
+        except (ProvenanceError, ReleaseError) as error:
+            # It may also have been removed since the names were read.
+            if store.exists(f"releases/{name}"):
+                entries.append(replace(entry, damage=str(error)))
+            continue
         measure = f"recall@{metrics['evaluation_set']['k']}"
         entries.append(
-            Entry(
-                release_id=name,
-                current=current is not None and current.release_id == name,
+            replace(
+                entry,
                 as_of=manifest.as_of,
-                promoted_at=promotion.at if promotion else "",
-                why=promotion.why if promotion else "",
                 music=manifest.music,
                 videos=manifest.videos,
                 measure=measure,

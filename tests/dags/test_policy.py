@@ -61,6 +61,15 @@ def test_the_night_is_partitioned_by_day_and_the_retraining_follows_it(bag: Any)
     assert bag.dags["feature_backfill"].timetable.can_be_scheduled is False
 
 
+def test_a_deletion_that_fails_holds_up_no_vacuum_and_fails_the_run(bag: Any) -> None:
+    dag = bag.dags["lake_upkeep"]
+    assert dag.get_task("retention").trigger_rule == "all_done"
+    assert dag.get_task("compaction").upstream_task_ids == {"retention"}
+    (last,) = dag.leaves
+    assert last.trigger_rule == "all_success"
+    assert "deletions" in last.upstream_task_ids
+
+
 def test_every_task_retries_only_what_can_pass_and_tells_people(bag: Any) -> None:
     for task in tasks(bag):
         where = f"{task.dag_id}.{task.task_id}"

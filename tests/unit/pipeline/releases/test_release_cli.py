@@ -7,10 +7,11 @@ import datetime as dt
 import pytest
 from typer.testing import CliRunner
 
+from pipeline import steps
 from pipeline.catalog import id_hash
 from pipeline.cli import app
 from pipeline.deletion import apply_deletions
-from pipeline.errors import PipelineError, ReleaseError
+from pipeline.errors import PipelineError, ProvenanceError, ReleaseError
 from pipeline.evaluate import load_metrics
 from pipeline.gate import ForceError
 from pipeline.releases import commands
@@ -54,6 +55,33 @@ def test_diff_rollback_promote(published, run, next_run, publishing) -> None:
     assert run_id in run("release", "promote", run_id)
     with pytest.raises(ReleaseError, match="no such release"):
         run("release", "promote", "2020-01-01-x")
+
+
+def test_a_damaged_release_is_listed_as_such_beside_the_others(
+    published, run, next_run, publishing
+) -> None:
+    run_id = next_run(published)
+    publishing(published, run_id)
+    damaged = published.store.fetch(f"releases/{published.run_id}") / "music.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    good, bad, named = run("release", "list").splitlines()[1:]
+    assert good.split()[:3] == ["*", run_id, "120"]
+    assert bad.split()[:4] == [published.run_id, "0", "0", "damaged"]
+    assert str(damaged) in named
+
+
+def test_upkeep_does_the_rest_where_deletions_fail(run, monkeypatch) -> None:
+    called: list[str] = []
+
+    def fail() -> None:
+        raise ProvenanceError("damaged", where="releases/x")
+
+    monkeypatch.setattr(steps, "apply_deletions", fail)
+    for name in ("retention", "compaction"):
+        monkeypatch.setattr(steps, name, lambda name=name: called.append(name) or {})
+    with pytest.raises(ProvenanceError, match="releases/x"):
+        run("upkeep")
+    assert called == ["retention", "compaction"]
 
 
 def test_recommend_says_why_a_file_is_refused(run, tmp_path) -> None:
