@@ -56,7 +56,9 @@ def feature_backfill() -> None:
         priority_weight=1,
         weight_rule="absolute",
         inlets=tables("shards"),
-        outlets=tables("visual_features", "visual_frames", "audio_features", "mel_frames"),
+        outlets=tables(
+            "visual_features", "visual_frames", "audio_features", "mel_frames", "failures"
+        ),
     )
     def extract(shard: dict[str, Any]) -> dict[str, Any]:
         from pipeline import steps

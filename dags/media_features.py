@@ -36,7 +36,7 @@ settings = load_settings()
 DAY = "{{ params.day or partition_key }}"
 FEATURES = Asset("features")
 CATALOGUE = tables("videos", "music", "segments")
-EXTRACTED = tables("visual_features", "visual_frames", "audio_features", "mel_frames")
+EXTRACTED = tables("visual_features", "visual_frames", "audio_features", "mel_frames", "failures")
 
 
 @dag(

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from pipeline.admission import refuse_too_many_rejects
-from pipeline.clips import KINDS, delivered_clips, extractors, failures, lacking_features
+from pipeline.clips import KINDS, delivered_clips, extractors, lacking_features
 from pipeline.errors import LostRowsError, NotIngestedError, TooManyRejectsError
+from pipeline.failures import CLIP, failures
 from pipeline.lake import Lake
 from pipeline.refusals import accept, refuse
 from pipeline.schemas import TABLES
@@ -42,16 +43,20 @@ def check(settings: Settings, lake: Lake, day: dt.date) -> FeatureSummary:
     if clips.is_empty() and ingested.is_empty():
         raise NotIngestedError("the day was not ingested", where=f"day {day}")
     lacking = lacking_features(settings, lake, clips, KINDS)
-    reasons = failures(lake, lacking["content_hash"])
-    accounted = lacking.join(reasons, on="content_hash", how="inner")
+    reasons = failures(settings, lake, lacking)
+    accounted = lacking.join(reasons, on=CLIP, how="inner")
     if len(accounted) < len(lacking):
-        lost = lacking.join(reasons, on="content_hash", how="anti")
+        lost = lacking.join(reasons, on=CLIP, how="anti")
         raise LostRowsError(
             f"{len(lost)} clips with neither features nor a reason, first {lost['id'][0]!r}",
             where=f"day {day}",
         )
     # Only what still lacks features stays in quarantine: a second attempt may have succeeded.
-    rows = accounted.with_columns(dt=pl.lit(day), step=pl.lit("extract"))
+    rows = accounted.with_columns(
+        dt=pl.lit(day),
+        step=pl.lit("extract"),
+        detail=pl.concat_str("media_path", pl.lit(": "), "detail"),
+    )
     quarantine = rows.select(TABLES["quarantine"].columns)
     lake.replace("quarantine", quarantine, {"dt": day, "step": "extract"})
     try:

@@ -1,4 +1,4 @@
-"""Which clips the catalogue holds, which of them have features, and which have failed."""
+"""Which clips the catalogue holds, and which of them have features."""
 
 from __future__ import annotations
 
@@ -135,17 +135,3 @@ def first_days(lake: Lake, hashes: pl.Series) -> dict[str, dt.date]:
         for table in ("videos", "music")
     ]
     return dict(pl.concat(rows).group_by("content_hash").agg(pl.col("dt").min()).iter_rows())
-
-
-def failures(lake: Lake, hashes: pl.Series) -> pl.DataFrame:
-    """The last failed extraction of each content: reason, detail, attempts."""
-    return (
-        lake.read(
-            "quarantine",
-            pl.col("step") == "extract",
-            pl.col("content_hash").is_in(hashes.unique().implode()),
-        )
-        .sort("attempts", "dt")
-        .unique("content_hash", keep="last", maintain_order=True)
-        .select("content_hash", "reason", "detail", "attempts")
-    )

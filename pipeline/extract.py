@@ -22,13 +22,12 @@ from pipeline.clips import (
     KINDS,
     MAKES,
     Kind,
-    delivered_clips,
     extractors,
-    failures,
     first_days,
     lacking_features,
 )
 from pipeline.errors import ProvenanceError
+from pipeline.failures import record, worth_trying
 from pipeline.lake import Lake
 from pipeline.landing import LandingDay
 from pipeline.manifest import Row
@@ -43,7 +42,7 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class ShardSummary:
-    """What one run of a shard did; `skipped` clips had features already."""
+    """What one run of a shard did; `skipped` clips had features already, or failed before."""
 
     shard: int
     extracted: int
@@ -58,7 +57,7 @@ def extract_shard(
 ) -> ShardSummary:
     """Extract the clips of one shard that lack features.
 
-    A file that fails costs only itself: it goes to quarantine, the others go on.
+    A file that fails costs only itself: it goes to table `failures`, the others go on.
 
     Raises:
         ProvenanceError: there is no such plan.
@@ -68,7 +67,9 @@ def extract_shard(
     if clips.is_empty():
         raise ProvenanceError("no such shard", where=f"plan {plan_name}, shard {shard}")
     lacking = lacking_features(settings, lake, clips, kinds)
-    batch = _Batch(settings, lake, lacking, kinds)
+    # A first attempt of this task may have met failures already.
+    lacking = worth_trying(settings, lake, lacking, kinds)
+    batch = _Batch(settings, lake, kinds)
 
     def wanted(kind: Kind) -> bool:
         # A segment is always both: its picture and its sound come from one pass over the file.
@@ -80,7 +81,7 @@ def extract_shard(
         settings.visual if wanted("visual") else None,
         settings.audio if wanted("audio") else None,
     ) as pool:
-        outcomes = pool.run(_jobs(settings, lake, lacking))
+        outcomes = pool.run(_jobs(settings, lake, lacking, batch))
         for job, outcome in progress(outcomes, len(lacking), f"shard {shard}"):
             assert isinstance(outcome, ClipFeatures | MediaError)
             batch.add(job, outcome)
@@ -115,8 +116,11 @@ def _record_speed(lake: Lake, plan_name: str, summary: ShardSummary) -> None:
     lake.add("extractions", TABLES["extractions"].frame([row]))
 
 
-def _jobs(settings: Settings, lake: Lake, clips: pl.DataFrame) -> Iterator[Job]:
-    """One job a clip, made as it is asked for: a shard may hold thousands."""
+def _jobs(settings: Settings, lake: Lake, clips: pl.DataFrame, batch: _Batch) -> Iterator[Job]:
+    """One job a clip, made as it is asked for: a shard may hold thousands.
+
+    A clip that cannot even be tried goes to the batch at once.
+    """
     windows: dict[str, list[tuple[float, float]]] = {}
     of_clips = pl.col("content_hash").is_in(clips["content_hash"].unique().implode())
     spans = lake.read("segments", of_clips).unique(["content_hash", "segment"])
@@ -125,15 +129,25 @@ def _jobs(settings: Settings, lake: Lake, clips: pl.DataFrame) -> Iterator[Job]:
     ):
         windows.setdefault(content_hash, []).append((start, end))
     for row in clips.iter_rows(named=True):
-        path = LandingDay(settings.landing.root, row["dt"]).resolve(row["media_path"])
-        assert path is not None, "the catalogue holds no path that leaves its landing day"
-        yield Job(
+        landing = LandingDay(settings.landing.root, row["dt"])
+        path = landing.resolve(row["media_path"])
+        segments = windows.get(row["content_hash"], []) if row["job"] == "segments" else []
+        job = Job(
             key=f"{row['job']}:{row['content_hash']}",
-            path=path,
+            path=path or landing.folder / row["media_path"],
             kind=row["job"],
             content_hash=row["content_hash"],
-            segments=tuple(windows[row["content_hash"]]) if row["job"] == "segments" else (),
+            segments=tuple(windows.get(row["content_hash"], ()))
+            if row["job"] == "segments"
+            else (),
         )
+        if path is None:
+            link = "the path passes a symbolic link that was not there when it was ingested"
+            batch.add(job, MediaError(Reason.UNREADABLE, link))
+        elif job.kind == "segments" and not segments:
+            batch.add(job, MediaError(Reason.BAD_SEGMENT, "table segments holds none of the file"))
+        else:
+            yield job
 
 
 @dataclass
@@ -142,7 +156,6 @@ class _Batch:
 
     settings: Settings
     lake: Lake
-    clips: pl.DataFrame
     kinds: Sequence[Kind]
     extracted: int = 0
     rejected: int = 0
@@ -187,41 +200,13 @@ class _Batch:
                     _add_audio(rows, base | key | {"extractor": names["audio"]}, audio)
         for table, new in rows.items():
             self.lake.add(table, TABLES[table].frame(new))
-        self._quarantine()
+        done = [job for job, _ in self._done]
+        record(self.settings, self.lake, self._failed, done, self.kinds)
         self.extracted += len(self._done)
         self.rejected += len(self._failed)
         self.cpu_seconds += sum(clip.cpu_seconds for _, clip in self._done)
         self._done.clear()
         self._failed.clear()
-
-    def _quarantine(self) -> None:
-        if not self._failed:
-            return
-        hashes = [job.content_hash for job, _ in self._failed]
-        before = failures(self.lake, pl.Series(hashes, dtype=pl.String))
-        attempts = dict(before.select("content_hash", "attempts").iter_rows())
-        days = self.clips["dt"].unique().sort().to_list()
-        ids = delivered_clips(self.settings, self.lake, days, self.kinds, each_id=True)
-        rows = []
-        for job, error in self._failed:
-            assert job.content_hash is not None
-            named = ids.filter(
-                pl.col("content_hash") == job.content_hash, pl.col("job") == job.kind
-            )
-            rows += [
-                {
-                    "kind": row["kind"],
-                    "id": row["id"],
-                    "dt": row["dt"],
-                    "step": "extract",
-                    "reason": str(error.reason),
-                    "detail": f"{row['media_path']}: {error.detail}",
-                    "content_hash": job.content_hash,
-                    "attempts": attempts.get(job.content_hash, 0) + 1,
-                }
-                for row in named.iter_rows(named=True)
-            ]
-        self.lake.upsert("quarantine", TABLES["quarantine"].frame(rows))
 
 
 def _numbered(job: Job, parts: tuple[Part, ...]) -> Iterator[tuple[Row, Part]]:

@@ -127,6 +127,8 @@ FIELDS: dict[str, Field] = {
         ("refused_days", Field("reason", TEXT, "the error, as docs/reasons.md lists it")),
         (None, Field("detail", TEXT, "what exactly was wrong: file, row, field, message")),
         (None, Field("attempts", pa.int32(), "times the file was tried", low=0)),
+        (None, Field("limits", TEXT, "hash of the limits under which it was tried")),
+        (None, Field("failed_at", TIME, "time of the last try", unit="UTC")),
         (
             None,
             Field(
@@ -308,6 +310,22 @@ _LAKE_TABLES = [
         ("kind", "id", "dt", "step"),
         ("dt", "step"),
         ("kind", "id", "dt", "step", "reason", "detail", "content_hash", "attempts"),
+    ),
+    _table(
+        "failures",
+        "files that could not be extracted, for as long as they cannot",
+        ("content_hash", "job", "extractor"),
+        ("extractor",),
+        (
+            "content_hash",
+            "job",
+            "extractor",
+            "reason",
+            "detail",
+            "attempts",
+            "limits",
+            "failed_at",
+        ),
     ),
     _table(
         "deletions",

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from pipeline.clips import KINDS, Kind, delivered_clips, failures, lacking_features
+from pipeline.clips import KINDS, Kind, delivered_clips, lacking_features
+from pipeline.failures import worth_trying
 from pipeline.lake import Lake
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
@@ -45,9 +46,9 @@ def plan(
     """
     clips = delivered_clips(settings, lake, days, kinds)
     clips = lacking_features(settings, lake, clips, kinds)
-    clips = _worth_trying(settings, lake, clips)
+    clips = worth_trying(settings, lake, clips, kinds)
     if clips.is_empty():
-        log.info("nothing to extract for %d day(s): every clip has features", len(days))
+        log.info("nothing to extract for %d day(s)", len(days))
         return []
     clips = _cut_into_shards(settings, clips)
     content = clips.select("shard", "job", "content_hash").write_csv() + repr(sorted(kinds))
@@ -61,13 +62,6 @@ def plan(
         Shard(name, number, count, round(seconds / 60, 1), round(cost, 1))
         for number, count, seconds, cost in shards.sort("shard").iter_rows()
     ]
-
-
-def _worth_trying(settings: Settings, lake: Lake, clips: pl.DataFrame) -> pl.DataFrame:
-    """The clips that have not failed as often as a file may be tried."""
-    failed = failures(lake, clips["content_hash"])
-    hopeless = failed.filter(pl.col("attempts") >= settings.extract.max_attempts)
-    return clips.join(hopeless, on="content_hash", how="anti")
 
 
 def _cut_into_shards(settings: Settings, clips: pl.DataFrame) -> pl.DataFrame:

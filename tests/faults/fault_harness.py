@@ -45,7 +45,7 @@ IMPORTED = (
     "fault_harness",
 )
 # When a row was written is no part of what it says; attempts counts tries, killed ones included.
-TIMES = ("ingested_at", "finished_at", "erased_at", "attempts")
+TIMES = ("ingested_at", "finished_at", "erased_at", "failed_at", "attempts")
 # How long a shard took is a diary of what was run.
 DIARIES = ("extractions",)
 GONE_SECONDS = 20.0

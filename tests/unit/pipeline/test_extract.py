@@ -90,6 +90,7 @@ def test_failing_file_is_tried_twice_and_no_more(
     assert summary.rejected == {"hash_mismatch": 1}
     assert summary.clips == 5
     extract_all(settings, lake, DAY)
+    check(settings, lake, DAY)
     row = lake.read("quarantine", pl.col("step") == "extract").row(0, named=True)
     assert (row["id"], row["attempts"]) == ("v2", 2)
     assert plan(settings, lake, [DAY]) == []

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from features import Job, MediaError, Reason
 from pipeline.check import check
+from pipeline.clips import KINDS
 from pipeline.delivery import unfinished_days
 from pipeline.errors import ManifestError, TooManyRejectsError
+from pipeline.failures import record
 from pipeline.ingest import ingest
 from pipeline.lake import Lake
 from pipeline.refusals import refusals
@@ -111,17 +114,9 @@ def test_a_day_that_check_refuses_is_not_due_again(
 ) -> None:
     platform.deliver(DAY, [], [platform.track("m1")])
     ingest(strict, lake, DAY)
-    row = {
-        "kind": "music",
-        "id": "m1",
-        "dt": DAY,
-        "step": "extract",
-        "reason": "undecodable",
-        "detail": "low.ogg: noise",
-        "content_hash": lake.read("music")["content_hash"][0],
-        "attempts": 1,
-    }
-    lake.upsert("quarantine", TABLES["quarantine"].frame([row]))
+    content_hash = lake.read("music")["content_hash"][0]
+    job = Job("m1", Path("low.ogg"), "music", content_hash)
+    record(settings, lake, [(job, MediaError(Reason.UNDECODABLE, "noise"))], [], KINDS)
     with pytest.raises(TooManyRejectsError, match="1 of 1 rows rejected"):
         check(strict, lake, DAY)
     (refusal,) = refusals(lake)
