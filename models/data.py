@@ -58,6 +58,9 @@ class Picks:
             _check("Picks", name, getattr(self, name), np.int64, (count,))
         _check("Picks", "time", self.time, np.float64, (count,))
         _check("Picks", "preference", self.preference, np.float32, (count, None))
+        bad = np.flatnonzero(~np.isfinite(self.time))
+        if len(bad):
+            raise ValueError(f"Picks.time[{bad[0]}] is {self.time[bad[0]]}: it must be finite")
         if not np.isfinite(self.preference).all() or (self.preference < 0).any():
             raise ValueError("Picks.preference must be finite and 0 or more in every row")
         if count and self.uploader.min() < 0:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.stats import t
 from torch.nn import functional as F  # noqa: N812
 
 from models.config import ModelConfig
@@ -37,8 +38,8 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, BEYOND)
 HELD_BACK = 0.01
 """Nats of a later pick that going `BEYOND` gains where the teacher holds the student back."""
 
-SURE = 2.0
-"""Standard errors above zero from which a gain is taken for real."""
+SURE = 0.975
+"""Probability (Student's t, over uploaders) from which a gain above zero is taken for real."""
 
 _LATER_PICKS = 2048
 
@@ -172,7 +173,8 @@ def surely_less(
         uploader: int64[n], who made them.
     """
     mean, error = _mean_and_error((other - one).astype(np.float64), uploader)
-    return mean > SURE * error
+    witnesses = len(np.unique(uploader))
+    return witnesses > 1 and mean > float(t.ppf(SURE, witnesses - 1)) * error
 
 
 def _mean_and_error(values: Doubles, uploader: Ints) -> tuple[float, float]:

@@ -76,6 +76,7 @@ def test_picks_of_missing_rows_are_refused(change: Callable[[dict[str, Any]], No
     [
         ("video", np.zeros(3, dtype=np.int32), "Picks.video must be int64"),
         ("time", np.zeros(2), "Picks.time must have shape"),
+        ("time", np.array([0.0, np.nan, 0.0]), r"Picks.time\[1\] is nan: it must be finite"),
         ("uploader", np.full(3, -1), "Picks.uploader must be 0 or more"),
         ("preference", np.full((3, 2), np.nan, dtype=np.float32), "must be finite"),
     ],

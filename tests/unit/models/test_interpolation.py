@@ -91,6 +91,13 @@ def test_surely_less_counts_uploaders_not_picks() -> None:
     assert not surely_less(other, other, uploader)
 
 
+def test_few_uploaders_have_to_agree_more() -> None:
+    """Three gains of 1.0 +- 0.29 are 3.5 standard errors: less than the 4.3 of two degrees."""
+    other, gain = np.full(3, 2.0), np.array([0.5, 1.0, 1.5])
+    assert not surely_less(other - gain, other, np.arange(3))
+    assert surely_less(np.tile(other - gain, 4), np.tile(other, 4), np.arange(12))
+
+
 def test_one_uploader_is_never_sure() -> None:
     one, other = np.zeros(50), np.ones(50)
     assert not surely_less(one, other, np.zeros(50, dtype=np.int64))
