@@ -15,6 +15,8 @@ from features.errors import MediaError, Reason
 
 # Ticks that absorb the rounding of seconds.
 _SLACK = 1e-3
+# Ticks of which two still differ by a number of 64 bits.
+_FARTHEST = 1 << 62
 # The most frames that a decoder holds back to bring them into order (H.264 A.3.1).
 _REORDERED = 16
 
@@ -181,8 +183,10 @@ def build_timeline(
         suspect: see Timeline.
 
     Raises:
-        MediaError: too_long.
+        MediaError: too_long, or undecodable where times are too far from zero to reckon with.
     """
+    if max(map(abs, pts)) > _FARTHEST:
+        raise MediaError(Reason.UNDECODABLE, "times of the picture that are beyond all reason")
     ticks = np.array(pts, np.int64)
     unseen = np.array(hidden if hidden is not None else [False] * len(pts))
     shown = np.flatnonzero(~unseen)

@@ -128,3 +128,10 @@ def test_times_far_from_zero_stay_exact() -> None:
     assert found.shown_at(1.5 / 90_000) in (start, start + 1)
     assert found.seconds == pytest.approx(2 / 90_000)
     assert np.array_equal(found.pts, [start, start + 1])
+
+
+@pytest.mark.parametrize("pts", [[0, 2**62 + 1], [-(2**63) - 5, -(2**63)], [2**64, 2**64 + 1]])
+def test_times_beyond_reason_are_an_error_of_the_file(pts: list[int]) -> None:
+    with pytest.raises(MediaError) as caught:
+        timeline(pts)
+    assert caught.value.reason is Reason.UNDECODABLE
