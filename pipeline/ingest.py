@@ -118,6 +118,8 @@ def _ingest_day(settings: Settings, lake: Lake, day: dt.date, delivery: Delivery
             return _unchanged(day, previous, rejected)
         tried = rejected.select("kind", "id", "attempts").iter_rows()
         earlier_tries = {(kind, name): attempts for kind, name, attempts in tried}
+        # The day is not whole while it is written again: a kill must not leave it marked as read.
+        lake.replace("landing_days", TABLES["landing_days"].empty, {"dt": day})
     rejects = Rejects(day, earlier_tries)
     rejects.add_bad("video", requests.bad)
     accepted = _admitted(settings, lake, day, delivery, rejects)

@@ -141,6 +141,24 @@ def test_a_file_that_the_machine_may_have_failed_is_tried_once_more(
     assert ingest(settings, lake, DAY).unchanged
 
 
+def test_a_second_try_that_is_killed_is_made_again(
+    settings: Settings, lake: Lake, platform: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform.deliver(DAY, [], [platform.track("m1"), platform.track("m2", media_path="media")])
+    ingest(settings, lake, DAY)
+    account(lake, DAY)
+
+    def kill(*_: Any) -> None:
+        raise RuntimeError("killed after the quarantine was written")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.ingest._write_catalogue", kill)
+        with pytest.raises(RuntimeError):
+            ingest(settings, lake, DAY)
+    assert due(settings, lake) == [DAY]
+    assert not ingest(settings, lake, DAY).unchanged
+
+
 def test_a_mended_file_of_a_day_takes_the_place_of_the_broken_one(
     settings: Settings, lake: Lake, platform: Any
 ) -> None:
