@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -225,7 +226,10 @@ def test_a_clip_cut_short_is_rejected_beyond_the_allowed_share(
         ({"decoded_bytes": 192 * 112 * 3}, Reason.TOO_LARGE),
     ],
 )
-@pytest.mark.parametrize("name", ["h264.mp4", "h264.avi", "vp8.webm"])
+@pytest.mark.parametrize(
+    "name",
+    ["h264.mp4", "h264_fragmented.mp4", "h264.avi", "h264.flv", "vp8.webm", "h264_open_gop.ts"],
+)
 def test_limits_hold_for_what_is_decoded(
     name: str, limits: dict[str, float], reason: Reason, rendered: Rendered
 ) -> None:
@@ -233,6 +237,20 @@ def test_limits_hold_for_what_is_decoded(
         sample_frames(rendered(name), lambda t: t.pts.tolist(), lambda *_: None, Limits(**limits))
     assert caught.value.reason is reason
     assert "limits." in caught.value.detail
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 0.0, 0.1, 1e300, float("nan")])
+def test_a_length_in_the_header_that_lies_moves_no_limit(
+    seconds: float, rendered: Rendered, tmp_path: Path
+) -> None:
+    data = rendered("h264.flv").read_bytes()
+    at = data.index(b"\0\x08duration\0") + 11
+    path = tmp_path / "lying.flv"
+    path.write_bytes(data[:at] + struct.pack(">d", seconds) + data[at + 8 :])
+    assert sample(path, None)[0].timeline.seconds == pytest.approx(2.5, abs=0.01)
+    with pytest.raises(MediaError) as caught:
+        sample_frames(path, lambda _: [], lambda *_: None, Limits(seconds=2.4))
+    assert caught.value.reason is Reason.TOO_LONG
 
 
 def test_what_all_attempts_decode_counts_as_one_file(rendered: Rendered) -> None:
