@@ -47,8 +47,10 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
 
 
 @pytest.fixture
-def site(tmp_path: Path, s3: FaultyS3) -> Site:
+def site(tmp_path: Path, s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> Site:
     """A lake in the bucket with three nights of features."""
+    cache = str(tmp_path / "cache")
+    monkeypatch.setenv("DEBCM_CACHE", cache)
     options = {
         "aws_endpoint_url": s3.endpoint,
         "aws_region": REGION,
@@ -59,6 +61,7 @@ def site(tmp_path: Path, s3: FaultyS3) -> Site:
         AWS_ACCESS_KEY_ID="test",
         AWS_SECRET_ACCESS_KEY="test",
         AWS_MAX_ATTEMPTS="3",
+        DEBCM_CACHE=cache,
         DEBCM_LAKE__ROOT=f"s3://{BUCKET}/debcm",
         DEBCM_LAKE__STORAGE_OPTIONS=json.dumps(options),
     )
