@@ -4,8 +4,9 @@
 
 Small worlds of `simulation.world` (5,000 picks to train on, 1,000 tracks), each with one law far
 from the reported table's: how few picks, how careless, how famous the music, how many music
-videos. "All the way" is the default without `models.interpolation`; the share says how far the
-default went from its teacher. Nothing is tuned to these worlds, and no world selects by its truth.
+videos, how deaf their directors. "All the way" is the default without `models.interpolation`. The
+share says how far the default went from its teacher, teaching how loud that spoke: less where it
+held the student back. Nothing is tuned to these worlds, and no world selects by its truth.
 """
 
 import argparse
@@ -37,6 +38,8 @@ LAWS: dict[str, dict[str, Any]] = {
     "4,000 tracks": {"n_music": 4_000},
     "100 music videos": {"n_pgc": 100},
     "2,000 music videos": {"n_pgc": 2_000},
+    "half of the segments at random": {"pgc_at_random": 0.5},
+    "all segments at random": {"pgc_at_random": 1.0},
     "no preference": {"confounding": 0.0},
     "strong preference and fame": {"confounding": 3.0, "popularity": 1.0},
     "steep popularity": {"popularity": 1.5},
@@ -48,7 +51,7 @@ LAWS: dict[str, dict[str, Any]] = {
     "12 genre groups": {"n_groups": 12},
     "noisy features": {"noise": 0.6},
 }
-COLUMNS = ("dual encoder", "teacher", "all the way", "debcm", "oracle", "share")
+COLUMNS = ("dual encoder", "teacher", "all the way", "debcm", "oracle", "share", "teaching")
 
 
 def run_world(law: dict[str, Any], seed: int) -> dict[str, float]:
@@ -69,7 +72,7 @@ def run_world(law: dict[str, Any], seed: int) -> dict[str, float]:
     }
     models = {name: train() for name, train in students.items()}
     found = {name: _true_recall(world, data, model) for name, model in models.items()}
-    return found | {"share": models["debcm"].share}
+    return found | {"share": models["debcm"].share, "teaching": models["debcm"].teaching}
 
 
 def _true_recall(world: World, data: WorldData, model: Model) -> float:

@@ -83,6 +83,8 @@ def interpolate(student: Model, teacher: Model, data: TrainingData) -> Judged:
         [surprise(between(first, last, share), data, student.config) for share in SHARES]
     )
     uploader = data.validation.uploader[_later(data)]
+    if len(np.unique(uploader)) < 2:
+        logger.warning("all later picks are one uploader's: no move from the teacher can be sure")
     gain_beyond = surprises[-2].mean() - surprises[-1].mean()
     held_back = bool(agreed(float(gain_beyond > HELD_BACK)))
     place = int(agreed(nearest_as_good(surprises, uploader)))

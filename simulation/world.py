@@ -39,6 +39,12 @@ class WorldConfig(BaseModel):
     n_music: int = Field(3_003, description="tracks in the catalogue", gt=0)
     n_uploaders: int = Field(1_000, description="uploaders", gt=0)
     n_pgc: int = Field(1_800, description="PGC music videos", ge=0)
+    pgc_at_random: float = Field(
+        0.0,
+        description="share of the segments whose pictures were cut without hearing the sound",
+        ge=0,
+        le=1,
+    )
     segments_per_pgc: int = Field(6, description="segments of a music video", gt=0)
     n_groups: int = Field(6, description="genre groups", gt=1)
     latent_dim: int = Field(12, description="dimension of the latent content", gt=1)
@@ -298,7 +304,7 @@ def _segments(
     """Draw (pictures, sounds), each float64[S, K]: directors match pictures to sound.
 
     A segment's sound varies around its track; its pictures are the pick, by affinity alone,
-    out of a shelf of 1,000 shots with the same content as UGC videos.
+    out of a shelf of 1,000 shots with the same content as UGC videos. Some directors are deaf.
     """
     base = np.repeat(music_latent[pgc_music], config.segments_per_pgc, axis=0)
     wobble = rng.standard_normal(base.shape) / np.sqrt(config.latent_dim)
@@ -309,6 +315,9 @@ def _segments(
         rows = slice(start, start + 4096)
         utility = config.affinity * (sound[rows] @ shelf.T)
         picture[rows] = shelf[_gumbel_pick(utility, rng)]
+    if config.pgc_at_random:
+        deaf = np.flatnonzero(rng.random(len(picture)) < config.pgc_at_random)
+        picture[deaf] = shelf[rng.integers(len(shelf), size=len(deaf))]
     wander = rng.standard_normal(picture.shape) / np.sqrt(config.latent_dim)
     return _unit(picture + 0.3 * wander), sound
 

@@ -3,7 +3,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from pipeline.settings import GENRE_GROUPS as SETTINGS_GROUPS
+from pipeline.setting_values import GENRE_GROUPS as SETTINGS_GROUPS
 from simulation.music import Musical
 from simulation.pictures import SCENES, Pictorial
 from simulation.plan import CONTROLS, SEGMENT_SECONDS, SMALL_WORLD, Plan, make_plan, music_id
