@@ -38,7 +38,7 @@ SMALL_WORLD = WorldConfig(
     popularity=0.3,
     knowledge=0.5,
     carelessness=0.1,
-    cold_share=0.1,
+    late_share=0.1,
     days=3,
     seed=123,
 )
@@ -200,7 +200,7 @@ def _tune(latent: NDArray[np.float64], world: World) -> Musical:
 def _music_days(world: World, rng: np.random.Generator) -> NDArray[np.int64]:
     """Returns int64[M]: the landing day, from 0, that delivers each track.
 
-    Most tracks come on the first day and the world's cold ones on the day they appear. A few
+    Most tracks come on the first day and the world's late ones on the day they appear. A few
     tracks that nobody uses on the first day come on the second, so that every day brings some.
     """
     appears = np.floor((world.music_time - FIRST_DAY) / DAY).astype(np.int64)

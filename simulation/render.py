@@ -312,7 +312,7 @@ def _truth(
             for row, shares in enumerate(world.uploader_preference)
         },
         music=tuple(
-            Track(music_id=m.music_id, group=m.group, day=m.day, cold=m.day > plan.days[0])
+            Track(music_id=m.music_id, group=m.group, day=m.day, late=m.day > plan.days[0])
             for m in plan.music
         ),
         videos=tuple(

@@ -22,7 +22,7 @@ class Track(_Record):
     music_id: str
     group: str = Field(description="genre group")
     day: dt.date = Field(description="landing day that delivers it")
-    cold: bool = Field(description="first known after the first landing day")
+    late: bool = Field(description="delivered after the first landing day")
 
 
 class Clip(_Record):

@@ -79,7 +79,7 @@ class WorldConfig(BaseModel):
     )
     video_dim: int = Field(128, description="columns of a video's features", gt=0)
     music_dim: int = Field(64, description="columns of a track's features", gt=0)
-    cold_share: float = Field(
+    late_share: float = Field(
         0.08,
         description="share of the tracks that first appear in the last fifth of the days",
         ge=0,
@@ -284,14 +284,14 @@ class _Content:
 
 
 def _appearance(known: Bools, config: WorldConfig, rng: np.random.Generator) -> Floats:
-    """Draw float64[M]: when each track appears; the cold ones in the last fifth of the days.
+    """Draw float64[M]: when each track appears; the late ones in the last fifth of days.
 
-    Nobody's whole knowledge may be cold: an uploader could then pick nothing.
+    Nobody's whole knowledge may be late: an uploader could then pick nothing.
     """
     time = np.full(known.shape[1], FIRST_DAY - DAY)
-    cold = rng.permutation(known.shape[1])[: round(config.cold_share * known.shape[1])]
+    late = rng.permutation(known.shape[1])[: round(config.late_share * known.shape[1])]
     span = max(config.days * 0.2, 1.0)
-    time[cold] = FIRST_DAY + DAY * (config.days - span * rng.uniform(size=len(cold)))
+    time[late] = FIRST_DAY + DAY * (config.days - span * rng.uniform(size=len(late)))
     for row in known:
         if (time[row] > FIRST_DAY).all():
             time[np.flatnonzero(row)[0]] = FIRST_DAY - DAY

@@ -48,9 +48,9 @@ def test_every_day_brings_videos_and_music(plan: Plan) -> None:
 def test_music_is_delivered_before_it_is_used(world: World, plan: Plan) -> None:
     delivered = {track.music_id: track.day for track in plan.music}
     assert all(delivered[video.music_id] <= video.day for video in plan.videos)
-    cold = np.flatnonzero(world.music_time > world.video_time[0])
-    assert cold.size > 0
-    assert all(delivered[music_id(int(row))] == plan.days[-1] for row in cold)
+    late = np.flatnonzero(world.music_time > world.video_time[0])
+    assert late.size > 0
+    assert all(delivered[music_id(int(row))] == plan.days[-1] for row in late)
 
 
 def test_picks_are_the_worlds(world: World, plan: Plan) -> None:
