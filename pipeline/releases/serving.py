@@ -107,7 +107,7 @@ class Release:
             ReleaseError: there is none, it is incomplete, or its parts are of different runs.
             ProvenanceError: a file is not the one that was published, or is missing.
         """
-        path = Path(path)
+        path = _local(path)
         if any((path / name).is_file() for name in (files.MANIFEST, HASHES)):
             return cls._whole(path)
         name = current_release(path)
@@ -346,13 +346,23 @@ def current_release(path: str | Path) -> str:
     Raises:
         ReleaseError: no release has been published, or the pointer file is damaged.
     """
-    pointer = _releases(Path(path)) / _POINTER
+    pointer = _releases(_local(path)) / _POINTER
     try:
         return str(json.loads(pointer.read_text(encoding="utf-8"))["release_id"])
     except FileNotFoundError as error:
         raise ReleaseError("no release has been published", where=str(pointer)) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ReleaseError(f"damaged pointer: {error}", where=str(pointer)) from error
+
+
+def _local(path: str | Path) -> Path:
+    if "://" in str(path):
+        raise ReleaseError(
+            "a local folder expected; of a lake in object storage open what "
+            "`Store(load_settings().lake).fetch('releases/ID')` returns",
+            where=str(path),
+        )
+    return Path(path)
 
 
 def _releases(path: Path) -> Path:

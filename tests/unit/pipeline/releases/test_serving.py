@@ -59,6 +59,12 @@ def test_without_a_release_the_error_says_so(tmp_path: Path) -> None:
         Release.open(tmp_path)
 
 
+def test_a_lake_in_object_storage_is_opened_through_the_store() -> None:
+    for ask in (Release.open, current_release):
+        with pytest.raises(ReleaseError, match=r"s3://lake/debcm: .*fetch\('releases/ID'\)"):
+            ask("s3://lake/debcm")
+
+
 def test_the_list_is_the_models_own(published, release: Release) -> None:
     data = load_dataset(published.store, published.run_id)
     from models import Model
