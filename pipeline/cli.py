@@ -239,6 +239,9 @@ def upkeep(
     ] = False,
 ) -> None:
     """Deletions, retention, compaction; prints the sizes of tables (DAG `lake_upkeep`)."""
+    from pipeline.settings import load_settings
+
+    commands.require_lake(load_settings())
     if dry_run:
         _show(steps.retention(dry_run=True))
         return

@@ -142,7 +142,8 @@ def recommend(
     try:
         hits = release.recommend(video, top=top, genre=genre, exclude=exclude or ())
     except MediaError as error:
-        typer.echo(f"{video}: {error}. {error.reason.remedy}", err=True)
+        # The reason's remedy is for a delivery.
+        typer.echo(f"{video}: {error}", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"release {release.release_id}")
     _show_hits(hits, explain=explain)
@@ -153,14 +154,11 @@ def verify_erased(
 ) -> None:
     """Search every file of the lake for an erased id and its content; exit 1 if any is left."""
     from pipeline.erased import find_traces
-    from pipeline.errors import LakeUnavailableError
     from pipeline.lake import Lake
-    from pipeline.storage import stands
 
     settings, store = _open()
-    if not stands(settings.lake.root):
-        # "nothing is left" of a lake that is not there would be believed.
-        raise LakeUnavailableError("no such lake", where=settings.lake.root)
+    # "nothing is left" of a lake that is not there would be believed.
+    require_lake(settings)
     findings = find_traces(Lake(settings.lake), store, name)
     for finding in findings:
         note = " (old version of a table: goes with upkeep)" if finding.old_version else ""
@@ -169,6 +167,19 @@ def verify_erased(
         typer.echo(f"{len(findings)} places still hold it", err=True)
         raise typer.Exit(1)
     typer.echo("nothing is left")
+
+
+def require_lake(settings: Settings) -> None:
+    """Check that the lake is there, for what a person asks of one that should be.
+
+    Raises:
+        LakeUnavailableError: it is not.
+    """
+    from pipeline.errors import LakeUnavailableError
+    from pipeline.storage import stands
+
+    if not stands(settings.lake.root):
+        raise LakeUnavailableError("no such lake", where=settings.lake.root)
 
 
 def _open() -> tuple[Settings, Store]:
