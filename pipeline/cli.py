@@ -161,11 +161,11 @@ def extract(day: Day) -> None:
 
 @app.command(rich_help_panel=NIGHT)
 def backfill(
-    first_day: Annotated[dt.date, _day_option("--first-day")],
-    last_day: Annotated[dt.date, _day_option("--last-day")],
+    first_day: Annotated[dt.date, _day_option("--first-day", text="first landing day")],
+    last_day: Annotated[dt.date, _day_option("--last-day", text="last landing day")],
     extractor: Annotated[str, typer.Option(help="current, or a name of [candidates]")] = "current",
     kind: Annotated[str, typer.Option(help="both, visual or audio")] = "both",
-    dry_run: Annotated[bool, typer.Option(help="only say what would be done")] = True,
+    dry_run: Annotated[bool, typer.Option(help="only say what would be done, the default")] = True,
 ) -> None:
     """Extract features of days already ingested, by any extractor (DAG `feature_backfill`)."""
     shards = steps.plan_backfill(_iso(first_day), _iso(last_day), extractor, kind, dry_run=False)

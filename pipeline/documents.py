@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel
 from pydantic.fields import FieldInfo
 
 from features.errors import Reason
+from pipeline.command_page import command_sections
 from pipeline.errors import Permanent, PipelineError, RowReason, Transient
 from pipeline.folder import write_atomically
 from pipeline.reporting.metrics import METRICS
@@ -70,12 +71,18 @@ Tested against receivers on loopback: StatsD by `make test-slow`, OpenTelemetry 
 def pages() -> dict[str, str]:
     """Path below docs/ -> text of every generated page."""
     return {
+        "commands.md": commands(),
         "configuration.md": configuration(),
         "tables.md": tables(),
         "dags.md": dags(),
         "reasons.md": reasons(),
         "metrics.md": metrics(),
     }
+
+
+def commands() -> str:
+    """docs/commands.md, from the command line."""
+    return "\n".join(["# Commands\n", GENERATED, *command_sections()])
 
 
 def configuration() -> str:
