@@ -243,8 +243,10 @@ class Model:
             raise ValueError(
                 f"{folder / WEIGHTS} does not fit {DESCRIPTION} beside it: {error}"
             ) from error
-        told = {name: described[name] for name in ("share", "teaching") if name in described}
-        return cls(network.to(device).eval(), config, *sizes, **told)
+        share = described.get("share", 1.0)
+        # Before there was a choice, a teacher spoke at its full weight.
+        teaching = described.get("teaching", float(config.taught))
+        return cls(network.to(device).eval(), config, *sizes, share=share, teaching=teaching)
 
     def _check(self, name: str, rows: Floats, columns: int) -> None:
         if rows.ndim != 2 or rows.shape[1] != columns:

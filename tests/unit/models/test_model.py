@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import get_args
 
@@ -60,6 +61,17 @@ def test_weights_of_another_shape_are_refused(model: Model, tmp_path: Path) -> N
     (tmp_path / "model.json").write_text(text.replace('"n_groups": 6', '"n_groups": 5'))
     with pytest.raises(ValueError, match=r"does not fit model\.json"):
         Model.load(tmp_path)
+
+
+def test_a_model_of_an_earlier_version_is_read(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    described = json.loads((tmp_path / "model.json").read_text())
+    del described["teaching"], described["share"]
+    described["config"]["candidates"] = 8192
+    (tmp_path / "model.json").write_text(json.dumps(described))
+    loaded = Model.load(tmp_path)
+    assert loaded.config == model.config
+    assert (loaded.share, loaded.teaching) == (1.0, 1.0)
 
 
 def test_an_unknown_format_is_refused(model: Model, tmp_path: Path) -> None:
