@@ -181,7 +181,9 @@ def unpack_result(header: Header, arrays: Sequence[Array]) -> MediaInfo | ClipFe
             start, end = header["info"].pop("paired")
             return MediaInfo(paired=(float(start), float(end)), **header["info"])
         if header["type"] == "error":
-            return MediaError(Reason(header["reason"]), str(header["detail"])[:DETAIL_LIMIT])
+            # A file's name may hold what is no Unicode, and no table takes that.
+            detail = str(header["detail"])[:DETAIL_LIMIT].encode(errors="backslashreplace")
+            return MediaError(Reason(header["reason"]), detail.decode())
         if header["type"] != "features":
             raise WireError(f"a message of type {header['type']!r}")
         left = iter(arrays)

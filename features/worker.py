@@ -30,6 +30,8 @@ from features.results import (
 from features.visual import VisualExtractor
 
 _EXPECTED: dict[str, Expected] = {"probe": "any", "probe_video": "video", "probe_music": "music"}
+# What is true of a file whatever its bytes, or asks for a hash in vain.
+_OF_THE_FILE = (Reason.MISSING, Reason.UNREADABLE, Reason.HASH_MISMATCH)
 
 
 class Worker:
@@ -47,16 +49,19 @@ class Worker:
         try:
             return self._work(job)
         except MediaError as error:
-            return error
+            return _of_these_bytes(error, job)
         except MemoryError:
             return sandbox.out_of_memory(self.limits)
         except av.error.FFmpegError as error:
-            return MediaError(Reason.UNDECODABLE, f"ffmpeg: {error}")
+            return _of_these_bytes(MediaError(Reason.UNDECODABLE, f"ffmpeg: {error}"), job)
+        except OSError as error:
+            # It went away, or its disk did, after it was checked.
+            return MediaError(Reason.UNREADABLE, f"while it was read: {error.strerror}")
         except ResultError as error:
             return MediaError(Reason.UNDECODABLE, str(error))
 
     def _work(self, job: dict[str, Any]) -> MediaInfo | ClipFeatures:
-        path = Path(job["path"])
+        path = possible_path(job["path"])
         kind = job["kind"]
         if kind in _EXPECTED:
             return probe(path, _EXPECTED[kind], self.limits, job["content_hash"])
@@ -88,6 +93,36 @@ class Worker:
             if error.reason is Reason.NO_AUDIO:
                 return []
             raise
+
+
+def possible_path(text: str) -> Path:
+    """Return a path; one that holds a zero byte or is no Unicode names no file.
+
+    Raises:
+        MediaError: missing.
+    """
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise MediaError(Reason.MISSING, f"no path that can be: {error}") from error
+    if "\0" in text:
+        raise MediaError(Reason.MISSING, "no path that can be: it holds a zero byte")
+    return Path(text)
+
+
+def _of_these_bytes(error: MediaError, job: dict[str, Any]) -> MediaError:
+    """Return the error, unless the file changed meanwhile and it is about other bytes.
+
+    What is said of a content is believed for good.
+    """
+    promised = job["content_hash"]
+    if promised is None or error.reason in _OF_THE_FILE:
+        return error
+    try:
+        check_hash(hash_file(Path(job["path"])), promised)
+    except MediaError as change:
+        return MediaError(change.reason, f"it changed while it was read: {change.detail}")
+    return error
 
 
 def main() -> None:
