@@ -98,8 +98,8 @@ FIELDS: dict[str, Field] = {
         (None, Field("width", pa.int32(), "picture width, upright", unit="px", low=1)),
         (None, Field("height", pa.int32(), "picture height, upright", unit="px", low=1)),
         (None, Field("fps", REAL, "mean frame rate", unit="1/s", low=0)),
-        (None, Field("start", REAL, "first second of the segment", unit="s", low=0)),
-        (None, Field("end", REAL, "last second of the segment", unit="s", low=0)),
+        (None, Field("start", REAL, "start of the segment, from the first frame", unit="s", low=0)),
+        (None, Field("end", REAL, "end of the segment, not included", unit="s", low=0)),
         (None, Field("genre", TEXT, "the platform's genre of the track")),
         (
             None,
