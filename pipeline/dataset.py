@@ -88,7 +88,8 @@ def build(settings: Settings, lake: Lake, store: Store, as_of: dt.date) -> Datas
     """Write the dataset of everything delivered up to the end of `as_of`.
 
     Raises:
-        NotEnoughDataError: no pick has features of both its video and its track.
+        NotEnoughDataError: no pick has features of both its video and its track, or none is left to
+            train on.
     """
     versions = {table: lake.version(table) for table in INPUT_TABLES}
     names = extractors(settings)
@@ -121,6 +122,12 @@ def build(settings: Settings, lake: Lake, store: Store, as_of: dt.date) -> Datas
         **_segment_features(lake, as_of, names, dims),
         **_pick_arrays(picks, cut, len(groups)),
     }
+    if not (arrays["pick_part"] == 0).any():
+        raise NotEnoughDataError(
+            f"of {len(picks)} picks none lies before those to validate and to test on, from "
+            f"{cut[0].isoformat()}: training needs picks of different times",
+            where=as_of.isoformat(),
+        )
     trained = np.zeros(len(music), dtype=np.bool_)
     trained[arrays["pick_music"][arrays["pick_part"] == 0]] = True
     music = music.with_columns(cold=pl.Series(~trained)).drop("row")

@@ -205,6 +205,15 @@ def test_no_features_is_an_error_that_names_the_extractors(
         build(other, lake, store, LAST)
 
 
+@pytest.mark.parametrize("hours", [[0], [0, 0, 0]])
+def test_nothing_to_train_on_is_said_before_any_training(
+    settings: Settings, lake: Lake, store: Store, hours: list[int]
+) -> None:
+    fill(settings, lake, [(f"v{i}", "u1", f"m{i}", hour) for i, hour in enumerate(hours)])
+    with pytest.raises(NotEnoughDataError, match=f"of {len(hours)} picks none lies before"):
+        build(settings, lake, store, LAST)
+
+
 def test_confounders_count_each_uploader(settings: Settings, lake: Lake) -> None:
     fill(settings, lake, [("a", "u1", "m0", 0), ("b", "u1", "m2", 1), ("c", "u2", "m1", 2)])
     summary = summarise(settings, lake, LAST)
