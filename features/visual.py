@@ -58,6 +58,8 @@ class VisualExtractor:
         self.limits = limits or Limits()
         self.extractor = extractor_name(config)
         self._encoder = FrameEncoder(config, ensure_encoder(config))
+        # A network that does not fit ends the run here, not file after file.
+        self._encoder(np.zeros((1, self._encoder.size, self._encoder.size, 3), np.uint8))
         self._large = Scaler(self._encoder.size)
         self._small = Scaler(dynamics.MOTION_SIZE)
         self.blocks = self._blocks()

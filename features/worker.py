@@ -156,9 +156,7 @@ def main() -> None:
 def _message(result: MediaInfo | ClipFeatures | MediaError, walls: sandbox.Sandbox) -> bytes:
     """Return the message for a result; one that does not fit becomes an error."""
     try:
-        # What filled its memory may still be there.
-        full = isinstance(result, MediaError) and result.reason is Reason.OUT_OF_MEMORY
-        return wire.pack_result(result, worn=full or walls.is_worn())
+        return wire.pack_result(result, worn=walls.is_worn())
     except wire.WireError as error:
         return wire.pack_result(MediaError(Reason.TOO_LARGE, f"its features have {error}"))
     except MemoryError:

@@ -24,6 +24,7 @@ from features import (
     SoundEncoder,
     VisualConfig,
     VisualExtractor,
+    WorkerError,
     ensure_encoder,
     export,
 )
@@ -155,6 +156,17 @@ def test_a_pool_refuses_a_wrong_network_before_any_file(colours: Path, loudness:
         MediaPool(1, Limits(), bad_picture, None)
     with pytest.raises(EncoderError, match="sha256"):
         MediaPool(1, Limits(), None, bad_sound)
+
+
+def test_a_network_that_does_not_fit_ends_the_run_and_costs_no_file(
+    colours: Path, rendered: Rendered
+) -> None:
+    wrong = VisualConfig(encoder=picture_encoder(colours, dim=2048))
+    with (
+        MediaPool(1, Limits(), wrong, None) as pool,
+        pytest.raises(WorkerError, match=r"returns \(1, 3\), the configuration says \(1, 2048\)"),
+    ):
+        list(pool.run([Job("it", rendered("film.mp4"), "video")]))
 
 
 def test_a_sound_network_needs_its_block(loudness: Path) -> None:
