@@ -55,18 +55,24 @@ class Judged:
         surprise: float32[n], of later picks under it, in nats.
         uploader: int64[n], who made these picks.
         held_back: whether its teacher held it back.
+        mute: whether it did so with nothing to say: its own match makes no later pick surely less
+            surprising.
+        teacher: float32[n], the surprise under the teacher; without one, that under the student.
     """
 
     model: Model
     surprise: Floats
     uploader: Ints
-    held_back: bool = False
+    held_back: bool
+    mute: bool
+    teacher: Floats
 
 
 def judge(student: Model, data: TrainingData) -> Judged:
     """Ask later picks of a student; it is not changed."""
     found = surprise(deepcopy(_network(student)), data, student.config)
-    return Judged(student, found, data.validation.uploader[_later(data)])
+    uploader = data.validation.uploader[_later(data)]
+    return Judged(student, found, uploader, held_back=False, mute=False, teacher=found)
 
 
 def interpolate(student: Model, teacher: Model, data: TrainingData) -> Judged:
@@ -87,11 +93,15 @@ def interpolate(student: Model, teacher: Model, data: TrainingData) -> Judged:
         logger.warning("all later picks are one uploader's: no move from the teacher can be sure")
     gain_beyond = surprises[-2].mean() - surprises[-1].mean()
     held_back = bool(agreed(float(gain_beyond > HELD_BACK)))
+    mute = held_back and not surely_less(
+        surprises[0], surprise(deepcopy(first), data, student.config, match=False), uploader
+    )
     place = int(agreed(nearest_as_good(surprises, uploader)))
     student.share = SHARES[place]
     logger.info("student: %.2f of the way from its teacher", student.share)
     last.load_state_dict(between(first, last, student.share).state_dict())
-    return Judged(student, surprises[place], uploader, held_back)
+    mute = bool(agreed(float(mute)))
+    return Judged(student, surprises[place], uploader, held_back, mute, surprises[0])
 
 
 def _network(model: Model) -> DebcmNetwork:
@@ -122,7 +132,9 @@ def _later(data: TrainingData) -> Ints:
     return np.arange(0, len(data.validation), step)
 
 
-def surprise(network: DebcmNetwork, data: TrainingData, config: ModelConfig) -> Floats:
+def surprise(
+    network: DebcmNetwork, data: TrainingData, config: ModelConfig, *, match: bool = True
+) -> Floats:
     """Return float32[n]: - log P(pick | video, uploader) of later picks, nats.
 
     Habits must not speak for a model that has absorbed them: what explains picks besides the
@@ -132,9 +144,12 @@ def surprise(network: DebcmNetwork, data: TrainingData, config: ModelConfig) -> 
         network: its explaining parameters are changed, in eval mode after.
         data: at most 2,048 of its validation picks are looked at, evenly spread.
         config: of the student.
+        match: False explains the picks without the towers, by preference and popularity alone.
     """
     everything = replace(data, train=_joined(data.train, data.validation))
     objective = PickChoice(network, None, everything, config).eval()
+    if not match:
+        network.expertise.requires_grad_(False).fill_(0.0)
     parts = embedded(objective, len(data.train) + _later(data))
     explain(objective, parts)
     with torch.no_grad():

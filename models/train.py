@@ -5,6 +5,7 @@ calls split each step's rows over the processes and average gradients (DDP).
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +15,7 @@ from models import checkpoint as checkpoints
 from models.config import ModelConfig
 from models.data import TrainingData
 from models.explanation import explain_first
-from models.interpolation import interpolate, judge, surely_less
+from models.interpolation import Judged, interpolate, judge, surely_less
 from models.loop import OnEpoch, Plan, run
 from models.model import Model
 from models.networks import DebcmNetwork, VariationalNetwork, device_of
@@ -125,7 +126,7 @@ def train_student(
     """Train a student on uploaders' picks, guided by the teacher if there is one.
 
     With `config.interpolate`, later picks say how far it may go from its teacher, and whether that
-    holds it back: then a second student hears the teacher less, and a third not at all, and the
+    holds it back: then a second student hears the teacher less, and a last one not at all, and the
     one that later picks prefer is kept.
 
     Args:
@@ -163,22 +164,42 @@ def _moderated(
     kept = interpolate(student, teacher, data)
     if not kept.held_back:
         return kept.model
-    logger.info("the teacher holds the student back: a second one hears it less")
+
+    def alone() -> Judged:
+        logger.info("the teacher is no help: a student learns from uploaders' picks alone")
+        folder = checkpoint / "alone" if checkpoint else None
+        return judge(_learn(data, None, config, folder, on_epoch), data)
+
+    if kept.mute:
+        without = alone()
+        if agreed(float(_is_preferred(without, kept))):
+            return without.model
+    logger.info("the teacher holds the student back: another one hears it less")
     folder = checkpoint / "lighter" if checkpoint else None
     less = config.model_copy(update={"distill_weight": LIGHTER * config.distill_weight})
     lighter = _learn(data, teacher, less, folder, on_epoch)
     lighter.config, lighter.teaching = config, LIGHTER
     second = interpolate(lighter, teacher, data)
     if agreed(float(second.surprise.mean() < kept.surprise.mean())):
-        kept = second
-    if not second.held_back:
-        return kept.model
-    logger.info("and holds back the second: a third one learns from uploaders' picks alone")
-    folder = checkpoint / "alone" if checkpoint else None
-    third = judge(_learn(data, None, config, folder, on_epoch), data)
-    if agreed(float(surely_less(third.surprise, kept.surprise, third.uploader))):
-        kept = third
+        kept = replace(second, mute=kept.mute)
+    if second.held_back and not kept.mute:
+        without = alone()
+        if agreed(float(_is_preferred(without, kept))):
+            return without.model
     return kept.model
+
+
+def _is_preferred(alone: Judged, kept: Judged) -> bool:
+    """Return whether later picks prefer a student without a teacher to the one kept so far.
+
+    Where the teacher has something to say, it has to be surely better. Where it has not, nothing
+    speaks for who listened: it is enough to be surely better than the teacher, and not worse.
+    """
+    if not kept.mute:
+        return surely_less(alone.surprise, kept.surprise, kept.uploader)
+    return surely_less(alone.surprise, kept.teacher, kept.uploader) and not surely_less(
+        kept.surprise, alone.surprise, kept.uploader
+    )
 
 
 def _learn(

@@ -20,6 +20,7 @@ from models import (
 )
 from models.interpolation import (
     SHARES,
+    Judged,
     between,
     interpolate,
     judge,
@@ -30,6 +31,7 @@ from models.interpolation import (
 from models.model import Model
 from models.networks import DebcmNetwork
 from models.objectives import PickChoice
+from models.train import _is_preferred
 
 
 @pytest.fixture(scope="module")
@@ -199,10 +201,61 @@ def test_a_student_can_be_held_back_by_a_poor_teacher_and_is_then_taught_less(
     assert less.mean() < more.mean() - 0.01
 
 
+@pytest.mark.parametrize(
+    ("mute", "gain_of_kept", "gain_of_alone", "preferred"),
+    [
+        # A teacher who has something to say yields to what is surely better alone.
+        (False, 0.5, 0.6, False),
+        (False, 0.5, 1.5, True),
+        # One who has not yields to what is surely better than it and not surely worse.
+        (True, 0.5, 0.4, True),
+        (True, 1.5, 0.5, False),
+        (True, 0.0, 0.1, False),
+    ],
+)
+def test_who_learned_alone_is_preferred_to_who_heard_a_mute_teacher(
+    teacher: Model, mute: bool, gain_of_kept: float, gain_of_alone: float, preferred: bool
+) -> None:
+    """Gains over the teacher, of 20 uploaders who disagree by 0.5."""
+    who, own = np.arange(20), np.full(20, 3.0, dtype=np.float32)
+    kept, alone = (
+        Judged(
+            teacher,
+            own - gain - np.resize([0.5, -0.5] if up else [-0.5, 0.5], 20).astype(np.float32),
+            who,
+            held_back=True,
+            mute=mute,
+            teacher=own,
+        )
+        for gain, up in ((gain_of_kept, True), (gain_of_alone, False))
+    )
+    assert _is_preferred(alone, kept) == preferred
+
+
+def test_without_the_match_all_towers_explain_alike(
+    training: TrainingData, teacher: Model, student: Model, config: ModelConfig
+) -> None:
+    first, last = network_of(teacher), network_of(student)
+    one, other = (between(first, last, share) for share in (0.0, 1.0))
+    found = [surprise(each, training, config, match=False) for each in (one, other)]
+    assert np.allclose(*found, atol=1e-3)
+    assert found[0].mean() > surprise(between(first, last, 1.0), training, config).mean() + 0.05
+
+
+def test_a_teacher_at_random_is_mute(training: TrainingData, config: ModelConfig) -> None:
+    order = np.random.default_rng(0).permutation(len(training.segment_music))
+    data = replace(training, segment_music=training.segment_music[order])
+    deaf = train_teacher(data, config)
+    whole = config.model_copy(update={"interpolate": False, "epochs": 20})
+    found = interpolate(train_student(data, deaf, whole), deaf, data)
+    assert (found.held_back, found.mute) == (True, True)
+
+
 def test_a_training_killed_in_a_further_student_resumes_there(
     training: TrainingData, config: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(interpolation, "HELD_BACK", -1e9)
+    monkeypatch.setattr(interpolation, "surely_less", lambda *_: True)
     brief = config.model_copy(update={"epochs": 2, "teacher_epochs": 2})
     teacher = train_teacher(training, brief)
     undisturbed: list[EpochLog] = []
