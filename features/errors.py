@@ -112,17 +112,17 @@ GUIDANCE: dict[Reason, Guidance] = {
     ),
     Reason.CRASHED: Guidance(
         "The decoder died while it worked on this file.",
-        "Keep the file for a report to the decoder's project; it is tried once more.",
+        "Keep the file for a report to the decoder's project; a later night tries it once more.",
         may_pass=True,
     ),
     Reason.TIMED_OUT: Guidance(
         "Decoding took longer than the wall or CPU time allowed for one file.",
-        "It is tried once more; if the machine was not overloaded, look at the file.",
+        "A later night tries it once more; if the machine was not overloaded, look at the file.",
         may_pass=True,
     ),
     Reason.OUT_OF_MEMORY: Guidance(
         "Decoding asked for more memory than one file may have.",
-        "It is tried once more; raise limits.memory only for files that are wanted.",
+        "A later night tries it once more; raise limits.memory only for files that are wanted.",
         may_pass=True,
     ),
 }
