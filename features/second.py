@@ -61,6 +61,9 @@ def _frames(path: Path, limits: Limits) -> Iterator[tuple[int, np.ndarray]]:
     budget = Budget(limits)
     last = -1
     try:
+        # Before it decodes: OpenCV has no option that would refuse a frame of any size.
+        sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        budget.check_size(*(int(capture.get(side)) for side in sides))
         while capture.isOpened():
             more, image = capture.read()
             if not more:

@@ -90,3 +90,27 @@ def test_it_keeps_the_limits_too(
 def test_frames_that_do_not_come_again_are_an_error(rendered: Rendered) -> None:
     with pytest.raises(MediaError, match="misses 1 frames"):
         second.decode(rendered("h264.mp4"), {-5}, lambda *_: None, Limits())
+
+
+def test_a_frame_of_any_size_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Huge:
+        """A film whose every frame has ten gigapixels."""
+
+        def isOpened(self) -> bool:  # noqa: N802
+            return True
+
+        def get(self, _: int) -> float:
+            return 1e5
+
+        def read(self) -> tuple[bool, np.ndarray]:
+            raise AssertionError("decoded")
+
+        def release(self) -> None:
+            """Nothing is held."""
+
+    monkeypatch.setattr(second.cv2, "VideoCapture", lambda *_: Huge())
+    with pytest.raises(MediaError) as caught:
+        second.read_timeline(Path("huge.mp4"), Limits())
+    assert caught.value.reason is Reason.TOO_MANY_PIXELS
