@@ -156,10 +156,12 @@ def task_failed(context: Any) -> None:
     else:
         what = f"{type(error).__name__}: {error}"
         next_step = "Read the task's log, then docs/operate.md; clear the task to run it again."
+    # Of a mapped task each instance fails, and is told, by itself.
+    shard = f" ({label})" if (label := getattr(task, "rendered_map_index", None)) else ""
     send(
         settings.alerts,
         Alert(
-            title=f"{task.dag_id}.{task.task_id} failed",
+            title=f"{task.dag_id}.{task.task_id}{shard} failed",
             day=_day(context["dag_run"]),
             what=what,
             where=run_url(settings, task.dag_id, task.run_id),

@@ -69,6 +69,14 @@ def test_a_failure_of_ours_says_what_where_and_what_next(posted: list[dict[str, 
     assert alert["next_step"] == error.remedy
 
 
+def test_a_failure_of_a_shard_says_which(posted: list[dict[str, Any]]) -> None:
+    given = context(TooManyRejectsError("3 of 4 rows rejected"))
+    given["task_instance"].rendered_map_index = "shard 3: 120 clips, 28 min"
+    task_failed(given)
+    (alert,) = posted
+    assert alert["title"] == "media_features.ingest (shard 3: 120 clips, 28 min) failed"
+
+
 def test_any_other_failure_leads_to_the_log_and_the_runbook(posted: list[dict[str, Any]]) -> None:
     task_failed(context(ZeroDivisionError("by zero"), conf={"day": "2026-03-02"}))
     (alert,) = posted
