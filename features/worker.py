@@ -9,13 +9,12 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av.error
 import av.logging
 
 from features import sandbox, wire
-from features.audio import AudioExtractor
 from features.config import AudioConfig, Limits, VisualConfig
 from features.container import check_file, check_hash, hash_file
 from features.errors import MediaError, Reason
@@ -28,6 +27,9 @@ from features.results import (
     VisualFeatures,
 )
 from features.visual import VisualExtractor
+
+if TYPE_CHECKING:
+    from features.audio import AudioExtractor
 
 _EXPECTED: dict[str, Expected] = {"probe": "any", "probe_video": "video", "probe_music": "music"}
 # What is true of a file whatever its bytes, or asks for a hash in vain.
@@ -42,7 +44,7 @@ class Worker:
     ) -> None:
         self.limits = limits
         self.visual = VisualExtractor(visual, limits) if visual else None
-        self.audio = AudioExtractor(audio, limits) if audio else None
+        self.audio = _audio_extractor(audio, limits) if audio else None
 
     def answer(self, job: dict[str, Any]) -> MediaInfo | ClipFeatures | MediaError:
         """Return what a job gives; a file that cannot be used gives a MediaError."""
@@ -123,6 +125,13 @@ def _of_these_bytes(error: MediaError, job: dict[str, Any]) -> MediaError:
     except MediaError as change:
         return MediaError(change.reason, f"it changed while it was read: {change.detail}")
     return error
+
+
+def _audio_extractor(audio: AudioConfig, limits: Limits) -> AudioExtractor:
+    # Its libraries take longer to load than all others: a worker for pictures goes without.
+    from features.audio import AudioExtractor
+
+    return AudioExtractor(audio, limits)
 
 
 def main() -> None:

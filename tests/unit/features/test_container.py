@@ -129,3 +129,11 @@ def test_importing_the_package_loads_no_decoder_and_no_network() -> None:
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_worker_for_pictures_loads_nothing_for_sound() -> None:
+    code = (
+        "import sys, features.worker;"
+        "sys.exit(', '.join({'librosa', 'scipy', 'torch'} & set(sys.modules)) or 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
