@@ -1,8 +1,8 @@
 """Whether a challenger may be published: rules over metrics.json, each with its reason.
 
 A champion is lost to only where the loss exceeds what the settings tolerate *and* the paired
-bootstrap excludes that there is none: with few test rows a larger loss is noise, with many a
-small one is real and tolerated.
+bootstrap over uploaders excludes that there is none: with few of them a larger loss is noise, with
+many a small one is real and tolerated.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def _figures(metrics: dict[str, Any]) -> str:
     return (
         _table(head, rows)
         + "\nOver the full catalogue, rows weighted by inverse popularity, 95 % bootstrap "
-        "intervals; genre KL in nats, 0 is perfectly calibrated. " + said
+        "intervals over uploaders; genre KL in nats, 0 is perfectly calibrated. " + said
     )
 
 
