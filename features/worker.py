@@ -5,6 +5,7 @@ Started by ``features.pool`` as ``python -m features.worker``. It imports no tor
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 _EXPECTED: dict[str, Expected] = {"probe": "any", "probe_video": "video", "probe_music": "music"}
 # What is true of a file whatever its bytes, or asks for a hash in vain.
 _OF_THE_FILE = (Reason.MISSING, Reason.UNREADABLE, Reason.HASH_MISMATCH)
+# A file that went away, or whose disk did, after it was checked.
+_GONE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTDIR)
 
 
 class Worker:
@@ -57,7 +60,8 @@ class Worker:
         except av.error.FFmpegError as error:
             return _of_these_bytes(MediaError(Reason.UNDECODABLE, f"ffmpeg: {error}"), job)
         except OSError as error:
-            # It went away, or its disk did, after it was checked.
+            if error.errno not in _GONE:
+                raise
             return MediaError(Reason.UNREADABLE, f"while it was read: {error.strerror}")
         except ResultError as error:
             return MediaError(Reason.UNDECODABLE, str(error))
