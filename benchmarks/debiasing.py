@@ -1,6 +1,6 @@
 """Does debiasing find the true match? Every variant, baseline and ablation, on known truth.
 
-    python -m benchmarks.debiasing [--small] [--workers N] [--results FILE]
+    python -m benchmarks.debiasing [--small] [--workers N] [--seeds N ...] [--results FILE]
 
 Nine worlds (3 seeds x 3 confounding strengths) of `simulation.world`; test videos are later
 than every training pick. Each row's result goes to FILE as one JSON line; a row of the same
@@ -14,7 +14,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cached_property
@@ -287,13 +287,13 @@ def print_ablations(worlds: dict[tuple[float, int], Rows]) -> None:
         )
 
 
-def run_all(size: dict[str, int], workers: int, file: Path) -> None:
+def run_all(size: dict[str, int], seeds: Sequence[int], workers: int, file: Path) -> None:
     """Run what the file lacks and print the tables."""
     started = time.perf_counter()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         jobs = [
             pool.submit(run_world, size, strength, seed, file)
-            for seed in SEEDS
+            for seed in seeds
             for strength in STRENGTHS
         ]
         for job in as_completed(jobs):
@@ -309,11 +309,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="800 tracks, 4,000 training picks")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--results", type=Path, help="JSON lines to add to and to resume from")
     chosen = parser.parse_args()
     size = SMALL if chosen.small else FULL
     with tempfile.TemporaryDirectory() as folder:
-        run_all(size, chosen.workers, chosen.results or Path(folder) / "results.jsonl")
+        file = chosen.results or Path(folder) / "results.jsonl"
+        run_all(size, chosen.seeds, chosen.workers, file)
 
 
 if __name__ == "__main__":
