@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
@@ -81,17 +81,15 @@ class Unpacker:
         """Whether a message has begun and not ended."""
         return bool(self._buffer)
 
-    def feed(self, data: bytes) -> list[tuple[Header, list[Array]]]:
-        """Add bytes; return the messages completed by them.
+    def feed(self, data: bytes) -> Iterator[tuple[Header, list[Array]]]:
+        """Add bytes; yield the messages completed by them.
 
         Raises:
-            WireError: the bytes cannot be a message.
+            WireError: what follows the messages yielded so far cannot be one.
         """
         self._buffer += data
-        messages = []
         while (message := self._take()) is not None:
-            messages.append(message)
-        return messages
+            yield message
 
     def _take(self) -> tuple[Header, list[Array]] | None:
         if self._announced is None:

@@ -82,7 +82,7 @@ def test_features_come_back_bit_equal() -> None:
 )
 def test_bytes_that_are_no_message_are_refused(data: bytes) -> None:
     with pytest.raises(WireError):
-        Unpacker().feed(data)
+        list(Unpacker().feed(data))
 
 
 @pytest.mark.parametrize(
@@ -131,3 +131,10 @@ def test_records_check_their_arrays(embedding: np.ndarray, message: str) -> None
         VisualFeatures(VISUAL.embedding, VISUAL.frame_times, np.ones((3, 3), np.float16), "pyav", 0)
     assert repr(AUDIO) == "AudioFeatures(embedding=(4,), mel=(6, 2), decoder='soundfile')"
     assert "frame_embeddings=(2, 3)" in repr(VISUAL)
+
+
+def test_a_message_counts_though_what_follows_it_is_none() -> None:
+    messages = Unpacker().feed(pack({"type": "taken"}) + b"\xff" * 64)
+    assert next(messages)[0]["type"] == "taken"
+    with pytest.raises(WireError, match="a header of 4294967295 bytes"):
+        next(messages)
