@@ -33,13 +33,13 @@ from pipeline.check import check
 from pipeline.clips import delivered_clips
 from pipeline.confounders import summarise
 from pipeline.dataset import build, load_dataset
-from pipeline.earlier import look_up
 from pipeline.evaluate import evaluate
 from pipeline.extract import extract_shard
 from pipeline.gate import Force, decide
 from pipeline.ingest import ingest
 from pipeline.lake import Lake
-from pipeline.manifest import Manifest
+from pipeline.landing.earlier import look_up
+from pipeline.landing.manifest import Manifest
 from pipeline.releases import index
 from pipeline.releases.current import read_current
 from pipeline.releases.files import MUSIC, read_manifest, read_vectors
@@ -52,7 +52,7 @@ from pipeline.settings import (
     SplitSettings,
 )
 from pipeline.shards import plan
-from pipeline.store import Store
+from pipeline.storage.store import Store
 from simulation.encode import SAMPLE_RATE, write_sound, write_video
 from simulation.lake import Night, Taste, deliver
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import Permanent
-from pipeline.landing import SUCCESS, LandingDay, landing_days
+from pipeline.landing.contract import SUCCESS, LandingDay, landing_days
 
 
 class LandingFolderError(Permanent):

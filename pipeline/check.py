@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from pipeline.admission import refuse_too_many_rejects
 from pipeline.clips import KINDS, delivered_clips, extractors, lacking_features
 from pipeline.errors import LostRowsError, NotIngestedError, TooManyRejectsError
 from pipeline.failures import CLIP, failures
 from pipeline.lake import Lake
-from pipeline.refusals import accept, refuse
+from pipeline.landing.admission import refuse_too_many_rejects
+from pipeline.landing.refusals import accept, refuse
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
 

@@ -28,7 +28,7 @@ from pipeline.confounders import group_index, picks_until, population_prior
 from pipeline.errors import NotEnoughDataError
 from pipeline.lake import Lake
 from pipeline.settings import Settings
-from pipeline.store import Store
+from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -18,14 +18,14 @@ import polars as pl
 from pipeline.catalog import id_hash
 from pipeline.erased import content_key, mentions, names_any, visible
 from pipeline.errors import ProvenanceError
-from pipeline.folder import LEFTOVER_SECONDS
 from pipeline.lake import Lake
 from pipeline.releases.erasure import erase_from_releases
 from pipeline.releases.sinks import follow
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
-from pipeline.storage import locked
-from pipeline.store import Store
+from pipeline.storage.access import locked
+from pipeline.storage.folder import LEFTOVER_SECONDS
+from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ from pydantic.fields import FieldInfo
 from features.errors import Reason
 from pipeline.command_page import command_sections
 from pipeline.errors import Permanent, PipelineError, RowReason, Transient
-from pipeline.folder import write_atomically
 from pipeline.reporting.metrics import METRICS
 from pipeline.schemas import LANDING, TABLES
 from pipeline.settings import Candidate, Settings
+from pipeline.storage.folder import write_atomically
 from pipeline.table import Table
 
 CHECKOUT = Path(__file__).resolve().parents[1]

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pipeline.catalog import id_hash
 from pipeline.lake import Lake
 from pipeline.schemas import TABLES
-from pipeline.store import Store
+from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
 

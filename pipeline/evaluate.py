@@ -24,8 +24,8 @@ from pipeline.releases.current import read_current, run_of
 from pipeline.releases.files import read_manifest
 from pipeline.releases.onnx_towers import MUSIC_TOWER, VIDEO_TOWER, embed, open_tower
 from pipeline.settings import Settings
-from pipeline.storage import standing
-from pipeline.store import Store
+from pipeline.storage.access import standing
+from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
 

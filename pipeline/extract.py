@@ -29,8 +29,8 @@ from pipeline.clips import (
 from pipeline.errors import ProvenanceError
 from pipeline.failures import record, worth_trying
 from pipeline.lake import Lake
-from pipeline.landing import LandingDay
-from pipeline.manifest import Row
+from pipeline.landing.contract import LandingDay
+from pipeline.landing.manifest import Row
 from pipeline.progress import progress
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings

@@ -20,8 +20,8 @@ from pipeline.evaluate import load_metrics
 from pipeline.lake import Lake
 from pipeline.schemas import TABLES
 from pipeline.settings import GateSettings, Settings
-from pipeline.storage import standing
-from pipeline.store import Store
+from pipeline.storage.access import standing
+from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
 

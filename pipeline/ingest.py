@@ -9,7 +9,16 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from pipeline.admission import (
+from pipeline.catalog import id_hash
+from pipeline.errors import (
+    LandingAccessError,
+    ManifestError,
+    Permanent,
+    RowReason,
+    TooManyRejectsError,
+)
+from pipeline.lake import Lake
+from pipeline.landing.admission import (
     Candidate,
     Rejects,
     first_of_each_id,
@@ -20,19 +29,10 @@ from pipeline.admission import (
     refuse_too_many_rejects,
     with_music,
 )
-from pipeline.catalog import id_hash
-from pipeline.delivery import Delivery, complete_days, read_delivery, worth_another_try
-from pipeline.errors import (
-    LandingAccessError,
-    ManifestError,
-    Permanent,
-    RowReason,
-    TooManyRejectsError,
-)
-from pipeline.lake import Lake
-from pipeline.landing import LandingDay
-from pipeline.manifest import Manifest, Row
-from pipeline.refusals import accept, refusals, refuse
+from pipeline.landing.contract import LandingDay
+from pipeline.landing.delivery import Delivery, complete_days, read_delivery, worth_another_try
+from pipeline.landing.manifest import Manifest, Row
+from pipeline.landing.refusals import accept, refusals, refuse
 from pipeline.schemas import TABLES
 from pipeline.settings import ExtractSettings, Settings
 

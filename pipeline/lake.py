@@ -22,10 +22,9 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.table import TableMerger
 
 from pipeline.errors import ProvenanceError, WriteConflictError
-from pipeline.parquet import WRITER, CheckedFiles
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
-from pipeline.storage import (
+from pipeline.storage.access import (
     begin,
     filesystem,
     in_its_place,
@@ -34,7 +33,8 @@ from pipeline.storage import (
     refuse_missing,
     stands,
 )
-from pipeline.table_log import check_log
+from pipeline.storage.parquet import WRITER, CheckedFiles
+from pipeline.storage.table_log import check_log
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pipeline.errors import NotEnoughDataError
 from pipeline.lake import Lake
 from pipeline.settings import Settings, load_settings
-from pipeline.store import Store
+from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def _open() -> tuple[Settings, Lake, Store]:
 
 def late_days(day: str) -> dict[str, str]:
     """Days before `day` that changed, or came, after their run: day -> what was delivered."""
-    from pipeline.delivery import unfinished_days
+    from pipeline.landing.delivery import unfinished_days
 
     settings, lake, _ = _open()
     first = dt.date.fromisoformat(day) - dt.timedelta(days=settings.landing.lookback_days)

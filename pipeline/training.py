@@ -14,8 +14,8 @@ from models.data import TrainingData
 from models.train import no_teacher
 from pipeline.dataset import load_dataset
 from pipeline.settings import Settings
-from pipeline.storage import locked, standing, writing_into
-from pipeline.store import Store
+from pipeline.storage.access import locked, standing, writing_into
+from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
 

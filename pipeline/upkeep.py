@@ -13,13 +13,13 @@ import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from pipeline.folder import LEFTOVER_SECONDS
 from pipeline.lake import Lake, repr_sql
 from pipeline.releases.current import run_of
 from pipeline.releases.history import retire
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
-from pipeline.store import Store
+from pipeline.storage.folder import LEFTOVER_SECONDS
+from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from pipeline.lake import Lake
 from pipeline.local_airflow import CHECKOUT, LocalAirflow, environment, free_port
 from pipeline.releases.current import read_current
 from pipeline.settings import load_settings
-from pipeline.store import Store
+from pipeline.storage.store import Store
 from simulation.landing import deliver_day, deliver_late
 from simulation.render import render_world
 

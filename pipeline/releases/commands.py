@@ -13,7 +13,7 @@ from pipeline.reporting.text import table
 if TYPE_CHECKING:
     from pipeline.releases.serving import Recommendation
     from pipeline.settings import Settings
-    from pipeline.store import Store
+    from pipeline.storage.store import Store
 
 # Modules are imported when called: `debcm --help` must not wait for ONNX Runtime or torch.
 
@@ -176,7 +176,7 @@ def require_lake(settings: Settings) -> None:
         LakeUnavailableError: it is not.
     """
     from pipeline.errors import LakeUnavailableError
-    from pipeline.storage import stands
+    from pipeline.storage.access import stands
 
     if not stands(settings.lake.root):
         raise LakeUnavailableError("no such lake", where=settings.lake.root)
@@ -184,7 +184,7 @@ def require_lake(settings: Settings) -> None:
 
 def _open() -> tuple[Settings, Store]:
     from pipeline.settings import load_settings
-    from pipeline.store import Store
+    from pipeline.storage.store import Store
 
     settings = load_settings()
     return settings, Store(settings.lake)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from pipeline.errors import ProvenanceError, ReleaseError, WriteConflictError
-from pipeline.store import Store
+from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -9,14 +9,14 @@ import json
 import shutil
 
 from pipeline.errors import ProvenanceError, ReleaseError
-from pipeline.folder import MANIFEST as HASHES
 from pipeline.releases import files
 from pipeline.releases.current import Current, read_current, rename_current, revision_of, run_of
 from pipeline.releases.files import read_manifest
 from pipeline.releases.publish import Contents, write_contents
 from pipeline.releases.verify import verify_folder
 from pipeline.settings import Settings
-from pipeline.store import Store
+from pipeline.storage.folder import MANIFEST as HASHES
+from pipeline.storage.store import Store
 
 # Files of a release that an erasure writes anew; the towers stay as they are.
 _REWRITTEN = (

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ProvenanceError, ReleaseError
-from pipeline.folder import LEFTOVER_SECONDS
 from pipeline.releases import files
 from pipeline.releases import index as music_index
 from pipeline.releases.continuity import cosine_distance
@@ -30,7 +29,8 @@ from pipeline.releases.files import Manifest, read_manifest, read_table, read_ve
 from pipeline.releases.sinks import follow
 from pipeline.releases.verify import Verification, verify_folder
 from pipeline.settings import Settings
-from pipeline.store import Store
+from pipeline.storage.folder import LEFTOVER_SECONDS
+from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -32,8 +32,8 @@ from pipeline.releases.sinks import follow, open_sinks
 from pipeline.releases.towers import Towers, save_towers
 from pipeline.releases.verify import verify_folder
 from pipeline.settings import ReleaseSettings, Settings
-from pipeline.storage import standing
-from pipeline.store import Store
+from pipeline.storage.access import standing
+from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -26,12 +26,12 @@ from pydantic import ValidationError
 from features import ClipFeatures, Job, Limits, MediaError, MediaPool, VisualConfig
 from features.naming import extractor_name
 from pipeline.errors import ProvenanceError, ReleaseError
-from pipeline.folder import MANIFEST as HASHES
-from pipeline.folder import check_manifest
 from pipeline.releases import files, index
 from pipeline.releases.files import Manifest, read_manifest, read_table, read_vectors
 from pipeline.releases.onnx_towers import VIDEO_TOWER, columns_of, open_tower
 from pipeline.releases.onnx_towers import embed as run_tower
+from pipeline.storage.folder import MANIFEST as HASHES
+from pipeline.storage.folder import check_manifest
 
 log = logging.getLogger(__name__)
 

@@ -18,12 +18,12 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from pipeline.errors import Permanent, Transient
-from pipeline.object_pointer import MissingExtraError
 from pipeline.releases import files
 from pipeline.releases.current import read_current
 from pipeline.releases.files import read_manifest, read_table
 from pipeline.settings import ReleaseSettings
-from pipeline.store import Store
+from pipeline.storage.object_pointer import MissingExtraError
+from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
 

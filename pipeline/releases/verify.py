@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ReleaseError
-from pipeline.folder import MANIFEST as HASHES
-from pipeline.folder import check_manifest
 from pipeline.releases import files
 from pipeline.releases import index as music_index
 from pipeline.releases.files import read_table, read_vectors
 from pipeline.releases.onnx_towers import MUSIC_TOWER, columns_of, embed, open_tower
 from pipeline.releases.serving import Release
+from pipeline.storage.folder import MANIFEST as HASHES
+from pipeline.storage.folder import check_manifest
 
 Floats = npt.NDArray[np.float32]
 

@@ -19,9 +19,9 @@ from models.baselines import model_scorer
 from pipeline.dataset import Dataset
 from pipeline.errors import RowReason
 from pipeline.lake import Lake
-from pipeline.landing import LandingDay
+from pipeline.landing.contract import LandingDay
 from pipeline.settings import Settings
-from pipeline.store import Store
+from pipeline.storage.store import Store
 from pipeline.training import HISTORY
 
 log = logging.getLogger(__name__)

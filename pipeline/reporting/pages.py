@@ -19,7 +19,7 @@ from pipeline.releases.current import read_current, run_of
 from pipeline.reporting.html import fill
 from pipeline.reporting.report import PAGE
 from pipeline.settings import load_settings
-from pipeline.store import Store
+from pipeline.storage.store import Store
 
 NEWEST = 200
 RUN_ID = re.compile(r"\d{4}-\d\d-\d\d-[0-9a-f]{10}")

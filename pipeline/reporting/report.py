@@ -30,8 +30,8 @@ from pipeline.reporting.data import (
 from pipeline.reporting.drift import feature_drift, genre_drift
 from pipeline.reporting.html import fill
 from pipeline.settings import Settings
-from pipeline.storage import standing
-from pipeline.store import Store
+from pipeline.storage.access import standing
+from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -10,15 +10,15 @@ import polars as pl
 from pipeline.errors import PipelineError
 from pipeline.gate import Decision, stored_decision
 from pipeline.lake import Lake
-from pipeline.landing import SUCCESS, LandingDay, landing_days
-from pipeline.refusals import Refusal, refusals
+from pipeline.landing.contract import SUCCESS, LandingDay, landing_days
+from pipeline.landing.refusals import Refusal, refusals
 from pipeline.releases.current import Promotion, read_current
 from pipeline.reporting.dag_runs import FAILED_DAYS, DagRunState
 from pipeline.reporting.metrics import newest_upload
 from pipeline.reporting.text import printable, table
 from pipeline.settings import Settings, settings_file
-from pipeline.storage import stands
-from pipeline.store import Store
+from pipeline.storage.access import stands
+from pipeline.storage.store import Store
 from pipeline.upkeep import sizes
 
 QUARANTINE_DAYS = 14

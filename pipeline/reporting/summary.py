@@ -15,7 +15,7 @@ from pipeline.releases.serving import Release
 from pipeline.reporting.text import printable, table
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
-from pipeline.store import Store
+from pipeline.storage.store import Store
 
 SAMPLE_VIDEOS = 3
 BEST_TRACKS = 5

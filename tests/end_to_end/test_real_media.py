@@ -13,7 +13,7 @@ from pipeline.gate import stored_decision
 from pipeline.lake import Lake
 from pipeline.releases.current import read_current
 from pipeline.settings import LakeSettings
-from pipeline.store import Store
+from pipeline.storage.store import Store
 
 
 def debcm(lake: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -9,13 +9,13 @@ import polars as pl
 import pytest
 
 from pipeline import steps
-from pipeline.folder import sha256_of
 from pipeline.lake import Lake
 from pipeline.releases.current import read_current
 from pipeline.releases.serving import Release
 from pipeline.schemas import TABLES
 from pipeline.settings import load_settings
-from pipeline.store import Store
+from pipeline.storage.folder import sha256_of
+from pipeline.storage.store import Store
 from simulation.landing import deliver_day
 from simulation.plan import SMALL_WORLD
 from simulation.render import RenderedWorld, render_world

@@ -12,7 +12,7 @@ from fault_harness import Steps
 
 from pipeline.lake import Lake
 from pipeline.settings import Settings, load_settings
-from pipeline.store import Store
+from pipeline.storage.store import Store
 from simulation.lake import Night, Taste, deliver
 
 DAYS = [dt.date(2026, 3, day) for day in (1, 2, 3)]

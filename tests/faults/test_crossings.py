@@ -21,7 +21,7 @@ from pipeline.releases.current import read_current
 from pipeline.releases.verify import verify_folder
 from pipeline.schemas import TABLES
 from pipeline.settings import load_settings
-from pipeline.store import Store
+from pipeline.storage.store import Store
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 

@@ -19,7 +19,7 @@ from pipeline.errors import ProvenanceError
 from pipeline.lake import Lake
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
-from pipeline.store import Store
+from pipeline.storage.store import Store
 
 TABLE = "visual_features"
 Damage = Callable[[Path], None]

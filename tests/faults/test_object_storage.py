@@ -19,7 +19,7 @@ from faulty_s3 import BUCKET, REGION, FaultyS3, faulty_s3
 
 from pipeline.releases.current import read_current
 from pipeline.releases.serving import Release
-from pipeline.store import Store
+from pipeline.storage.store import Store
 
 pytest.importorskip("boto3")
 pytest.importorskip("moto.server")

@@ -16,11 +16,11 @@ from fault_sites import DAYS, Site, make_site
 
 from pipeline.confounders import summarise
 from pipeline.dataset import build
-from pipeline.delivery import unfinished_days
 from pipeline.ingest import ingest
+from pipeline.landing.delivery import unfinished_days
 from pipeline.releases.serving import Release
 from pipeline.settings import LakeSettings, Settings
-from pipeline.store import Store
+from pipeline.storage.store import Store
 from simulation.lake import Night, Taste, deliver
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]

@@ -18,14 +18,14 @@ import servers
 from collector import Collector, collecting
 from real_airflow import DAYS, Watched, debcm, picture, small_settings, sound, write_manifest
 
-from pipeline.folder import sha256_of
 from pipeline.lake import Lake
 from pipeline.local_airflow import environment, free_port
 from pipeline.releases.current import read_current
 from pipeline.reporting.metrics import METRICS
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
-from pipeline.store import Store
+from pipeline.storage.folder import sha256_of
+from pipeline.storage.store import Store
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1800)]
 

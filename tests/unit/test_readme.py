@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from pipeline.cli import app
-from pipeline.manifest import read_manifest
+from pipeline.landing.manifest import read_manifest
 from pipeline.schemas import LANDING
 from pipeline.settings import load_settings
 

@@ -23,7 +23,7 @@ from pipeline import local_airflow
 from pipeline.errors import ManifestError
 from pipeline.ingest import ingest
 from pipeline.lake import Lake
-from pipeline.landing import LandingDay
+from pipeline.landing.contract import LandingDay
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings, LandingSettings, Settings
 

@@ -15,7 +15,7 @@ from deliveries import Row
 
 from pipeline.lake import Lake
 from pipeline.settings import ExtractSettings, LakeSettings, LandingSettings, Settings
-from pipeline.store import Store
+from pipeline.storage.store import Store
 
 DAY = dt.date(2026, 3, 1)
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import parquet
 from pipeline.clips import extractors
 from pipeline.confounders import summarise
 from pipeline.dataset import Dataset, build, load_dataset
@@ -17,7 +16,8 @@ from pipeline.errors import NotEnoughDataError
 from pipeline.lake import Lake
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
-from pipeline.store import Store
+from pipeline.storage import parquet
+from pipeline.storage.store import Store
 
 FIRST = dt.date(2026, 3, 1)
 LAST = dt.date(2026, 3, 4)

@@ -13,12 +13,12 @@ import pytest
 from features import Job, MediaError, MediaPool, Reason
 from pipeline.check import check
 from pipeline.clips import KINDS
-from pipeline.delivery import days_worth_another_try
 from pipeline.errors import LostRowsError
 from pipeline.extract import extract_shard
 from pipeline.failures import _OF_THE_FOLDER, record
 from pipeline.ingest import ingest
 from pipeline.lake import Lake
+from pipeline.landing.delivery import days_worth_another_try
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
 from pipeline.shards import plan

@@ -12,11 +12,11 @@ import polars as pl
 import pytest
 
 from features import MediaInfo
-from pipeline.admission import Candidate, Rejects
-from pipeline.delivery import unfinished_days
 from pipeline.errors import DayNotReadyError, ManifestError, TooManyRejectsError
 from pipeline.ingest import ingest, segment_rows
 from pipeline.lake import Lake
+from pipeline.landing.admission import Candidate, Rejects
+from pipeline.landing.delivery import unfinished_days
 from pipeline.schemas import TABLES
 from pipeline.settings import ExtractSettings, LandingSettings, Settings
 

@@ -18,7 +18,7 @@ from pipeline.errors import LakeUnavailableError, ProvenanceError, SchemaError
 from pipeline.lake import Lake
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
-from pipeline.store import Store
+from pipeline.storage.store import Store
 
 DAY = dt.date(2026, 3, 1)
 OTHER_DAY = dt.date(2026, 3, 2)
@@ -201,7 +201,7 @@ import datetime as dt, sys
 from pipeline.lake import Lake
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings
-from pipeline.store import Store
+from pipeline.storage.store import Store
 from pipeline.settings import LakeSettings
 lake = Lake(LakeSettings(root=sys.argv[1]))
 for number in range(6):

@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 
 from pipeline import upkeep
-from pipeline.folder import ASIDE
 from pipeline.lake import Lake
 from pipeline.schemas import TABLES
 from pipeline.settings import LakeSettings, ReleaseSettings, Settings
-from pipeline.store import Store
+from pipeline.storage.folder import ASIDE
+from pipeline.storage.store import Store
 
 DAY = dt.date(2026, 3, 1)
 

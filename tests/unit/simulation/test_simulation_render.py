@@ -14,7 +14,7 @@ from features.config import Limits
 from features.errors import MediaError, Reason
 from features.pool import Job, MediaPool
 from pipeline.errors import RowReason
-from pipeline.landing import LandingDay, landing_days
+from pipeline.landing.contract import LandingDay, landing_days
 from simulation import render
 from simulation.landing import SUCCESS, day_folder, deliver_day, deliver_late
 from simulation.plan import SEGMENT_SECONDS, SMALL_WORLD

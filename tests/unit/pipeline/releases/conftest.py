@@ -29,7 +29,7 @@ from pipeline.settings import (
     Settings,
     SplitSettings,
 )
-from pipeline.store import Store
+from pipeline.storage.store import Store
 from pipeline.training import train_student_step, train_teacher_step
 from simulation.world import World, WorldConfig, make_world
 

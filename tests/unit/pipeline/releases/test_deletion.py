@@ -18,7 +18,6 @@ from pipeline.catalog import id_hash
 from pipeline.deletion import apply_deletions
 from pipeline.erased import find_traces, mentions, traces_of
 from pipeline.errors import ProvenanceError, ReleaseError
-from pipeline.folder import MANIFEST as HASHES
 from pipeline.lake import Lake
 from pipeline.releases import files, publish
 from pipeline.releases.current import read_current
@@ -26,7 +25,8 @@ from pipeline.releases.history import promote
 from pipeline.releases.serving import Release
 from pipeline.releases.verify import verify_folder
 from pipeline.schemas import TABLES
-from pipeline.store import Store
+from pipeline.storage.folder import MANIFEST as HASHES
+from pipeline.storage.store import Store
 
 DAY = dt.date(2026, 3, 3)
 
@@ -183,7 +183,7 @@ STEPS = [
     "pipeline.deletion._record",
     "pipeline.releases.erasure.write_contents",
     "pipeline.releases.erasure.rename_current",
-    "pipeline.store.Store.remove",
+    "pipeline.storage.store.Store.remove",
     "pipeline.deletion.follow",
     "pipeline.deletion._remove_run",
     "pipeline.deletion._quarantined",

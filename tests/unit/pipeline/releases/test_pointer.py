@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import LakeUnavailableError, WriteConflictError
 from pipeline.releases.current import make_current, read_current
 from pipeline.settings import LakeSettings
-from pipeline.store import Store
+from pipeline.storage.store import Store
 
 NAME = "releases/current.json"
 

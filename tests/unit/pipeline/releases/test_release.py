@@ -23,7 +23,6 @@ import pytest
 from pipeline.dataset import load_dataset
 from pipeline.errors import ProvenanceError, ReleaseError
 from pipeline.evaluate import evaluate
-from pipeline.folder import write_manifest
 from pipeline.gate import Force, decide
 from pipeline.releases import files
 from pipeline.releases.current import make_current, read_current
@@ -33,6 +32,7 @@ from pipeline.releases.publish import publish
 from pipeline.releases.serving import Release
 from pipeline.releases.towers import load_towers
 from pipeline.releases.verify import verify_folder
+from pipeline.storage.folder import write_manifest
 
 
 def folder_of(toy) -> Path:
@@ -257,7 +257,7 @@ def start_publisher(root: str, run_id: str) -> subprocess.Popen[bytes]:
     code = (
         "import faulthandler; faulthandler.dump_traceback_later(100, exit=True);"
         "import sys; from pipeline.settings import load_settings; from pipeline.lake import Lake;"
-        "from pipeline.store import Store; from pipeline.releases.publish import publish;"
+        "from pipeline.storage.store import Store; from pipeline.releases.publish import publish;"
         "s = load_settings(lake={'root': sys.argv[1]});"
         "publish(s, Lake(s.lake), Store(s.lake), sys.argv[2])"
     )

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ProvenanceError, ReleaseError
-from pipeline.folder import MANIFEST
 from pipeline.releases.current import (
     POINTER,
     make_current,
@@ -28,7 +27,8 @@ from pipeline.releases.history import (
     verify_release,
 )
 from pipeline.releases.publish import publish
-from pipeline.store import Store
+from pipeline.storage.folder import MANIFEST
+from pipeline.storage.store import Store
 
 
 def write_history(store, releases: list[tuple[str, str]]) -> None:

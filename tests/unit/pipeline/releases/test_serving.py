@@ -16,10 +16,10 @@ import pytest
 from features import MediaError, Reason
 from pipeline.dataset import load_dataset
 from pipeline.errors import ProvenanceError, ReleaseError
-from pipeline.folder import MANIFEST, write_manifest
 from pipeline.releases import files
 from pipeline.releases.serving import Release, current_release
 from pipeline.releases.verify import verify_folder
+from pipeline.storage.folder import MANIFEST, write_manifest
 
 
 @pytest.fixture

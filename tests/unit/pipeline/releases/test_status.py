@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import ManifestError
 from pipeline.gate import decide
-from pipeline.refusals import refuse
+from pipeline.landing.refusals import refuse
 from pipeline.reporting.dag_runs import DagRunState
 from pipeline.reporting.status import Status, place_text, quarantine_text, read_status, status_text
 from pipeline.reporting.summary import summary

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DiskFullError, LakeUnavailableError, ProvenanceError, ReleaseError
-from pipeline.storage import may_be_cleaned_up, meaning, standing, storage_errors, writing_into
+from pipeline.storage.access import (
+    may_be_cleaned_up,
+    meaning,
+    standing,
+    storage_errors,
+    writing_into,
+)
 
 S3 = "s3://lake/debcm"
 

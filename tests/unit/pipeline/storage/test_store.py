@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import LakeUnavailableError, ProvenanceError
-from pipeline.folder import MANIFEST, check_manifest, write_atomically
 from pipeline.settings import LakeSettings, Settings
-from pipeline.storage import begin
-from pipeline.store import Store
+from pipeline.storage.access import begin
+from pipeline.storage.folder import MANIFEST, check_manifest, write_atomically
+from pipeline.storage.store import Store
 
 
 def put(store: Store, name: str, text: str = "x") -> None:
@@ -170,7 +170,7 @@ def test_a_lake_that_goes_away_in_between_is_not_made_again(
     store = Store(LakeSettings(root=str(tmp_path / "lake")))
     put(store, "runs/a")
     (tmp_path / "lake").rename(tmp_path / "gone")
-    monkeypatch.setattr("pipeline.store.begin", lambda *_, **__: None)
+    monkeypatch.setattr("pipeline.storage.store.begin", lambda *_, **__: None)
     with pytest.raises(LakeUnavailableError):
         use(store)
     assert not (tmp_path / "lake").exists()

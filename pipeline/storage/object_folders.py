@@ -25,9 +25,9 @@ from pathlib import Path
 
 import pyarrow.fs as pafs
 
-from pipeline import object_pointer
 from pipeline.errors import DiskFullError, ProvenanceError
-from pipeline.folder import ASIDE, LEFTOVER_SECONDS, MANIFEST, check_manifest
+from pipeline.storage import object_pointer
+from pipeline.storage.folder import ASIDE, LEFTOVER_SECONDS, MANIFEST, check_manifest
 
 log = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ import pytest
 from features import Job, MediaError, Reason
 from pipeline.check import check
 from pipeline.clips import KINDS
-from pipeline.delivery import unfinished_days
 from pipeline.errors import ManifestError, TooManyRejectsError
 from pipeline.failures import record
 from pipeline.ingest import ingest
 from pipeline.lake import Lake
-from pipeline.refusals import refusals
+from pipeline.landing.delivery import unfinished_days
+from pipeline.landing.refusals import refusals
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import polars as pl
 
 from features.errors import Reason
-from pipeline.earlier import Earlier, look_up
 from pipeline.errors import LandingAccessError, ManifestError, Permanent
 from pipeline.lake import Lake
-from pipeline.landing import LandingDay, landing_days
-from pipeline.manifest import Manifest
-from pipeline.refusals import refusals
+from pipeline.landing.contract import LandingDay, landing_days
+from pipeline.landing.earlier import Earlier, look_up
+from pipeline.landing.manifest import Manifest
+from pipeline.landing.refusals import refusals
 from pipeline.settings import Settings
 
 _MANIFESTS = {"music": "music", "video": "videos"}

@@ -22,19 +22,10 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from features.environment import cache_folder
-from pipeline import object_pointer
 from pipeline.errors import LakeUnavailableError, ProvenanceError
-from pipeline.folder import (
-    ASIDE,
-    MANIFEST,
-    check_manifest,
-    sync_folder,
-    write_atomically,
-    write_manifest,
-)
-from pipeline.object_folders import ObjectFolders
 from pipeline.settings import LakeSettings
-from pipeline.storage import (
+from pipeline.storage import object_pointer
+from pipeline.storage.access import (
     begin,
     begun_aside,
     filesystem,
@@ -43,6 +34,15 @@ from pipeline.storage import (
     storage_errors,
     writing_into,
 )
+from pipeline.storage.folder import (
+    ASIDE,
+    MANIFEST,
+    check_manifest,
+    sync_folder,
+    write_atomically,
+    write_manifest,
+)
+from pipeline.storage.object_folders import ObjectFolders
 
 log = logging.getLogger(__name__)
 

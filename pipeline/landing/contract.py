@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 
 from pipeline.errors import DayNotReadyError, ManifestError, PipelineError
-from pipeline.manifest import Manifest, landing_error, read_manifest
+from pipeline.landing.manifest import Manifest, landing_error, read_manifest
 from pipeline.schemas import LANDING
 
 log = logging.getLogger(__name__)

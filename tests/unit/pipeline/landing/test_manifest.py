@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import ManifestError
-from pipeline.landing import LandingDay
+from pipeline.landing.contract import LandingDay
 
 DAY = dt.date(2026, 3, 1)
 ROWS: list[dict[str, Any]] = [

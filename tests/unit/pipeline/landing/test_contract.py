@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import DayNotReadyError, LandingAccessError, LandingUnavailableError
-from pipeline.landing import LandingDay, landing_days
+from pipeline.landing.contract import LandingDay, landing_days
 
 DAY = dt.date(2026, 3, 1)
 

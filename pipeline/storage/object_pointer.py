@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from pipeline.errors import Permanent
-from pipeline.storage import meaning
+from pipeline.storage.access import meaning
 
 
 class MissingExtraError(Permanent):

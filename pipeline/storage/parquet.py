@@ -23,7 +23,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake import ColumnProperties, DeltaTable, WriterProperties
 
-from pipeline.storage import meaning
+from pipeline.storage.access import meaning
 
 # What is read before it is asked for: the default, sixteen batches of 100,000 rows, is gigabytes
 # of wide vectors.

@@ -14,11 +14,11 @@ import polars as pl
 
 from features import Job, MediaError, MediaInfo, MediaPool
 from pipeline.catalog import id_hash
-from pipeline.earlier import Owners
 from pipeline.errors import RowReason, TooManyRejectsError
 from pipeline.lake import Lake
-from pipeline.landing import LandingDay
-from pipeline.manifest import BadRow, Manifest, Row
+from pipeline.landing.contract import LandingDay
+from pipeline.landing.earlier import Owners
+from pipeline.landing.manifest import BadRow, Manifest, Row
 from pipeline.progress import progress
 from pipeline.settings import Settings
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from pipeline.lake import Lake
-from pipeline.manifest import Manifest
+from pipeline.landing.manifest import Manifest
 
 # id -> (content hash, day) of the earliest day that delivered it.
 Owners = dict[str, tuple[str, dt.date]]

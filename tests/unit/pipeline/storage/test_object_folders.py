@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import object_folders, object_pointer
 from pipeline.errors import DiskFullError, ProvenanceError
-from pipeline.folder import ASIDE, MANIFEST
-from pipeline.object_folders import KEPT_COPIES, ObjectFolders
 from pipeline.settings import LakeSettings
-from pipeline.storage import filesystem
-from pipeline.store import Store
+from pipeline.storage import object_folders, object_pointer
+from pipeline.storage.access import filesystem
+from pipeline.storage.folder import ASIDE, MANIFEST
+from pipeline.storage.object_folders import KEPT_COPIES, ObjectFolders
+from pipeline.storage.store import Store
 
 pytestmark = pytest.mark.services
 
@@ -222,7 +222,7 @@ def test_what_killed_writers_and_readers_left_on_a_machine_is_pruned(
 ) -> None:
     with monkeypatch.context() as patch:
         # What kill -9 leaves: nothing of this process runs any more.
-        patch.setattr("pipeline.store.shutil.rmtree", lambda *_, **__: None)
+        patch.setattr("pipeline.storage.store.shutil.rmtree", lambda *_, **__: None)
         put(s3, x="1")
         s3.fetch(NAME)
     left = sorted(tmp_path.glob(f"cache/*/folders/**/{ASIDE}*"))
@@ -244,7 +244,7 @@ def test_a_full_disk_under_the_copies_is_named(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pipeline.object_folders.shutil.copyfileobj", full)
+    monkeypatch.setattr("pipeline.storage.object_folders.shutil.copyfileobj", full)
     with pytest.raises(DiskFullError, match=str(tmp_path / "cache")):
         s3.fetch(NAME)
     assert copies(s3, tmp_path) == []
