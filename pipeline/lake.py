@@ -283,7 +283,7 @@ class Lake:
         return self._retry(commit, table)
 
     def compact(self, table: str) -> tuple[int, int]:
-        """Rewrite the table's small files into large ones; return files removed and added.
+        """Rewrite small files into large ones, never two at once; return files removed and added.
 
         Raises:
             WriteConflictError: other writers won every attempt; nothing is lost.

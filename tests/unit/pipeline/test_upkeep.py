@@ -1,6 +1,8 @@
 import datetime as dt
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -141,6 +143,31 @@ def test_compaction_changes_files_and_no_row(settings: Settings, lake: Lake) -> 
     parts = Path(lake.uri("visual_features")).rglob("*.parquet")
     data = [path for path in parts if "_delta_log" not in path.parts]
     assert sum(pl.read_parquet(path).height for path in data) == 5
+
+
+def test_two_compactions_never_run_at_once(
+    settings: Settings, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        add_video_features(lake, f"{number:064d}")
+    running: set[int] = set()
+    most: list[int] = []
+    compact = Lake.compact
+
+    def slow(self: Lake, table: str) -> tuple[int, int]:
+        running.add(threading.get_ident())
+        most.append(len(running))
+        time.sleep(0.2)
+        done = compact(self, table)
+        running.discard(threading.get_ident())
+        return done
+
+    monkeypatch.setattr(Lake, "compact", slow)
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(upkeep.compaction, settings, Lake(settings.lake)) for _ in range(2)]
+        assert [one.result(60)["visual_features"]["into"] for one in both].count(1) == 1
+    assert max(most) == 1
+    assert lake.read("visual_features").height == 5
 
 
 def test_upkeep_of_an_empty_lake_does_nothing(settings: Settings, lake: Lake, store: Store) -> None:
