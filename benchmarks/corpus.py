@@ -1,7 +1,7 @@
 """Real music to measure with: `python -m benchmarks.corpus FOLDER` makes a landing folder of it.
 
-The music of ten games, from Debian's packages (fetched by apt-get, so Debian or a kin of it is
-needed), under the licences that the packages' copyright files name. The first six tracks of each
+The music of ten games, from Debian's packages (fetched by apt-get, whose lists must be fresh),
+under the licences that the packages' copyright files name. The first six tracks of each
 game that last long enough for two parts, so that no game rules the table; songs that a game keeps
 as two stems are two tracks. Their genre is that of the game, as its players would call it.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -89,7 +90,7 @@ def deliver(landing: Path) -> int:
                 for path in islice(long_tracks(game, files), MOST):
                     music_id = f"m{count:03d}"
                     kept = media / f"{music_id}{path.suffix}"
-                    path.rename(kept)
+                    shutil.move(path, kept)
                     row = (music_id, game.genre, path.stem, game.package, f"media/{kept.name}")
                     writer.writerow(row)
                     count += 1

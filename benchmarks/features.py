@@ -350,7 +350,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tracks, clips = real_tracks(media), sorted(media.glob("dt=*/media/video/*"))
-        print(f"media: {len(tracks)} real tracks, {len(clips)} real clips; none are rendered")
+        print(f"media: {len(tracks)} real tracks, {len(clips)} real clips; of none, rendered ones")
         tracks = tracks or simulated_tracks(folder)
         clips = clips or simulated_clips(folder, 4)[0]
         sound_table(tracks, folder)

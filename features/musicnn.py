@@ -35,7 +35,7 @@ from features.torch_onnx import write_onnx
 PACKAGE = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
 
 # Folders of the trainings in it: Million Song Dataset, MagnaTagATune.
-TRAININGS = ("MSD_musicnn", "MTT_musicnn")
+_TRAININGS = ("MSD_musicnn", "MTT_musicnn")
 
 # Channels, frames and bands of the convolutions' kernels.
 _TIMBRAL = ((204, 7, 38), (204, 7, 67))
@@ -121,12 +121,12 @@ def load_network(package: Path) -> MusicnnPair:
     if found != PACKAGE:
         raise EncoderError(f"{package} has sha256 {found}, expected {PACKAGE}")
     with ZipFile(package) as wheel:
-        return MusicnnPair(_load_training(wheel, name) for name in TRAININGS).eval()
+        return MusicnnPair(_load_training(wheel, training) for training in _TRAININGS).eval()
 
 
-def _load_training(wheel: ZipFile, name: str) -> Musicnn:
+def _load_training(wheel: ZipFile, training: str) -> Musicnn:
     """Return the network with the weights of one training."""
-    folder = f"musicnn/{name}"
+    folder = f"musicnn/{training}"
     tensors = read_bundle(
         wheel.read(f"{folder}/.index"), wheel.read(f"{folder}/.data-00000-of-00001")
     )
