@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -14,6 +14,7 @@ import pytest
 from deliveries import Row
 
 from pipeline.lake import Lake
+from pipeline.schemas import TABLES
 from pipeline.settings import ExtractSettings, LakeSettings, LandingSettings, Settings
 from pipeline.storage.store import Store
 
@@ -64,6 +65,24 @@ def lake(settings: Settings) -> Lake:
 @pytest.fixture
 def store(settings: Settings) -> Store:
     return Store(settings.lake)
+
+
+@pytest.fixture
+def account(lake: Lake) -> Callable[[dt.date], None]:
+    """Writes of a day what `check` does when every clip has features."""
+
+    def write(day: dt.date) -> None:
+        row = {
+            "dt": day,
+            "visual_extractor": "e@1",
+            "audio_extractor": "e@1",
+            "clips": 1,
+            "rejected": 0,
+            "finished_at": dt.datetime.now(dt.UTC),
+        }
+        lake.replace("feature_days", TABLES["feature_days"].frame([row]), {"dt": day})
+
+    return write
 
 
 @pytest.fixture

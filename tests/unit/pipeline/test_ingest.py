@@ -159,11 +159,13 @@ def test_repeating_an_ingest_changes_nothing(settings: Settings, lake: Lake, pla
     assert lake.read("videos").equals(before[0])
 
 
-def test_changed_day_is_found_and_replaced(settings: Settings, lake: Lake, platform: Any) -> None:
+def test_changed_day_is_found_and_replaced(
+    settings: Settings, lake: Lake, platform: Any, account: Any
+) -> None:
     platform.deliver(DAY, [platform.video("v1")], [platform.track("m1")])
     assert list(unfinished_days(settings, lake, DAY, NEXT_DAY)) == [DAY]
     ingest(settings, lake, DAY)
-    account(lake, DAY)
+    account(DAY)
     assert list(unfinished_days(settings, lake, DAY, NEXT_DAY)) == []
     platform.deliver(DAY, [platform.video("v2")], [platform.track("m1")])
     assert list(unfinished_days(settings, lake, DAY, NEXT_DAY)) == [DAY]
@@ -193,13 +195,13 @@ def test_failing_earlier_day_does_not_fail_this_one(
 
 
 def test_track_that_comes_late_to_an_earlier_day_reopens_the_day_that_named_it(
-    settings: Settings, lake: Lake, platform: Any
+    settings: Settings, lake: Lake, platform: Any, account: Any
 ) -> None:
     platform.deliver(DAY, [], [])
     platform.deliver(NEXT_DAY, [platform.video("v1")], [])
     ingest(settings, lake, NEXT_DAY)
     for day in (DAY, NEXT_DAY):
-        account(lake, day)
+        account(day)
     assert reasons(lake) == {"v1": "unknown_music"}
     platform.deliver(DAY, [], [platform.track("m1")])
     ingest(settings, lake, DAY)
@@ -207,19 +209,6 @@ def test_track_that_comes_late_to_an_earlier_day_reopens_the_day_that_named_it(
     ingest(settings, lake, NEXT_DAY)
     assert reasons(lake) == {}
     assert lake.read("videos")["video_id"].to_list() == ["v1"]
-
-
-def account(lake: Lake, day: dt.date) -> None:
-    """What `check` writes when every clip has features."""
-    row = {
-        "dt": day,
-        "visual_extractor": "e@1",
-        "audio_extractor": "e@1",
-        "clips": 1,
-        "rejected": 0,
-        "finished_at": dt.datetime.now(dt.UTC),
-    }
-    lake.replace("feature_days", TABLES["feature_days"].frame([row]), {"dt": day})
 
 
 def test_incomplete_day_names_the_missing_file(

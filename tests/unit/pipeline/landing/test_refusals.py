@@ -17,7 +17,6 @@ from pipeline.ingest import ingest
 from pipeline.lake import Lake
 from pipeline.landing.delivery import unfinished_days
 from pipeline.landing.refusals import refusals
-from pipeline.schemas import TABLES
 from pipeline.settings import Settings
 
 DAY = dt.date(2026, 3, 1)
@@ -32,19 +31,6 @@ def strict(settings: Settings) -> Settings:
 
 def due(settings: Settings, lake: Lake) -> list[dt.date]:
     return list(unfinished_days(settings, lake, DAY, NEXT_DAY))
-
-
-def account(lake: Lake, day: dt.date) -> None:
-    """What `check` writes when every clip has features."""
-    row = {
-        "dt": day,
-        "visual_extractor": "e@1",
-        "audio_extractor": "e@1",
-        "clips": 1,
-        "rejected": 0,
-        "finished_at": dt.datetime.now(dt.UTC),
-    }
-    lake.replace("feature_days", TABLES["feature_days"].frame([row]), {"dt": day})
 
 
 def test_a_day_of_too_many_rejects_is_due_again_when_its_delivery_changes(
@@ -69,7 +55,7 @@ def test_a_day_of_too_many_rejects_is_due_again_when_its_delivery_changes(
 
 
 def test_a_manifest_that_cannot_be_read_costs_its_day_alone(
-    settings: Settings, lake: Lake, platform: Any
+    settings: Settings, lake: Lake, platform: Any, account: Any
 ) -> None:
     broken = platform.deliver(DAY, [], [platform.track("m1")])
     (broken / "videos.csv").write_bytes(b"\x00" * 100)
@@ -83,7 +69,7 @@ def test_a_manifest_that_cannot_be_read_costs_its_day_alone(
     assert lake.read("deletions").height == 1
     # Its own run has not failed yet, so nobody knows.
     assert refusals(lake) == []
-    account(lake, NEXT_DAY)
+    account(NEXT_DAY)
     assert due(settings, lake) == [DAY]
     with pytest.raises(ManifestError, match=r"dt=2026-03-01/videos\.csv"):
         ingest(settings, lake, DAY)
@@ -129,24 +115,24 @@ def test_a_day_that_check_refuses_is_not_due_again(
 
 
 def test_a_file_that_the_machine_may_have_failed_is_tried_once_more(
-    settings: Settings, lake: Lake, platform: Any
+    settings: Settings, lake: Lake, platform: Any, account: Any
 ) -> None:
     platform.deliver(DAY, [], [platform.track("m1"), platform.track("m2", media_path="media")])
     for attempts in (1, 2):
         assert due(settings, lake) == [DAY]
         assert ingest(settings, lake, DAY).rejected == {"unreadable": 1}
         assert lake.read("quarantine")["attempts"].to_list() == [attempts]
-        account(lake, DAY)
+        account(DAY)
     assert due(settings, lake) == []
     assert ingest(settings, lake, DAY).unchanged
 
 
 def test_a_second_try_that_is_killed_is_made_again(
-    settings: Settings, lake: Lake, platform: Any, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, lake: Lake, platform: Any, account: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     platform.deliver(DAY, [], [platform.track("m1"), platform.track("m2", media_path="media")])
     ingest(settings, lake, DAY)
-    account(lake, DAY)
+    account(DAY)
 
     def kill(*_: Any) -> None:
         raise RuntimeError("killed after the quarantine was written")
@@ -160,12 +146,12 @@ def test_a_second_try_that_is_killed_is_made_again(
 
 
 def test_a_mended_file_of_a_day_takes_the_place_of_the_broken_one(
-    settings: Settings, lake: Lake, platform: Any
+    settings: Settings, lake: Lake, platform: Any, account: Any
 ) -> None:
     tracks = [platform.track("m1", "noise.mp4"), platform.track("m2")]
     folder: Path = platform.deliver(DAY, [], tracks)
     ingest(settings, lake, DAY)
-    account(lake, DAY)
+    account(DAY)
     assert lake.read("music")["music_id"].to_list() == ["m2"]
     good = (folder / "media" / "high.mp3").read_bytes()
     # One that was turned away, and one that entered, both under their names.
@@ -175,5 +161,5 @@ def test_a_mended_file_of_a_day_takes_the_place_of_the_broken_one(
     assert ingest(settings, lake, DAY).accepted == 2
     assert lake.read("quarantine").is_empty()
     assert lake.read("music")["content_hash"].n_unique() == 1
-    account(lake, DAY)
+    account(DAY)
     assert due(settings, lake) == []
