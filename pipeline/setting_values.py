@@ -35,44 +35,36 @@ def _folder(path: Path) -> Path:
     return path
 
 
-def _place(text: str) -> str:
-    if "://" in text and not re.fullmatch(r"s3://[^/\s@]+(/\S*)?", text):
-        raise ValueError("a folder or s3://bucket/prefix expected")
-    return text
+def _like(pattern: str, otherwise: str) -> AfterValidator:
+    """Text that a pattern matches as a whole; pydantic would answer with the pattern itself."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.DOTALL):
+            raise ValueError(otherwise)
+        return text
+
+    return AfterValidator(check)
 
 
-def _web_address(text: str) -> str:
-    if text and not re.fullmatch(r"https?://\S+", text):
-        raise ValueError("an address that begins with http:// or https:// expected")
-    return text
-
-
-def _mail_address(text: str) -> str:
-    if not re.fullmatch(r"[^@\s]+@[^@\s]+", text):
-        raise ValueError("a mail address (name@host) expected")
-    return text
-
-
-def _once_a_day(cron: str) -> str:
-    # A night is named by the day before its tick: ticks must be a day apart.
-    found = re.fullmatch(r"(\d{1,2}) (\d{1,2}) \* \* \*", cron)
-    if found is None or int(found[1]) > 59 or int(found[2]) > 23:
-        raise ValueError('once a day expected: "MINUTE HOUR * * *", for instance "30 2 * * *"')
-    return cron
-
-
-def _connection_string(text: str) -> str:
-    if text and not re.search(r"\w\s*=|^postgres(ql)?://", text):
-        raise ValueError("a libpq connection string expected: host=... dbname=..., or a URL")
-    return text
-
+_PLACE = _like(r"(?!.*://).*|s3://[^/\s@]+(/\S*)?", "a folder or s3://bucket/prefix expected")
+_WEB_ADDRESS = _like(r"|https?://\S+", "an address that begins with http:// or https:// expected")
+_MAIL_ADDRESS = _like(r"[^@\s]+@[^@\s]+", "a mail address (name@host) expected")
+# A night is named by the day before its tick: ticks must be a day apart.
+_ONCE_A_DAY = _like(
+    r"[0-5]?[0-9] ([01]?[0-9]|2[0-3]) \* \* \*",
+    'once a day expected: "MINUTE HOUR * * *", for instance "30 2 * * *"',
+)
+_CONNECTION_STRING = _like(
+    r"|.*\w\s*=.*|postgres(ql)?://.*",
+    "a libpq connection string expected: host=... dbname=..., or a URL",
+)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 SomeShare = Annotated[float, Field(gt=0, lt=1)]
 Text = Annotated[str, AfterValidator(_not_blank)]
 Folder = Annotated[Path, AfterValidator(_folder)]
-Place = Annotated[str, AfterValidator(_place)]
-WebAddress = Annotated[str, AfterValidator(_web_address)]
-MailAddress = Annotated[str, AfterValidator(_mail_address)]
-OnceADay = Annotated[str, AfterValidator(_once_a_day)]
-ConnectionString = Annotated[str, AfterValidator(_connection_string)]
+Place = Annotated[str, _PLACE]
+WebAddress = Annotated[str, _WEB_ADDRESS]
+MailAddress = Annotated[str, _MAIL_ADDRESS]
+OnceADay = Annotated[str, _ONCE_A_DAY]
+ConnectionString = Annotated[str, _CONNECTION_STRING]

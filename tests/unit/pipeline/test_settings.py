@@ -120,6 +120,7 @@ def test_an_endpoint_without_tls_concerns_a_lake_in_object_storage_alone(
         ("[alerts]\nwebhook = 'chat.example.org/secret'", "alerts.webhook: .*http://"),
         ("[alerts]\nemail_to = ['night']", "alerts.email_to.0: a mail address"),
         ("[schedule]\nnightly = '0 * * * *'", "schedule.nightly: once a day expected"),
+        ("[schedule]\nnightly = '60 2 * * *'", "schedule.nightly: once a day expected"),
         ("[schedule]\nupkeep = '0 25 * * *'", "schedule.upkeep: once a day expected"),
         ("[audio]\nhop = 4096", "audio: hop is above n_fft"),
         ("[visual]\nblocks = ['light', 'light']", "visual.blocks: named twice: light"),
@@ -142,6 +143,8 @@ def test_wrong_file_names_file_and_field(tmp_path: Path, text: str, message: str
         "[release]\npostgres = 'postgresql://reader@db.example.org/music'",
         "[release]\npostgres = 'host=db.example.org dbname=music'",
         "[release]\nlancedb = 's3://bucket'",
+        "[release]\npostgres = ''\nlancedb = ''\n[alerts]\nwebhook = ''",
+        "[schedule]\nnightly = '07 09 * * *'\nupkeep = '59 23 * * *'",
         "[genres.groups]\nmusic = ['pop']",
     ],
 )
