@@ -325,7 +325,7 @@ def _night(day: str) -> bool:
     try:
         _show(steps.ingest(day))
         _extract([day])
-    except (DayNotReadyError, LandingAccessError, ManifestError, TooManyRejectsError) as error:
+    except _REFUSED as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         return False
     return True

@@ -1,7 +1,7 @@
 """What can go wrong in a step, and what the reader of the log should do about it.
 
 Every error of ours is either `Transient` (the same call can succeed later: Airflow retries
-it) or `Permanent` (it cannot: Airflow fails the task at once). docs/operate.md is generated
+it) or `Permanent` (it cannot: Airflow fails the task at once). docs/reasons.md is generated
 from the docstrings and remedies below, so an error class without a remedy does not exist.
 """
 

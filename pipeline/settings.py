@@ -2,7 +2,7 @@
 
 The file is `$DEBCM_CONFIG`, or `debcm.toml` in the working folder where that exists. A variable
 `DEBCM_<SECTION>__<FIELD>` replaces one field. Unknown keys are errors. Relative paths are
-relative to the file that names them. docs/configuration.md is generated from this module.
+relative to the file that names them. docs/configuration.md is generated from `Settings`.
 """
 
 from __future__ import annotations

@@ -75,8 +75,9 @@ def unfinished_days(
     That is: an ingest would read them anew, or they were not accounted for since their ingest. A
     day that was refused needs one only when its delivery has changed since.
     """
-    read = dict(lake.read("landing_days").select("dt", "fingerprint").iter_rows())
-    ingested = dict(lake.read("landing_days").select("dt", "finished_at").iter_rows())
+    marks = lake.read("landing_days")
+    read = dict(marks.select("dt", "fingerprint").iter_rows())
+    ingested = dict(marks.select("dt", "finished_at").iter_rows())
     checked = dict(lake.read("feature_days").select("dt", "finished_at").iter_rows())
     refused = {refusal.day: refusal.fingerprint for refusal in refusals(lake)}
     again = days_worth_another_try(settings, lake)
