@@ -10,6 +10,7 @@ import datetime as dt
 import logging
 import random
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _LOG_RETENTION = "delta.logRetentionDuration"
+_COMPACTION = "debcm.compaction"
 _ORPHAN_HOURS = 24
 # Delta lets one of two commits through that carry the same name and saw the same version.
 _ADDITION = "add"
@@ -283,7 +285,9 @@ class Lake:
         return self._retry(commit, table)
 
     def compact(self, table: str) -> tuple[int, int]:
-        """Rewrite small files into large ones, never two at once; return files removed and added.
+        """Rewrite small files into large ones; return files removed and added.
+
+        Where another compaction of the table begins meanwhile, the work is left to that one.
 
         Raises:
             WriteConflictError: other writers won every attempt; nothing is lost.
@@ -293,10 +297,30 @@ class Lake:
 
         def commit() -> tuple[int, int]:
             delta = DeltaTable(self.uri(table), storage_options=self.options)
-            outcome = delta.optimize.compact(writer_properties=WRITER)
-            return int(outcome["numFilesRemoved"]), int(outcome["numFilesAdded"])
+            if len(delta.file_uris()) <= max(1, len(delta.partitions())):
+                return 0, 0
+            # Of the same files, the engine lets two compactions commit (deltalake 1.6.6), and every
+            # row would be there twice. But no commit passes a change of the table's properties that
+            # it has not seen: of several, the one whose mark came last compacts.
+            mark = {_COMPACTION: uuid.uuid4().hex}
+            delta.alter.set_table_properties(mark, raise_if_not_exists=False)
+            try:
+                marked = self._marked(table, mark)
+                if marked is not None:
+                    outcome = marked.optimize.compact(writer_properties=WRITER)
+                    return int(outcome["numFilesRemoved"]), int(outcome["numFilesAdded"])
+            except CommitFailedError:
+                if self._marked(table, mark) is not None:
+                    raise
+            log.info("%s is left to another compaction, which began later", table)
+            return 0, 0
 
         return self._retry(commit, table)
+
+    def _marked(self, table: str, mark: Mapping[str, str]) -> DeltaTable | None:
+        """The table as it is, if its properties hold a mark."""
+        delta = DeltaTable(self.uri(table), storage_options=self.options)
+        return delta if mark.items() <= delta.metadata().configuration.items() else None
 
     def forget_versions(self, table: str, keep_days: float) -> int:
         """Remove files and log entries of versions older than `keep_days`; return the files.

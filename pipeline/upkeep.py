@@ -18,7 +18,6 @@ from pipeline.releases.current import run_of
 from pipeline.releases.history import retire
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
-from pipeline.storage.access import locked
 from pipeline.storage.folder import LEFTOVER_SECONDS
 from pipeline.storage.store import Store
 
@@ -83,10 +82,6 @@ def retention(
 def compaction(settings: Settings, lake: Lake) -> dict[str, Any]:
     """Rewrite every table's small files into large ones and remove its old versions.
 
-    One at a time: the engine lets two compactions of the same files both commit (deltalake 1.6.6),
-    and every row would be there twice. In object storage the lock holds this machine alone; the
-    DAG has one run at a time.
-
     Returns:
         Table -> files removed and added by compaction, and files of old versions removed.
 
@@ -97,8 +92,7 @@ def compaction(settings: Settings, lake: Lake) -> dict[str, Any]:
     for table in TABLES:
         if lake.version(table) < 0:
             continue
-        with locked(Store(settings.lake).scratch("tables")):
-            removed, added = lake.compact(table)
+        removed, added = lake.compact(table)
         forgotten = lake.forget_versions(table, settings.lake.keep_versions_days)
         done[table] = {"compacted": removed, "into": added, "forgotten": forgotten}
         log.info("%s: %s", table, done[table])

@@ -1,12 +1,14 @@
 import datetime as dt
 import os
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
+from deltalake.table import TableOptimizer
 
 from pipeline import upkeep
 from pipeline.lake import Lake
@@ -145,29 +147,79 @@ def test_compaction_changes_files_and_no_row(settings: Settings, lake: Lake) -> 
     assert sum(pl.read_parquet(path).height for path in data) == 5
 
 
-def test_two_compactions_never_run_at_once(
-    settings: Settings, lake: Lake, monkeypatch: pytest.MonkeyPatch
+def test_what_is_compact_is_left_as_it_is(lake: Lake) -> None:
+    add_video_features(lake, "0" * 64)
+    version = lake.version("visual_features")
+    assert lake.compact("visual_features") == (0, 0)
+    assert lake.version("visual_features") == version
+
+
+@pytest.mark.parametrize(
+    ("where", "step"), [(Lake, "_marked"), (TableOptimizer, "compact")], ids=["opens", "commits"]
+)
+def test_a_compaction_is_left_to_one_that_began_before_it(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, where: type, step: str
 ) -> None:
     for number in range(5):
         add_video_features(lake, f"{number:064d}")
-    running: set[int] = set()
-    most: list[int] = []
-    compact = Lake.compact
+    later: list[DeltaTable] = []
+    do = getattr(where, step)
 
-    def slow(self: Lake, table: str) -> tuple[int, int]:
-        running.add(threading.get_ident())
-        most.append(len(running))
-        time.sleep(0.2)
-        done = compact(self, table)
-        running.discard(threading.get_ident())
-        return done
+    def overtaken(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.undo()
+        mark = {"debcm.compaction": "another's"}
+        DeltaTable(lake.uri("visual_features")).alter.set_table_properties(
+            mark, raise_if_not_exists=False
+        )
+        later.append(DeltaTable(lake.uri("visual_features")))
+        return do(*arguments, **named)
 
-    monkeypatch.setattr(Lake, "compact", slow)
-    with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(upkeep.compaction, settings, Lake(settings.lake)) for _ in range(2)]
-        assert [one.result(60)["visual_features"]["into"] for one in both].count(1) == 1
-    assert max(most) == 1
+    monkeypatch.setattr(where, step, overtaken)
+    assert lake.compact("visual_features") == (0, 0)
+    assert later[0].optimize.compact()["numFilesRemoved"] == 5
     assert lake.read("visual_features").height == 5
+
+
+def test_of_two_compactions_of_the_same_files_the_later_commits(
+    settings: Settings, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have opened the table; the first tries to commit before the other does, and after it."""
+    for number in range(5):
+        add_video_features(lake, f"{number:064d}")
+    compact, begun = TableOptimizer.compact, []
+
+    def crossing(self: TableOptimizer, **arguments: Any) -> dict[str, Any]:
+        begun.append(self)
+        if len(begun) == 1:
+            assert Lake(settings.lake).compact("visual_features") == (5, 1)
+        else:
+            with pytest.raises(CommitFailedError):
+                compact(begun[0], **arguments)
+        return compact(self, **arguments)
+
+    monkeypatch.setattr(TableOptimizer, "compact", crossing)
+    assert lake.compact("visual_features") == (0, 0)
+    assert len(begun) == 2
+    assert lake.read("visual_features")["content_hash"].sort().to_list() == [
+        f"{number:064d}" for number in range(5)
+    ]
+
+
+def test_a_compaction_that_meets_a_deletion_begins_again(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        add_video_features(lake, f"{number:064d}")
+    compact = TableOptimizer.compact
+
+    def meeting(self: TableOptimizer, **arguments: Any) -> dict[str, Any]:
+        monkeypatch.undo()
+        assert lake.delete("visual_features", f"content_hash = '{'0' * 64}'") == 1
+        return compact(self, **arguments)
+
+    monkeypatch.setattr(TableOptimizer, "compact", meeting)
+    assert lake.compact("visual_features") == (4, 1)
+    assert lake.read("visual_features").height == 4
 
 
 def test_upkeep_of_an_empty_lake_does_nothing(settings: Settings, lake: Lake, store: Store) -> None:
