@@ -33,7 +33,7 @@ _PAPER: dict[str, Any] = _RELEASED | {
     "masking": True,
     "kl_weight": 1e-3,
 }
-_DEFAULTS: dict[object, dict[str, Any]] = {"released": _RELEASED, "paper": _PAPER}
+_DEFAULTS: dict[str, dict[str, Any]] = {"released": _RELEASED, "paper": _PAPER}
 
 _ONLY_DEBCM = (
     "hidden",
@@ -141,9 +141,10 @@ class ModelConfig(BaseModel):
     )
     interpolate: bool = Field(
         True,
-        description="go back from the student towards its teacher, to the nearest of five points "
-        "that explains later picks as well as the best does (within a standard error): few or "
-        "careless picks then do no harm (debcm with a teacher)",
+        description="move the student along the line from its teacher, to the nearest of six "
+        "points that explains later picks as well as the best does (within a standard error): few "
+        "or careless picks then do no harm; and train further students, which hear it less or not "
+        "at all, where it holds the first one back (debcm with a teacher)",
     )
     seed: int = Field(0, description="seed of first weights, order and dropout", ge=0)
     device: str = Field("cpu", description="torch device, for instance cpu or cuda")
@@ -152,7 +153,10 @@ class ModelConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_variant(cls, given: Any) -> Any:
-        return _DEFAULTS.get(given.get("variant"), {}) | given if isinstance(given, dict) else given
+        # What is no text, for instance a list, is left to the field's own check.
+        if not isinstance(given, dict) or not isinstance(given.get("variant"), str):
+            return given
+        return _DEFAULTS.get(given["variant"], {}) | given
 
     @model_validator(mode="after")
     def _switches_of_the_variant(self) -> Self:

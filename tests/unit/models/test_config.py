@@ -27,6 +27,12 @@ def test_an_average_over_the_population_needs_debcm(adjustment: str) -> None:
         ModelConfig(variant="paper", adjustment=adjustment)
 
 
+@pytest.mark.parametrize("variant", [["debcm"], {"name": "debcm"}, 3, "other"])
+def test_a_variant_that_there_is_not_is_refused_by_name(variant: object) -> None:
+    with pytest.raises(ValidationError, match="variant\n  Input should be 'debcm', 'paper' or"):
+        ModelConfig.model_validate({"variant": variant})
+
+
 def test_a_paper_student_has_no_scores_to_distil() -> None:
     with pytest.raises(ValidationError, match="distill 'scores' needs variant debcm; paper has"):
         ModelConfig(variant="paper", distill="scores")
