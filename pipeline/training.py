@@ -30,11 +30,11 @@ class TrainingSummary:
         run_id: the run.
         stage: "teacher" or "student".
         unchanged: nothing was trained.
-        epochs: epochs trained, those before a resumed one included.
+        epochs: of the model kept, those before a resumed one included.
         validation: selection metric of the model kept; None without validation rows.
-        seconds: wall time of the epochs.
-        share: how far a student went from its teacher; None without one, or where nothing was
-            trained.
+        seconds: wall time of these epochs.
+        share: how far a student went from the teacher that it heard; None where there was none, or
+            where nothing was trained.
         skipped: why there was nothing to train; empty where there was.
     """
 
@@ -126,7 +126,7 @@ def _keep(
         epochs=len(model.history),
         validation=last.validation if last else None,
         seconds=round(sum(epoch.seconds for epoch in model.history), 1),
-        share=model.share if stage == "student" else None,
+        share=model.share if model.teaching else None,
     )
     log.info("%s", summary)
     return summary

@@ -33,6 +33,7 @@ def test_the_run_trains_and_is_judged_published_and_reported(toy: Any, kept: int
     assert (teacher.epochs, teacher.unchanged) == (0, False)
     student = train_student_step(settings, store, run_id)
     assert (student.epochs, student.skipped) == (settings.model.epochs, "")
+    assert student.share is None
     assert set(evaluate(settings, store, run_id).recall) == {"challenger", "random", "popularity"}
     decide(settings, lake, store, run_id, Force("tester", "few picks make a weak student"))
     publish(settings, lake, store, run_id)
