@@ -16,7 +16,6 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-
 CALIBRATION_MIXTURE = 0.01
 """Share of the wanted genres mixed into the recommended ones, as by Steck (RecSys 2018)."""
 

@@ -12,7 +12,6 @@ from models.config import ModelConfig
 SMALLEST_PREFERENCE = 1e-4
 """Preference below which a genre group counts as equally unloved; keeps logs finite."""
 
-
 FARTHEST = 10.0
 """Standard deviations from the mean at which a standardised column ends."""
 
@@ -33,12 +32,9 @@ def plausible(rows: Tensor) -> tuple[Tensor, Tensor]:
         rows: float32[n, columns]; NaN and infinity do not count.
     """
     rows = rows[:: max(1, -(-len(rows) // _QUANTILE_ROWS))].double()
-    seen = torch.isfinite(rows)
-    # What is not finite sorts behind what is, and the count leaves it out.
-    ordered = torch.where(seen, rows, torch.inf).sort(dim=0).values
-    last = (seen.sum(dim=0, keepdim=True) - 1).clamp(min=0)
-    low = ordered.gather(0, (_TAIL * last).floor().long())[0]
-    high = ordered.gather(0, ((1.0 - _TAIL) * last).ceil().long())[0]
+    columns = torch.where(torch.isfinite(rows), rows, torch.nan).T.contiguous()
+    low = torch.nanquantile(columns, _TAIL, dim=1, interpolation="lower")
+    high = torch.nanquantile(columns, 1.0 - _TAIL, dim=1, interpolation="higher")
     width = high - low
     believed = (width > 0) & torch.isfinite(width)
     return (

@@ -79,6 +79,13 @@ def test_a_few_broken_rows_set_no_deviation(broken: float, rows: int) -> None:
     assert float(standard.abs().max()) <= 10.0
 
 
+def test_what_is_no_number_does_not_count_as_a_value() -> None:
+    sound, holes = columns_of(200), torch.full((100, 5), torch.nan)
+    holes[::2] = torch.inf
+    for one, other in zip(plausible(torch.cat([sound, holes])), plausible(sound), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_no_column_of_sound_rows_is_cut() -> None:
     rows = columns_of(20_000)
     low, high = plausible(rows)
