@@ -34,6 +34,14 @@ def objective_of(training: TrainingData, teacher: Model | None, **changes: Any) 
     return PickChoice(network.train(), guide, training, config)
 
 
+@torch.no_grad()
+def turned_round(network: DebcmNetwork) -> None:
+    """Let the best match be the worst."""
+    for last in (network.video.linear, network.video.bend):
+        last.weight.neg_()
+        last.bias.neg_()
+
+
 def surprise_of(objective: PickChoice) -> torch.Tensor:
     """Return the mean surprise of every training pick, in eval mode."""
     objective.network.eval()
@@ -91,14 +99,19 @@ def test_untrained_towers_have_no_say(training: TrainingData) -> None:
     assert float(network.popularity.detach()) != 0.0
 
 
+def test_the_match_of_untrained_towers_is_left_out_of_the_fit(training: TrainingData) -> None:
+    one, other = (objective_of(training, None) for _ in range(2))
+    turned_round(other.network)
+    for each in (one, other):
+        explain_first(each)
+    for a, b in zip(one.network.explanations(), other.network.explanations(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0.0)
+
+
 def test_uploaders_who_seem_to_avoid_the_match_do_not_turn_it_round(
     training: TrainingData, teacher: Model
 ) -> None:
     objective = objective_of(training, teacher)
-    with torch.no_grad():
-        objective.network.video.linear.weight.neg_()
-        objective.network.video.bend.weight.neg_()
-        objective.network.video.linear.bias.neg_()
-        objective.network.video.bend.bias.neg_()
+    turned_round(objective.network)
     explain_first(objective)
     assert float(objective.network.expertise.detach()) == pytest.approx(0.1)
