@@ -84,7 +84,7 @@ class Model:
         n_groups: G.
         share: how far a student went from its teacher (`models.interpolation`); 1 without one.
         teaching: weight of the teacher's word, as a share of `config.distill_weight`: 1, or less
-            where it held the student back (`models.students`); 0 without one.
+            where it held the student back (`models.train`); 0 without one.
         history: one entry per epoch of the training that made it; empty after `load`.
     """
 
