@@ -130,13 +130,14 @@ def test_each_frame_alone_of_packed_b_frames(suffix: str, tmp_path: Path) -> Non
         assert numbers[ticks] == index
 
 
+@pytest.mark.parametrize("suffix", ["ts", "mkv"])
 def test_a_second_recording_whose_times_lie_between_those_of_the_first(
-    rendered: Rendered, tmp_path: Path
+    suffix: str, tmp_path: Path
 ) -> None:
     between = replace(
-        KIND["h264_twice.ts"], name="between.ts", twice=False, pts=lambda i: i * 50 + 225
+        KIND["h264_twice.ts"], name=f"between.{suffix}", twice=False, pts=lambda i: i * 50 + 225
     )
-    path = tmp_path / "both.ts"
+    path = tmp_path / f"both.{suffix}"
     second = render(between, tmp_path).read_bytes()
     path.write_bytes(
         render(replace(between, pts=lambda i: i * 50 + 200), tmp_path).read_bytes() + second
@@ -170,6 +171,11 @@ def test_parameters_that_change_on_the_way_are_not_skipped(suffix: str, tmp_path
 def test_lower_layers_of_hevc_are_not_discarded(rendered: Rendered) -> None:
     assert sample(rendered("hevc.mp4"), None)[0].timeline.discarding
     assert not sample(rendered("hevc_layers.mkv"), None)[0].timeline.discarding
+
+
+def test_no_frame_of_vp8_is_discarded(rendered: Rendered) -> None:
+    """By ffmpeg's decoder: a frame that is left out takes its map of segments with it."""
+    assert not sample(rendered("vp8.webm"), None)[0].timeline.discarding
 
 
 def test_packets_that_no_wanted_frame_needs_are_not_decoded(

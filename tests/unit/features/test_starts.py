@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import av
 import pytest
 
@@ -34,6 +37,19 @@ def test_a_codec_whose_decoder_tells_no_keyframe_starts_nowhere(codec: str) -> N
 @pytest.mark.parametrize("codec", ["mpeg1video", "mpeg2video"])
 def test_mpeg_starts_where_its_matrices_are_told(codec: str) -> None:
     assert starts(codec, packet(SEQUENCE + PICTURE), packet(PICTURE)) == [True, False]
+
+
+@pytest.mark.parametrize("name", ["mpeg4_trimmed.mp4", "h263_trimmed.3gp"])
+def test_nothing_starts_at_a_keyframe_that_is_hidden(
+    name: str, rendered: Callable[[str], Path]
+) -> None:
+    """Its decoder tells nothing of a frame that does not come."""
+    with av.open(str(rendered(name))) as container:
+        stream = container.streams.video[0]
+        first = next(container.demux(stream))
+        assert first.is_keyframe
+        assert first.is_discard
+        assert not CleanStarts(stream.codec_context)(first)
 
 
 def test_nothing_starts_after_parameters_change() -> None:
