@@ -32,7 +32,6 @@ class Timeline:
         order: int64 [S], indices that sort the ``pts`` of what is shown.
         time_base: seconds per tick.
         end: ticks at which the last frame ends.
-        decoded: the times come from decoded frames, because packets did not tell.
         discarding: the decoder may leave out frames to which no other refers.
         suspect: frames should be reordered and their times are in the order of decoding.
         missing_share: share (0 to 1) of the promised length that is not there.
@@ -44,7 +43,6 @@ class Timeline:
     order: npt.NDArray[np.int64]
     time_base: float
     end: int
-    decoded: bool
     discarding: bool
     suspect: bool
     missing_share: float
@@ -203,7 +201,6 @@ def build_timeline(
         order=order,
         time_base=time_base,
         end=end,
-        decoded=clean is None,
         discarding=discarding and not suspect,
         suspect=suspect,
         missing_share=max(0.0, 1.0 - seconds / promised) if promised > 0 else 0.0,

@@ -131,20 +131,18 @@ def _jobs(settings: Settings, lake: Lake, clips: pl.DataFrame, batch: _Batch) ->
     for row in clips.iter_rows(named=True):
         landing = LandingDay(settings.landing.root, row["dt"])
         path = landing.resolve(row["media_path"])
-        segments = windows.get(row["content_hash"], []) if row["job"] == "segments" else []
+        segments = tuple(windows.get(row["content_hash"], ())) if row["job"] == "segments" else ()
         job = Job(
             key=f"{row['job']}:{row['content_hash']}",
             path=path or landing.folder / row["media_path"],
             kind=row["job"],
             content_hash=row["content_hash"],
-            segments=tuple(windows.get(row["content_hash"], ()))
-            if row["job"] == "segments"
-            else (),
+            segments=segments,
         )
         if path is None:
             link = "the path passes a symbolic link that was not there when it was ingested"
             batch.add(job, MediaError(Reason.UNREADABLE, link))
-        elif job.kind == "segments" and not segments:
+        elif job.kind == "segments" and not job.segments:
             batch.add(job, MediaError(Reason.BAD_SEGMENT, "table segments holds none of the file"))
         else:
             yield job

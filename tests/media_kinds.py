@@ -36,7 +36,6 @@ class Kind:
         frames: frames in the file.
         options: the encoder's private options.
         container: options of the muxer.
-        muxer: name of the muxer where the suffix does not tell.
         pixels: pixel format.
         size: width and height.
         gop: frames between keyframes, at most.
@@ -56,7 +55,6 @@ class Kind:
     frames: int = 60
     options: dict[str, str] = field(default_factory=dict)
     container: dict[str, str] = field(default_factory=dict)
-    muxer: str | None = None
     pixels: str = "yuv420p"
     size: tuple[int, int] = (WIDTH, HEIGHT)
     gop: int = 24
@@ -270,7 +268,7 @@ def pictures(kind: Kind) -> Iterator[av.VideoFrame]:
 def render(kind: Kind, folder: Path) -> Path:
     """Write one file and return its path."""
     path = folder / kind.name
-    with av.open(str(path), "w", format=kind.muxer, container_options=kind.container) as output:
+    with av.open(str(path), "w", container_options=kind.container) as output:
         stream = output.add_stream(kind.codec, rate=RATE, options=dict(kind.options))
         stream.height, stream.width = kind.stored(picture(0, kind.size)).shape[:2]
         stream.pix_fmt = kind.pixels

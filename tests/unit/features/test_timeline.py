@@ -43,7 +43,6 @@ def test_groups_start_at_clean_keyframes_and_open_ones_merge() -> None:
     trailing = timeline([0, 9, 3, 4], [True, False, True, False])
     assert trailing.groups() == [(0, 4)]
     assert timeline([0, 1, 2], [False, True, False]).groups() == [(0, 1), (1, 3)]
-    assert timeline([0, 1, 2]).decoded
 
 
 @pytest.mark.parametrize(
