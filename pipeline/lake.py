@@ -75,13 +75,17 @@ class Lake:
 
         Raises:
             LakeUnavailableError: the storage does not answer.
-            ProvenanceError: the log or a file is damaged.
+            ProvenanceError: the log or a file is damaged, or upkeep has removed the version.
         """
         delta = self._open(table)
         if delta is None:
             return TABLES[table].empty.lazy()
         if version is not None:
-            delta.load_as_version(version)
+            try:
+                delta.load_as_version(version)
+            except DeltaError as error:
+                text = f"no version {version}: {error}"
+                raise ProvenanceError(text, where=self.uri(table)) from error
         return self._scan(delta, table)
 
     def _scan(self, delta: DeltaTable, table: str) -> pl.LazyFrame:

@@ -128,6 +128,9 @@ def test_old_version_can_be_read(lake: Lake) -> None:
     lake.replace("landing_days", days((DAY, "b")), {"dt": DAY})
     old = lake.scan("landing_days", version=before).collect()
     assert old["fingerprint"].to_list() == ["a"]
+    lake.forget_versions("landing_days", 0)
+    with pytest.raises(ProvenanceError, match=f"landing_days: no version {before}"):
+        lake.scan("landing_days", version=before)
 
 
 def test_damaged_file_is_named_not_used(lake: Lake, tmp_path: Path) -> None:
