@@ -17,6 +17,7 @@ import pytest
 from features import extractor_name
 from models import Model, ModelConfig
 from pipeline import dataset
+from pipeline.catalog import id_hash
 from pipeline.evaluate import evaluate
 from pipeline.gate import decide
 from pipeline.lake import Lake
@@ -68,6 +69,33 @@ class Toy:
     store: Store
     run_id: str
     world: World
+
+    def ask(self, kind: str, *names: str) -> None:
+        """Request deletions."""
+        same = {"kind": kind, "requested_at": dt.datetime(2026, 3, 4, tzinfo=dt.UTC), "dt": DAY}
+        rows = [{"id_hash": id_hash(kind, name)} | same for name in names]
+        self.lake.add("deletions", TABLES["deletions"].frame(rows))
+
+    def forget(self) -> None:
+        """Remove all old versions of tables."""
+        for table in TABLES:
+            self.lake.forget_versions(table, 0)
+
+    def everything(self) -> dict[str, pl.DataFrame]:
+        """The rows of every table but those of deletion itself."""
+        return {
+            name: self.lake.read(name).sort(table.key)
+            for name, table in TABLES.items()
+            if name not in ("deletions", "erasures")
+        }
+
+    def quarantine(self, *rows: tuple[str, str, str, str | None]) -> None:
+        """Put kind, id, detail and content hash of rejected rows into quarantine."""
+        same = {"dt": DAY, "step": "ingest", "reason": "id_conflict", "attempts": 1}
+        names = ("kind", "id", "detail", "content_hash")
+        rejected = [dict(zip(names, row, strict=True)) | same for row in rows]
+        frame = TABLES["quarantine"].frame(rejected)
+        self.lake.replace("quarantine", frame, {"dt": DAY, "step": "ingest"})
 
 
 def settings_in(root: Path) -> Settings:
