@@ -58,7 +58,7 @@ lint: install  ## ruff and mypy
 	$(BIN)/mypy
 
 docs: install  ## generate the pages that come from the code
-	$(BIN)/python -m pipeline.documents
+	$(BIN)/python -m tools.docs_pages
 
 lock: install  ## renew requirements.lock from pyproject.toml
 	rm -rf build/lock

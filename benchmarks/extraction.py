@@ -24,25 +24,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import av
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from features import AudioConfig, Job, Limits, MediaPool, VisualConfig, ensure_encoder
-from features.encoder import FrameEncoder
+from features.arrays import UInt8Array
 from features.environment import cache_folder
-from features.frames import sample_frames
-from features.picture import Scaler
-from features.timeline import Timeline
-from features.visual import VisualExtractor, segment_centres
+from features.networks.onnx_network import FrameEncoder
+from features.video.extractor import VisualExtractor, segment_centres
+from features.video.sampling import sample_frames
+from features.video.scaling import Scaler
+from features.video.timeline import Timeline
 
 FRAMES = 16
 RATE = 25
 SIZES = {540: (960, 540), 720: (1280, 720), 1080: (1920, 1080)}
 LENGTHS = {15: 250, 60: 2 * RATE}
 
-Picture = npt.NDArray[np.uint8]
 
-
-def scenes(width: int, height: int, frames: int) -> Iterator[Picture]:
+def scenes(width: int, height: int, frames: int) -> Iterator[UInt8Array]:
     """Yield pictures like those of a camera: textures in motion, shapes, a cut every 5 s."""
     rng = np.random.default_rng(width)
     canvas = np.zeros((1, 1, 3), np.uint8)
@@ -91,10 +89,10 @@ def clip(height: int, seconds: int) -> Path:
     return path
 
 
-def ours(path: Path) -> list[Picture]:
+def ours(path: Path) -> list[UInt8Array]:
     """Sample as the extractor does."""
     scale = Scaler(224)
-    found: dict[int, Picture] = {}
+    found: dict[int, UInt8Array] = {}
 
     def choose(timeline: Timeline) -> list[int]:
         return [timeline.shown_at(t) for t in segment_centres((0, timeline.seconds), FRAMES)]
@@ -113,7 +111,7 @@ def wanted_indices(path: Path) -> list[int]:
     return [int((i + 0.5) * count / FRAMES) for i in range(FRAMES)]
 
 
-def cv2_read(path: Path) -> list[Picture]:
+def cv2_read(path: Path) -> list[UInt8Array]:
     """Read every frame, keep the wanted ones."""
     wanted = set(wanted_indices(path))
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
@@ -127,7 +125,7 @@ def cv2_read(path: Path) -> list[Picture]:
         index += 1
 
 
-def cv2_grab(path: Path) -> list[Picture]:
+def cv2_grab(path: Path) -> list[UInt8Array]:
     """Grab every frame, retrieve the wanted ones."""
     wanted = set(wanted_indices(path))
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
@@ -140,7 +138,7 @@ def cv2_grab(path: Path) -> list[Picture]:
     return found
 
 
-def pyav_sequential(path: Path) -> list[Picture]:
+def pyav_sequential(path: Path) -> list[UInt8Array]:
     """Decode every frame up to the last wanted one, scale the wanted ones."""
     wanted = wanted_indices(path)
     scale = Scaler(224)
@@ -156,7 +154,7 @@ def pyav_sequential(path: Path) -> list[Picture]:
     return found
 
 
-def null_decode(path: Path) -> list[Picture]:
+def null_decode(path: Path) -> list[UInt8Array]:
     """Decode the whole stream and keep nothing: the yardstick."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -166,7 +164,7 @@ def null_decode(path: Path) -> list[Picture]:
     return []
 
 
-def decord_batch(path: Path) -> list[Picture]:
+def decord_batch(path: Path) -> list[UInt8Array]:
     """Let decord fetch the wanted frames by their numbers."""
     import decord
 
@@ -221,7 +219,7 @@ def embedding(rounds: int) -> None:
     """Print the cost of embedding 16 frames, against PyTorch."""
     import torch
 
-    from features.lite0 import Lite0
+    from features.networks.lite0 import Lite0
 
     torch.set_num_threads(1)
     config = VisualConfig()
@@ -253,7 +251,8 @@ def embedding(rounds: int) -> None:
 
 def whole_step(rounds: int) -> None:
     """Print where the CPU time of the video step goes."""
-    from features import dynamics, wire
+    from features.video import blocks
+    from features.workers import protocol
 
     extractor = VisualExtractor(VisualConfig())
     print("\nWhole video step (decode, scale, embed, measure, write): CPU seconds and shares")
@@ -267,13 +266,15 @@ def whole_step(rounds: int) -> None:
                 with (
                     _timed(Scaler, "__call__", spent, "scale"),
                     _timed(FrameEncoder, "__call__", spent, "embed"),
-                    _timed(dynamics, "measure", spent, "rest"),
+                    _timed(blocks, "measure", spent, "rest"),
                 ):
                     start = time.process_time()
                     features = extractor.extract(path)[0]
                     written = time.process_time()
                     with tempfile.TemporaryFile() as file:
-                        file.write(wire.pack({}, [features.embedding, features.frame_embeddings]))
+                        file.write(
+                            protocol.pack({}, [features.embedding, features.frame_embeddings])
+                        )
                     end = time.process_time()
                 spent["all"] = end - start
                 spent["rest"] += end - written
@@ -315,7 +316,7 @@ def start_up() -> None:
     """Print what starting a worker costs, and the shard for which that is 5 %."""
     path = clip(720, 15)
     count = 8
-    code = "import sys, features.worker; sys.exit('torch' in sys.modules)"
+    code = "import sys, features.workers.worker; sys.exit('torch' in sys.modules)"
     torchless = subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     print(f"\nWorkers import torch: {'no' if torchless else 'YES'}")
     for name, audio in (("pictures", None), ("pictures and sound", AudioConfig())):

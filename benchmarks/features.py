@@ -35,15 +35,14 @@ import numpy.typing as npt
 import soundfile
 
 from features import AudioConfig, AudioExtractor, Limits, VisualConfig, VisualExtractor
-from features.acoustics import BLOCKS
-from features.sound import decode_sound
-from pipeline.settings import GenreSettings
+from features.arrays import Float64Array
+from features.sound.blocks import BLOCKS
+from features.sound.decode import decode_sound
+from pipeline.settings.load import GenreSettings
 from simulation.encode import SAMPLE_RATE, write_sound, write_video
 from simulation.music import Musical, make_music
 from simulation.pictures import SCENES, Pictorial, make_frames
 from simulation.styles import STYLES
-
-Matrix = npt.NDArray[np.float64]
 
 SHARED = Path(__file__).parents[2] / "shared" / "media" / "landing"
 PART_SECONDS = 20.0
@@ -89,7 +88,7 @@ def simulated_tracks(folder: Path) -> list[Track]:
     return found
 
 
-def simulated_clips(folder: Path, count: int) -> tuple[list[Path], Matrix]:
+def simulated_clips(folder: Path, count: int) -> tuple[list[Path], Float64Array]:
     """Render clips of each kind of scene; return them and their controls [N, 8], 0 to 1."""
     rng = np.random.default_rng(1)
     found, made_from = [], []
@@ -103,11 +102,11 @@ def simulated_clips(folder: Path, count: int) -> tuple[list[Path], Matrix]:
     return found, np.stack(made_from)
 
 
-def cosines(rows: Matrix, columns: Matrix, catalogue: Matrix) -> Matrix:
+def cosines(rows: Float64Array, columns: Float64Array, catalogue: Float64Array) -> Float64Array:
     """Return cosines [N, M] after standardisation over the catalogue."""
     mean, deviation = catalogue.mean(axis=0), catalogue.std(axis=0) + 1e-6
 
-    def unit(values: Matrix) -> Matrix:
+    def unit(values: Float64Array) -> Float64Array:
         standard = (values - mean) / deviation
         return np.asarray(standard / (np.linalg.norm(standard, axis=1, keepdims=True) + 1e-9))
 
@@ -134,14 +133,14 @@ class Answers:
         genre: [N], genre group of each part.
     """
 
-    similar: Matrix
+    similar: Float64Array
     same: npt.NDArray[np.bool_]
-    nearest: Matrix
+    nearest: Float64Array
     owner: npt.NDArray[np.int64]
     genre: npt.NDArray[np.str_]
 
 
-def ask(parts: Matrix, owner: npt.NDArray[np.int64], genre: npt.NDArray[np.str_]) -> Answers:
+def ask(parts: Float64Array, owner: npt.NDArray[np.int64], genre: npt.NDArray[np.str_]) -> Answers:
     """Look for the nearest of each part."""
     similar = cosines(parts, parts, parts)
     others = similar.copy()
@@ -174,7 +173,9 @@ def intervals(found: Answers) -> list[str]:
     return [f"{low:.2f} to {high:.2f}" for low, high in ends.T]
 
 
-def retrieval(queries: Matrix, catalogue: Matrix, truth: npt.NDArray[np.int64]) -> list[float]:
+def retrieval(
+    queries: Float64Array, catalogue: Float64Array, truth: npt.NDArray[np.int64]
+) -> list[float]:
     """Return how often the nearest row is the true one, and the mean cosine with it."""
     similar = cosines(queries, catalogue, catalogue)
     true = similar[np.arange(len(truth)), truth]
@@ -195,12 +196,12 @@ def write_copy(path: Path, mono: npt.NDArray[np.float32]) -> None:
 class Catalogue:
     """Embeddings [N, D] of all blocks, and where each comes from."""
 
-    parts: Matrix
+    parts: Float64Array
     owner: npt.NDArray[np.int64]
     genre: npt.NDArray[np.str_]
-    copies: Matrix
+    copies: Float64Array
     origin: npt.NDArray[np.int64]
-    excerpts: Matrix
+    excerpts: Float64Array
 
 
 def hear(tracks: Sequence[Track], extractor: AudioExtractor, folder: Path) -> Catalogue:
@@ -285,7 +286,7 @@ def recoded(path: Path, target: Path, codec: str, options: dict[str, str]) -> No
         output.mux(copy.encode(None))
 
 
-def explained(blocks: Sequence[Matrix], truth: Matrix) -> float:
+def explained(blocks: Sequence[Float64Array], truth: Float64Array) -> float:
     """Return the share of variance (at most 1) that ridge regression predicts for rows left out.
 
     Each block weighs alike, whatever its dimension; the ridge is the best of six.

@@ -29,30 +29,28 @@ import numpy as np
 from features.config import VisualConfig
 from models import Model, ModelConfig, train_student
 from models.data import Picks
-from pipeline.check import check
-from pipeline.clips import delivered_clips
-from pipeline.confounders import summarise
-from pipeline.dataset import build, load_dataset
-from pipeline.evaluate import evaluate
-from pipeline.extract import extract_shard
-from pipeline.gate import Force, decide
-from pipeline.ingest import ingest
-from pipeline.lake import Lake
-from pipeline.landing.earlier import look_up
-from pipeline.landing.manifest import Manifest
+from pipeline.context import Context
+from pipeline.extraction import accounting, extract, shards
+from pipeline.extraction.clips import delivered_clips
+from pipeline.ingestion import ingest
+from pipeline.ingestion.id_owners import look_up
+from pipeline.ingestion.manifest import Manifest
+from pipeline.lake.tables import Lake
+from pipeline.publishing import publish
 from pipeline.releases import index
 from pipeline.releases.current import read_current
-from pipeline.releases.files import MUSIC, read_manifest, read_vectors
-from pipeline.releases.publish import publish
-from pipeline.settings import (
+from pipeline.releases.files import MUSIC, read_release_info, read_vectors
+from pipeline.settings.load import (
     ExtractSettings,
     LakeSettings,
     LandingSettings,
     Settings,
     SplitSettings,
 )
-from pipeline.shards import plan
 from pipeline.storage.store import Store
+from pipeline.training import confounders, dataset, evaluate, gate
+from pipeline.training.dataset import load_dataset
+from pipeline.training.gate import Force
 from simulation.encode import SAMPLE_RATE, write_sound, write_video
 from simulation.lake import Night, Taste, deliver
 
@@ -111,7 +109,7 @@ class Bench:
 
     def _release(self) -> None:
         """Publish yesterday's catalogue: a night's model is judged against the release before."""
-        build(self.settings, self.lake, self.store, YESTERDAY)
+        dataset.build(Context(self.settings), YESTERDAY)
         self.train_step()
         self.evaluate()
         self.gate()
@@ -127,19 +125,19 @@ class Bench:
     def plan(self) -> float:
         """Which of tonight's clips lack features: none."""
         assert len(delivered_clips(self.settings, self.lake, [TONIGHT], ("visual", "audio")))
-        return seconds(lambda: plan(self.settings, self.lake, [TONIGHT]))
+        return seconds(lambda: shards.plan(Context(self.settings), [TONIGHT]))
 
     def check(self) -> float:
         """Account for tonight's rows."""
-        return seconds(lambda: check(self.settings, self.lake, TONIGHT))
+        return seconds(lambda: accounting.check(Context(self.settings), TONIGHT))
 
     def statistics(self) -> float:
         """Every uploader's genre preference, up to tonight."""
-        return seconds(lambda: summarise(self.settings, self.lake, TONIGHT))
+        return seconds(lambda: confounders.run(Context(self.settings), TONIGHT))
 
     def dataset(self) -> float:
         """The arrays of everything up to tonight."""
-        return seconds(lambda: build(self.settings, self.lake, self.store, TONIGHT))
+        return seconds(lambda: dataset.build(Context(self.settings), TONIGHT))
 
     def train_step(self) -> float:
         """One step of the optimiser: an epoch over the newest picks, by its steps."""
@@ -154,23 +152,23 @@ class Bench:
 
     def evaluate(self) -> float:
         """Rank the newest picks' tracks in the whole catalogue."""
-        return seconds(lambda: evaluate(self.settings, self.store, self.run_id))
+        return seconds(lambda: evaluate.run(Context(self.settings), self.run_id))
 
     def gate(self) -> float:
         """Decide on the run; an epoch is too little to pass."""
         force = Force("benchmarks.scale", "to measure publishing")
-        return seconds(lambda: decide(self.settings, self.lake, self.store, self.run_id, force))
+        return seconds(lambda: gate.decide(Context(self.settings), self.run_id, force))
 
     def publish(self) -> float:
         """Embed, index, write, verify, make current."""
-        return seconds(lambda: publish(self.settings, self.lake, self.store, self.run_id))
+        return seconds(lambda: publish.run(Context(self.settings), self.run_id))
 
     def index(self) -> float:
         """The music's index alone."""
         current = read_current(self.store)
         assert current is not None
         folder = self.store.fetch(f"releases/{current.release_id}")
-        vectors = read_vectors(folder / MUSIC, read_manifest(folder).run_id, "embedding")
+        vectors = read_vectors(folder / MUSIC, read_release_info(folder).run_id, "embedding")
         below = self.settings.release.flat_index_below
         return seconds(lambda: index.build_index(vectors, below))
 
@@ -225,20 +223,20 @@ class Clips:
 
     def ingest(self) -> float:
         """Read the day: each file is probed."""
-        took = seconds(lambda: ingest(self.settings, self.lake, TONIGHT))
+        took = seconds(lambda: ingest.run(Context(self.settings), TONIGHT))
         assert self._held("videos") == self.count
         return took
 
     def plan(self) -> float:
         """Plan the day as one shard."""
-        return seconds(lambda: plan(self.settings, self.lake, [TONIGHT], ("visual",)))
+        return seconds(lambda: shards.plan(Context(self.settings), [TONIGHT], ("visual",)))
 
     def extract(self) -> float:
         """Extract that shard."""
         plans = self.lake.scan("shards").select("plan", "shard")
         ((name, shard),) = self.lake.collect(plans.unique(), "shards").iter_rows()
-        work = (self.settings, self.lake, name, shard, ("visual",))
-        took = seconds(lambda: extract_shard(*work))
+        work = (Context(self.settings), name, shard, ("visual",))
+        took = seconds(lambda: extract.run(*work))
         assert self._held("visual_features") == self.count
         return took
 

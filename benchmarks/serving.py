@@ -15,31 +15,29 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from features.arrays import Float32Array
 from models import Model, ModelConfig
 from models.networks import build_network
+from pipeline.publishing.publish import Contents, write_contents
 from pipeline.releases import files, index
-from pipeline.releases.files import Manifest
-from pipeline.releases.publish import Contents, write_contents
+from pipeline.releases.files import ReleaseInfo
 from pipeline.releases.serving import Release
 from pipeline.releases.towers import Towers, save_towers
-from pipeline.settings import Settings
-
-Floats = npt.NDArray[np.float32]
+from pipeline.settings.load import Settings
 
 GROUPS = ("pop", "rock", "electronic", "hiphop", "classical", "folk", "other")
 VIDEO_COLUMNS, MUSIC_COLUMNS = 1400, 600
 RUN = "2026-01-01-benchmark0"
 
 
-def clustered(rows: int, dim: int, seed: int) -> Floats:
+def clustered(rows: int, dim: int, seed: int) -> Float32Array:
     """Return float32[rows, dim] unit vectors around 200 centres."""
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(0).standard_normal((200, dim))
     points = centres[rng.integers(200, size=rows)] + 0.7 * rng.standard_normal((rows, dim))
-    unit: Floats = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+    unit: Float32Array = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
     return unit
 
 
@@ -71,7 +69,7 @@ def write_release(folder: Path, tracks: int, videos: int = 1000) -> None:
         queries=np.zeros(0, dtype=np.int64),
         features=np.zeros((0, VIDEO_COLUMNS), dtype=np.float32),
     )
-    manifest = Manifest(
+    manifest = ReleaseInfo(
         format=files.FORMAT,
         release_id=RUN,
         run_id=RUN,

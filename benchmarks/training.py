@@ -28,7 +28,7 @@ from models.config import Variant
 from models.model import Model
 from models.networks import DebcmNetwork, VariationalNetwork, device_of
 from models.objectives import Objective, PickChoice, VariationalMatch
-from models.preparation import network_for
+from models.setup import network_for
 
 VIDEO_COLUMNS, MUSIC_COLUMNS, TRACKS, GROUPS = 2048, 256, 3_003, 6
 UPLOADERS_PER_ROW = 0.2

@@ -24,7 +24,7 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Asset, PartitionedAssetTimetable, dag, get_current_context, task
 
-from pipeline.orchestration import (
+from pipeline.orchestration.dag_helpers import (
     PATIENCE,
     deadline,
     default_args,
@@ -34,7 +34,7 @@ from pipeline.orchestration import (
     send_metrics,
     tables,
 )
-from pipeline.settings import load_settings
+from pipeline.settings.load import load_settings
 
 settings = load_settings()
 TRAINING_TIME = dt.timedelta(hours=12)

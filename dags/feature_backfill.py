@@ -17,8 +17,8 @@ from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
 
-from pipeline.orchestration import default_args, tables
-from pipeline.settings import load_settings
+from pipeline.orchestration.dag_helpers import default_args, tables
+from pipeline.settings.load import load_settings
 
 settings = load_settings()
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from airflow.sdk import CronTriggerTimetable, dag, task
 
-from pipeline.orchestration import deadline, default_args, folders, tables
-from pipeline.settings import load_settings
+from pipeline.orchestration.dag_helpers import deadline, default_args, folders, tables
+from pipeline.settings.load import load_settings
 
 settings = load_settings()
 

@@ -22,7 +22,7 @@ from typing import Any
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Asset, CronPartitionTimetable, Param, dag, get_current_context, task
 
-from pipeline.orchestration import (
+from pipeline.orchestration.dag_helpers import (
     LandingDaySensor,
     deadline,
     default_args,
@@ -30,7 +30,7 @@ from pipeline.orchestration import (
     send_metrics,
     tables,
 )
-from pipeline.settings import load_settings
+from pipeline.settings.load import load_settings
 
 settings = load_settings()
 DAY = "{{ params.day or partition_key }}"

@@ -18,14 +18,14 @@ from features.config import (
     VisualConfig,
 )
 from features.errors import EncoderError, MediaError, Reason, WorkerError
-from features.export import ensure_encoder
-from features.naming import extractor_name
-from features.pool import Job, MediaPool
+from features.networks.export import ensure_encoder
+from features.networks.extractor_name import extractor_name
 from features.results import AudioFeatures, ClipFeatures, MediaInfo, VisualFeatures
+from features.workers.pool import Job, MediaPool
 
 if TYPE_CHECKING:
-    from features.audio import AudioExtractor
-    from features.visual import VisualExtractor
+    from features.sound.extractor import AudioExtractor
+    from features.video.extractor import VisualExtractor
 
 __all__ = [
     "AudioConfig",
@@ -49,7 +49,10 @@ __all__ = [
     "extractor_name",
 ]
 
-_HEAVY = {"VisualExtractor": "features.visual", "AudioExtractor": "features.audio"}
+_HEAVY = {
+    "VisualExtractor": "features.video.extractor",
+    "AudioExtractor": "features.sound.extractor",
+}
 
 
 def __getattr__(name: str) -> object:

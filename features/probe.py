@@ -10,9 +10,9 @@ import av
 import av.error
 import soundfile
 
-from features.budget import Budget
 from features.config import Limits
-from features.container import (
+from features.container.budget import Budget
+from features.container.media_file import (
     check_file,
     check_hash,
     hash_file,
@@ -22,11 +22,11 @@ from features.container import (
     sound_stream,
 )
 from features.errors import MediaError, Reason
-from features.frames import sample_frames
-from features.libsndfile import open_sound
-from features.picture import display_matrix
 from features.results import MediaInfo
-from features.timeline import Timeline, tick_seconds
+from features.sound.sndfile_fallback import open_sound
+from features.video.sampling import sample_frames
+from features.video.scaling import display_matrix
+from features.video.timeline import Timeline, tick_seconds
 
 Expected = Literal["video", "music", "any"]
 

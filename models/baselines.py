@@ -8,18 +8,16 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from models.arrays import Float32Array, Float64Array
 from models.config import ModelConfig
 from models.data import TrainingData
 from models.model import Model
 from models.networks import Standardise
 from models.objectives import popularity_of
 
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Scorer = Callable[[Floats], Floats]
+Scorer = Callable[[Float32Array], Float32Array]
 
 _RIDGE = 1e-2
 """Ridge of the closed-form baselines, in units of a standardised column's variance."""
@@ -58,9 +56,9 @@ def genre_popularity_scorer(data: TrainingData) -> Scorer:
     total = np.bincount(data.genre_group, popularity, minlength=data.n_groups)
     within = popularity / total[data.genre_group]
 
-    def score(video: Floats) -> Floats:
+    def score(video: Float32Array) -> Float32Array:
         genre = np.clip(columns.standard(video) @ weights + target.mean(axis=0), 1e-6, None)
-        scores: Floats = (genre[:, data.genre_group] * within).astype(np.float32)
+        scores: Float32Array = (genre[:, data.genre_group] * within).astype(np.float32)
         return scores
 
     return score
@@ -81,8 +79,8 @@ def cca_scorer(data: TrainingData, dim: int) -> Scorer:
     x_map = x_white @ left[:, :dim] * strength[:dim]
     tracks = _unit(y @ y_white @ right[:dim].T)
 
-    def score(rows: Floats) -> Floats:
-        scores: Floats = (_unit(video.standard(rows) @ x_map) @ tracks.T).astype(np.float32)
+    def score(rows: Float32Array) -> Float32Array:
+        scores: Float32Array = (_unit(video.standard(rows) @ x_map) @ tracks.T).astype(np.float32)
         return scores
 
     return score
@@ -115,25 +113,25 @@ def baseline_config(name: LearnedBaseline, config: ModelConfig) -> ModelConfig:
 class _Columns:
     """The towers' own standardisation of raw columns."""
 
-    def __init__(self, rows: Floats) -> None:
+    def __init__(self, rows: Float32Array) -> None:
         self._standardise = Standardise(rows.shape[1])
         self._standardise.fit(torch.from_numpy(rows))
 
-    def standard(self, rows: Floats) -> Doubles:
+    def standard(self, rows: Float32Array) -> Float64Array:
         """Return float64[n, columns]."""
-        standard: Doubles = self._standardise(torch.from_numpy(rows)).double().numpy()
+        standard: Float64Array = self._standardise(torch.from_numpy(rows)).double().numpy()
         return standard
 
 
-def _whitening(rows: Doubles) -> Doubles:
+def _whitening(rows: Float64Array) -> Float64Array:
     """Return [columns, columns]: the ridged inverse square root of the covariance."""
     covariance = rows.T @ rows / len(rows) + _RIDGE * np.eye(rows.shape[1])
     values, vectors = np.linalg.eigh(covariance)
-    whitening: Doubles = vectors / np.sqrt(values) @ vectors.T
+    whitening: Float64Array = vectors / np.sqrt(values) @ vectors.T
     return whitening
 
 
-def _unit(rows: Doubles) -> Doubles:
+def _unit(rows: Float64Array) -> Float64Array:
     """Scale rows to length one."""
-    scaled: Doubles = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    scaled: Float64Array = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     return scaled

@@ -4,11 +4,8 @@ import hashlib
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
-Times = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from models.arrays import Float32Array, Float64Array, Int64Array
 
 
 def _check(
@@ -24,7 +21,7 @@ def _check(
         raise ValueError(f"{where}.{name} must have shape {wanted}, got {array.shape}")
 
 
-def _check_rows(where: str, name: str, rows: Ints, count: int) -> None:
+def _check_rows(where: str, name: str, rows: Int64Array, count: int) -> None:
     """Raise unless every row number lies in 0..count-1."""
     bad = np.flatnonzero((rows < 0) | (rows >= count))
     if len(bad):
@@ -46,11 +43,11 @@ class Picks:
             earlier than the row (`models.preference`); rows sum to one.
     """
 
-    video: Ints
-    music: Ints
-    uploader: Ints
-    time: Times
-    preference: Floats
+    video: Int64Array
+    music: Int64Array
+    uploader: Int64Array
+    time: Float64Array
+    preference: Float32Array
 
     def __post_init__(self) -> None:
         count = len(self.video)
@@ -89,15 +86,15 @@ class TrainingData:
         population_preference: float32[G], sums to one, all positive: the prior mean.
     """
 
-    video: Floats
-    music: Floats
-    genre_group: Ints
+    video: Float32Array
+    music: Float32Array
+    genre_group: Int64Array
     n_groups: int
     train: Picks
     validation: Picks
-    segment_video: Floats
-    segment_music: Floats
-    population_preference: Floats
+    segment_video: Float32Array
+    segment_music: Float32Array
+    population_preference: Float32Array
 
     def __post_init__(self) -> None:
         where = "TrainingData"

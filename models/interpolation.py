@@ -17,17 +17,14 @@ import torch
 from scipy.stats import t
 from torch.nn import functional as F  # noqa: N812
 
+from models.arrays import Float32Array, Float64Array, Int64Array
 from models.config import ModelConfig
 from models.data import Picks, TrainingData
-from models.explanation import embedded, explain
+from models.distributed import agreed
 from models.model import Model
 from models.networks import DebcmNetwork
 from models.objectives import PickChoice
-from models.processes import agreed
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
+from models.pick_explanation import embedded, explain
 
 BEYOND = 1.25
 """The point on the line beyond the trained student."""
@@ -61,11 +58,11 @@ class Judged:
     """
 
     model: Model
-    surprise: Floats
-    uploader: Ints
+    surprise: Float32Array
+    uploader: Int64Array
     held_back: bool
     mute: bool
-    teacher: Floats
+    teacher: Float32Array
 
 
 def judge(student: Model, data: TrainingData) -> Judged:
@@ -126,7 +123,7 @@ def between(teacher: DebcmNetwork, student: DebcmNetwork, share: float) -> Debcm
     return found
 
 
-def _later(data: TrainingData) -> Ints:
+def _later(data: TrainingData) -> Int64Array:
     """Return int64[n]: at most 2,048 rows of the validation picks, evenly spread."""
     step = -(-len(data.validation) // _LATER_PICKS)
     return np.arange(0, len(data.validation), step)
@@ -134,7 +131,7 @@ def _later(data: TrainingData) -> Ints:
 
 def surprise(
     network: DebcmNetwork, data: TrainingData, config: ModelConfig, *, match: bool = True
-) -> Floats:
+) -> Float32Array:
     """Return float32[n]: - log P(pick | video, uploader) of later picks, nats.
 
     Habits must not speak for a model that has absorbed them: what explains picks besides the
@@ -154,11 +151,11 @@ def surprise(
     explain(objective, parts)
     with torch.no_grad():
         each = [F.cross_entropy(*objective.choice(part), reduction="none") for part in parts]
-    found: Floats = torch.cat(each).cpu().numpy()
+    found: Float32Array = torch.cat(each).cpu().numpy()
     return found
 
 
-def nearest_as_good(surprises: npt.NDArray[np.floating], uploader: Ints) -> int:
+def nearest_as_good(surprises: npt.NDArray[np.floating], uploader: Int64Array) -> int:
     """Return the first row whose gain over row 0 is the best one's, less a standard error.
 
     The one-standard-error rule (Breiman et al., 1984): of models that the data cannot tell
@@ -168,7 +165,7 @@ def nearest_as_good(surprises: npt.NDArray[np.floating], uploader: Ints) -> int:
         surprises: [S, n], of n picks under S models; row 0 is the teacher's.
         uploader: int64[n], who made the picks.
     """
-    gain: Doubles = (surprises[:1] - surprises).astype(np.float64)
+    gain: Float64Array = (surprises[:1] - surprises).astype(np.float64)
     mean = gain.mean(axis=1)
     best = int(mean.argmax())
     _, error = _mean_and_error(gain[best], uploader)
@@ -177,7 +174,7 @@ def nearest_as_good(surprises: npt.NDArray[np.floating], uploader: Ints) -> int:
 
 
 def surely_less(
-    one: npt.NDArray[np.floating], other: npt.NDArray[np.floating], uploader: Ints
+    one: npt.NDArray[np.floating], other: npt.NDArray[np.floating], uploader: Int64Array
 ) -> bool:
     """Return whether one model's surprises are less than another's beyond chance.
 
@@ -194,7 +191,7 @@ def surely_less(
     return witnesses > 1 and mean > float(t.ppf(SURE, witnesses - 1)) * error
 
 
-def _mean_and_error(values: Doubles, uploader: Ints) -> tuple[float, float]:
+def _mean_and_error(values: Float64Array, uploader: Int64Array) -> tuple[float, float]:
     """Return the mean and its standard error, infinite where all are one uploader's."""
     _, row = np.unique(uploader, return_inverse=True)
     count, mean = int(row.max()) + 1, float(values.mean())

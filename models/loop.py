@@ -8,23 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from models import checkpoint as checkpoints
 from models import metrics
+from models.arrays import Int64Array
 from models.config import ModelConfig
 from models.data import Picks, TrainingData
+from models.distributed import rank, world
 from models.model import EpochLog, Model
 from models.networks import DebcmNetwork, Network, device_of
 from models.objectives import Objective
-from models.preparation import STAGES, seed_of
-from models.processes import rank, world
-from models.taught import take
+from models.setup import STAGES, seed_of
+from models.teacher_cache import take
 
-Ints = npt.NDArray[np.int64]
 OnEpoch = Callable[[EpochLog], None]
 
 SELECTION_CUTOFF = 25
@@ -154,7 +153,7 @@ def _distribute(objective: Objective) -> nn.Module:
     return objective
 
 
-def _steps(plan: Plan, config: ModelConfig, epoch: int) -> list[Ints]:
+def _steps(plan: Plan, config: ModelConfig, epoch: int) -> list[Int64Array]:
     """Return this process's rows of every step: a seeded order, whole batches only.
 
     A last, smaller batch is left to other epochs, unless it is the only one.
@@ -220,7 +219,7 @@ def _validate(state: _State, data: TrainingData, config: ModelConfig) -> float |
 
 
 @torch.no_grad()
-def selection_metric(network: Network, data: TrainingData, picks: Picks, rows: Ints) -> float:
+def selection_metric(network: Network, data: TrainingData, picks: Picks, rows: Int64Array) -> float:
     """Return inverse-popularity-weighted Recall@25 over the full catalogue.
 
     Args:

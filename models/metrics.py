@@ -9,18 +9,14 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Scores = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from models.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 
 CALIBRATION_MIXTURE = 0.01
 """Share of the wanted genres mixed into the recommended ones, as by Steck (RecSys 2018)."""
 
 
-def _refuse_nan(scores: Scores) -> None:
+def _refuse_nan(scores: Float32Array) -> None:
     """Raise where a score is not a number; infinite ones can be ordered."""
     bad = np.isnan(scores)
     if bad.any():
@@ -30,7 +26,7 @@ def _refuse_nan(scores: Scores) -> None:
         )
 
 
-def ranks(scores: Scores, relevant: Ints) -> Ints:
+def ranks(scores: Float32Array, relevant: Int64Array) -> Int64Array:
     """Return int64[n]: the 0-based rank of each row's relevant track, behind all its ties.
 
     Args:
@@ -43,11 +39,11 @@ def ranks(scores: Scores, relevant: Ints) -> Ints:
     _refuse_nan(scores)
     own = np.take_along_axis(scores, relevant[:, None], axis=1)
     behind = (scores < own).sum(axis=1, dtype=np.int64)
-    rank: Ints = scores.shape[1] - 1 - behind
+    rank: Int64Array = scores.shape[1] - 1 - behind
     return rank
 
 
-def recall_at_k(scores: Scores, relevant: Ints, k: int) -> Floats:
+def recall_at_k(scores: Float32Array, relevant: Int64Array, k: int) -> Float64Array:
     """Return float64[n]: 1 where the relevant track is among the first k, else 0.
 
     Args:
@@ -58,7 +54,7 @@ def recall_at_k(scores: Scores, relevant: Ints, k: int) -> Floats:
     return (ranks(scores, relevant) < k).astype(np.float64)
 
 
-def ndcg_at_k(scores: Scores, relevant: Ints, k: int) -> Floats:
+def ndcg_at_k(scores: Float32Array, relevant: Int64Array, k: int) -> Float64Array:
     """Return float64[n]: 1 / log2(rank + 2) where the relevant track is in the first k.
 
     With one relevant track the ideal gain is 1, so this is the normalised gain.
@@ -67,7 +63,7 @@ def ndcg_at_k(scores: Scores, relevant: Ints, k: int) -> Floats:
     return np.where(rank < k, 1.0 / np.log2(rank + 2.0), 0.0)
 
 
-def inverse_popularity_weights(relevant: Ints, n_music: int) -> Floats:
+def inverse_popularity_weights(relevant: Int64Array, n_music: int) -> Float64Array:
     """Return float64[n] that sum to one: each row weighs 1 / (rows with the same track).
 
     The paper's weighting: every track that was picked at all counts the same.
@@ -76,11 +72,11 @@ def inverse_popularity_weights(relevant: Ints, n_music: int) -> Floats:
         return np.zeros(0)
     count = np.bincount(relevant, minlength=n_music)
     weight = 1.0 / count[relevant]
-    result: Floats = weight / weight.sum()
+    result: Float64Array = weight / weight.sum()
     return result
 
 
-def top(scores: Scores, k: int) -> Ints:
+def top(scores: Float32Array, k: int) -> Int64Array:
     """Return int64[n, min(k, M)]: the best columns of each row, best first.
 
     Ties go to the lower column, so the same scores always give the same list.
@@ -93,7 +89,7 @@ def top(scores: Scores, k: int) -> Ints:
     return np.argsort(-scores, axis=1, kind="stable")[:, :k].astype(np.int64)
 
 
-def set_recall(recommended: Ints, truth: Ints) -> Floats:
+def set_recall(recommended: Int64Array, truth: Int64Array) -> Float64Array:
     """Return float64[n]: the share of each row's true tracks that were recommended.
 
     Args:
@@ -101,11 +97,11 @@ def set_recall(recommended: Ints, truth: Ints) -> Floats:
         truth: int64[n, t], the tracks that truly match best, no repetition.
     """
     hit = (truth[:, :, None] == recommended[:, None, :]).any(axis=2)
-    share: Floats = hit.mean(axis=1)
+    share: Float64Array = hit.mean(axis=1)
     return share
 
 
-def graded_ndcg(recommended: Ints, gain: Floats) -> Floats:
+def graded_ndcg(recommended: Int64Array, gain: Float64Array) -> Float64Array:
     """Return float64[n]: discounted gain of a list, over that of the best possible list.
 
     Args:
@@ -116,7 +112,7 @@ def graded_ndcg(recommended: Ints, gain: Floats) -> Floats:
     discount = 1.0 / np.log2(np.arange(k) + 2.0)
     got = (np.take_along_axis(gain, recommended, axis=1) * discount).sum(axis=1)
     best = -np.sort(-gain, axis=1)[:, :k]
-    ideal: Floats = got / np.maximum((best * discount).sum(axis=1), 1e-300)
+    ideal: Float64Array = got / np.maximum((best * discount).sum(axis=1), 1e-300)
     return ideal
 
 
@@ -129,11 +125,13 @@ class FrozenNegatives:
         digest: sha256 of the candidates, 64 hex digits; equal digests mean equal sets.
     """
 
-    candidates: Ints
+    candidates: Int64Array
     digest: str
 
 
-def freeze_negatives(relevant: Ints, n_music: int, negatives: int, seed: int) -> FrozenNegatives:
+def freeze_negatives(
+    relevant: Int64Array, n_music: int, negatives: int, seed: int
+) -> FrozenNegatives:
     """Draw each row's negatives once: uniform, without repetition, never the picked track.
 
     Args:
@@ -152,20 +150,22 @@ def freeze_negatives(relevant: Ints, n_music: int, negatives: int, seed: int) ->
     return FrozenNegatives(candidates, hashlib.sha256(candidates.tobytes()).hexdigest())
 
 
-def sampled_scores(scores: Scores, frozen: FrozenNegatives) -> Scores:
+def sampled_scores(scores: Float32Array, frozen: FrozenNegatives) -> Float32Array:
     """Return float32[n, 1 + negatives]: scores of the frozen candidates; pick in column 0."""
-    picked: Scores = np.take_along_axis(scores, frozen.candidates, axis=1)
+    picked: Float32Array = np.take_along_axis(scores, frozen.candidates, axis=1)
     return picked
 
 
-def genre_share(recommended: Ints, genre_group: Ints, n_groups: int) -> Floats:
+def genre_share(recommended: Int64Array, genre_group: Int64Array, n_groups: int) -> Float64Array:
     """Return float64[G]: the share of each genre group among all recommended tracks."""
     count = np.bincount(genre_group[recommended].ravel(), minlength=n_groups)
-    share: Floats = count / max(count.sum(), 1)
+    share: Float64Array = count / max(count.sum(), 1)
     return share
 
 
-def genre_calibration(recommended: Ints, truth: Ints, genre_group: Ints, n_groups: int) -> float:
+def genre_calibration(
+    recommended: Int64Array, truth: Int64Array, genre_group: Int64Array, n_groups: int
+) -> float:
     """Return KL(p || 0.99 q + 0.01 p) in nats of the genre shares p wanted and q recommended.
 
     Steck, "Calibrated recommendations" (RecSys 2018): 0 is perfectly calibrated, and a genre that
@@ -184,13 +184,13 @@ def genre_calibration(recommended: Ints, truth: Ints, genre_group: Ints, n_group
     return float((want[used] * np.log(want[used] / have[used])).sum())
 
 
-def coverage(recommended: Ints, n_music: int) -> float:
+def coverage(recommended: Int64Array, n_music: int) -> float:
     """Return the share of the catalogue that is recommended at all, in 0..1."""
     return len(np.unique(recommended)) / n_music
 
 
 def paired_bootstrap(
-    a: Floats, b: Floats, weights: Floats, clusters: Ints, n: int, seed: int
+    a: Float64Array, b: Float64Array, weights: Float64Array, clusters: Int64Array, n: int, seed: int
 ) -> tuple[float, float, float]:
     """Compare two models on the same rows, which come in clusters.
 
@@ -233,7 +233,9 @@ def paired_bootstrap(
     return difference, float(low), float(high)
 
 
-def by_slice(values: Floats, weights: Floats, slices: dict[str, Bools]) -> dict[str, float]:
+def by_slice(
+    values: Float64Array, weights: Float64Array, slices: dict[str, BoolArray]
+) -> dict[str, float]:
     """Return the weighted mean of a per-row measure over each slice that has rows.
 
     Args:

@@ -5,16 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from models.arrays import Float32Array, Int64Array
 from models.config import ModelConfig
 from models.networks import Network, build_network, device_of
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "model.json"
@@ -113,7 +110,7 @@ class Model:
         return device_of(self.network)
 
     @torch.inference_mode()
-    def embed_videos(self, video: Floats) -> Floats:
+    def embed_videos(self, video: Float32Array) -> Float32Array:
         """Embed videos.
 
         Args:
@@ -134,7 +131,9 @@ class Model:
         return np.concatenate(parts)
 
     @torch.inference_mode()
-    def embed_music(self, music: Floats, genre_group: Ints, *, adjusted: bool = True) -> Floats:
+    def embed_music(
+        self, music: Float32Array, genre_group: Int64Array, *, adjusted: bool = True
+    ) -> Float32Array:
         """Embed tracks.
 
         Args:
@@ -164,8 +163,8 @@ class Model:
         return np.concatenate(parts)
 
     def rank(
-        self, video: Floats, music: Floats, genre_group: Ints, top: int
-    ) -> tuple[Ints, Floats]:
+        self, video: Float32Array, music: Float32Array, genre_group: Int64Array, top: int
+    ) -> tuple[Int64Array, Float32Array]:
         """Recommend tracks for videos.
 
         Args:
@@ -248,11 +247,11 @@ class Model:
         teaching = described.get("teaching", float(config.taught))
         return cls(network.to(device).eval(), config, *sizes, share=share, teaching=teaching)
 
-    def _check(self, name: str, rows: Floats, columns: int) -> None:
+    def _check(self, name: str, rows: Float32Array, columns: int) -> None:
         if rows.ndim != 2 or rows.shape[1] != columns:
             raise ValueError(
                 f"{name} features must have shape (n, {columns}) as in training, got {rows.shape}"
             )
 
-    def _tensor(self, rows: Floats) -> Tensor:
+    def _tensor(self, rows: Float32Array) -> Tensor:
         return torch.from_numpy(np.array(rows, dtype=np.float32)).to(self.device)

@@ -8,38 +8,35 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from models import losses
+from models.arrays import Float32Array, Int64Array
+from models.choice_set import history_table
 from models.config import ModelConfig
 from models.data import Picks, TrainingData
-from models.history import history_table
+from models.distributed import everywhere
 from models.networks import DebcmNetwork, VariationalNetwork, device_of
-from models.processes import everywhere
-from models.taught import Taught, take
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
+from models.teacher_cache import Taught, take
 
 IPS_CLIP = 10.0
 """Largest inverse propensity weight, in units of the mean weight."""
 
 
-def popularity_of(picks: Picks, n_music: int) -> Floats:
+def popularity_of(picks: Picks, n_music: int) -> Float32Array:
     """Return float32[M]: smoothed share of each track among the picks, (n + 1) / (P + M)."""
     count = np.bincount(picks.music, minlength=n_music) + 1.0
-    share: Floats = (count / count.sum()).astype(np.float32)
+    share: Float32Array = (count / count.sum()).astype(np.float32)
     return share
 
 
-def inverse_propensity(picks: Picks, n_music: int) -> Floats:
+def inverse_propensity(picks: Picks, n_music: int) -> Float32Array:
     """Return float32[P]: inverse popularity of each pick's track, clipped, mean one."""
     weight = 1.0 / popularity_of(picks, n_music)[picks.music]
     clipped = np.minimum(weight / weight.mean(), IPS_CLIP)
-    result: Floats = (clipped / clipped.mean()).astype(np.float32)
+    result: Float32Array = (clipped / clipped.mean()).astype(np.float32)
     return result
 
 
@@ -54,7 +51,7 @@ class SegmentContrast(nn.Module):
         for unused in network.explanations():
             unused.requires_grad_(False)
 
-    def forward(self, rows: Ints) -> dict[str, Tensor]:
+    def forward(self, rows: Int64Array) -> dict[str, Tensor]:
         """Return {"match"}: InfoNCE of both directions over segments `rows` int64[B]."""
         device = device_of(self.network)
         video = self.network.video(take(self.data.segment_video, rows, device))
@@ -105,7 +102,7 @@ class PickChoice(nn.Module):
                 lambda rows: guide.scale * guide.video(rows), guide.music, data, self.device
             )
 
-    def _tracks(self, rows: Ints) -> tuple[Ints, Ints]:
+    def _tracks(self, rows: Int64Array) -> tuple[Int64Array, Int64Array]:
         """Draw the tracks of a step.
 
         Returns:
@@ -121,7 +118,7 @@ class PickChoice(nn.Module):
         tracks = np.unique(np.concatenate(parts))
         return tracks, np.searchsorted(tracks, drawn)
 
-    def forward(self, rows: Ints) -> dict[str, Tensor]:
+    def forward(self, rows: Int64Array) -> dict[str, Tensor]:
         """Return {"picks", "distil"}, those that are switched on, for picks `rows` int64[B]."""
         step = self.embed(rows)
         found: dict[str, Tensor] = {}
@@ -133,7 +130,7 @@ class PickChoice(nn.Module):
             found["picks"] = losses.choice_loss(*self.choice(step), self._row_weights(rows))
         return found
 
-    def embed(self, rows: Ints) -> "Step":
+    def embed(self, rows: Int64Array) -> "Step":
         """Embed picks `rows` int64[B] and what they are contrasted with."""
         train = self.data.train
         tracks, drawn = self._tracks(rows)
@@ -166,7 +163,7 @@ class PickChoice(nn.Module):
         of_video = losses.gaussian_kl(video, same.expand_as(video), towards, same)
         return of_video + losses.gaussian_kl(music, same.expand_as(music), columns, same)
 
-    def _row_weights(self, rows: Ints) -> Tensor | None:
+    def _row_weights(self, rows: Int64Array) -> Tensor | None:
         """Return [B] self-normalised inverse propensities, or None for equal weights."""
         if self.propensity is None:
             return None
@@ -174,7 +171,7 @@ class PickChoice(nn.Module):
         return raw / raw.sum()
 
     def _factors(
-        self, rows: Ints, video: Tensor, music: Tensor, tracks: Tensor
+        self, rows: Int64Array, video: Tensor, music: Tensor, tracks: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return what explains picks as two factors, whose products are the logits.
 
@@ -214,7 +211,7 @@ class PickChoice(nn.Module):
 
     def _against_known(
         self,
-        rows: Ints,
+        rows: Int64Array,
         chooser: Tensor,
         offer: Tensor,
         own: Tensor,
@@ -243,7 +240,7 @@ class PickChoice(nn.Module):
         columns.append(rest.masked_fill(struck[:, :-1], -torch.inf))
         return torch.cat(columns, dim=1)
 
-    def _history(self, rows: Ints, own: Tensor, tracks: Tensor) -> Tensor:
+    def _history(self, rows: Int64Array, own: Tensor, tracks: Tensor) -> Tensor:
         """Return int64[B, H], places in `tracks` of the uploaders' history; -1 for none."""
         place_of = torch.full((len(self.group) + 1,), -1, device=self.device)
         place_of[tracks] = torch.arange(len(tracks), device=self.device)
@@ -278,9 +275,9 @@ class Step:
         music: [C, D], of `tracks`.
     """
 
-    rows: Ints
-    tracks: Ints
-    drawn: Ints
+    rows: Int64Array
+    tracks: Int64Array
+    drawn: Int64Array
     video: Tensor
     music: Tensor
 
@@ -321,7 +318,7 @@ class VariationalMatch(nn.Module):
             for unused in (network.confounder, *network.fusion.parameters()):
                 unused.requires_grad_(False)
 
-    def _pairs(self, rows: Ints) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    def _pairs(self, rows: Int64Array) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Return (video, music, preference [G], track int64[B]) of the rows of this stage."""
         device = device_of(self.network)
         if self.stage == "teacher":
@@ -333,7 +330,7 @@ class VariationalMatch(nn.Module):
         preference = torch.from_numpy(train.preference[rows]).to(device).mean(dim=0)
         return video, music, preference, torch.from_numpy(train.music[rows]).to(device)
 
-    def forward(self, rows: Ints) -> dict[str, Tensor]:
+    def forward(self, rows: Int64Array) -> dict[str, Tensor]:
         """Return {"match", "reconstruction", "kl", "distil"} for rows int64[B]."""
         video, music, preference, track = self._pairs(rows)
         network = self.network

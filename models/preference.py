@@ -1,12 +1,10 @@
 """Genre preference of uploaders: a Dirichlet posterior mean that sees only the past."""
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import gammaln
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+from models.arrays import Float64Array, Int64Array
 
 _LARGEST = 1e6
 """Concentration reported where uploaders do not differ at all."""
@@ -15,7 +13,9 @@ _SMALLEST = 1e-2
 """Concentration reported where every uploader keeps to one genre group."""
 
 
-def point_in_time_counts(uploader: Ints, time: Floats, group: Ints, n_groups: int) -> Ints:
+def point_in_time_counts(
+    uploader: Int64Array, time: Float64Array, group: Int64Array, n_groups: int
+) -> Int64Array:
     """Count, for each upload, its uploader's strictly earlier uploads per genre group.
 
     Args:
@@ -54,7 +54,9 @@ def point_in_time_counts(uploader: Ints, time: Floats, group: Ints, n_groups: in
     return counts
 
 
-def posterior_mean(counts: Ints, prior_mean: Floats, concentration: float) -> Floats:
+def posterior_mean(
+    counts: Int64Array, prior_mean: Float64Array, concentration: float
+) -> Float64Array:
     """Return the Dirichlet posterior mean of each row of counts.
 
     (n_g + concentration * prior_g) / (sum_g n_g + concentration).
@@ -68,11 +70,11 @@ def posterior_mean(counts: Ints, prior_mean: Floats, concentration: float) -> Fl
         float64[U, G], rows sum to one; a row of zeros gives the prior mean.
     """
     total = counts.sum(axis=1, keepdims=True)
-    mean: Floats = (counts + concentration * prior_mean) / (total + concentration)
+    mean: Float64Array = (counts + concentration * prior_mean) / (total + concentration)
     return mean
 
 
-def fit_concentration(counts: Ints, prior_mean: Floats) -> float:
+def fit_concentration(counts: Int64Array, prior_mean: Float64Array) -> float:
     """Fit the prior's strength by empirical Bayes.
 
     Maximises the Dirichlet-multinomial likelihood of all uploaders' counts (Minka,

@@ -14,7 +14,7 @@ from torch import Tensor
 from models import checkpoint as checkpoints
 from models.config import ModelConfig
 from models.data import TrainingData
-from models.explanation import explain_first
+from models.distributed import agreed
 from models.interpolation import Judged, interpolate, judge, surely_less
 from models.loop import OnEpoch, Plan, run
 from models.model import Model
@@ -25,8 +25,8 @@ from models.objectives import (
     SegmentContrast,
     VariationalMatch,
 )
-from models.preparation import finish, network_for, population_of
-from models.processes import agreed
+from models.pick_explanation import explain_first
+from models.setup import finish, network_for, population_of
 
 LEAST_SEGMENTS = 2
 """PGC segments below which a teacher has nothing to contrast."""

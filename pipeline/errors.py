@@ -110,7 +110,7 @@ class LostRowsError(Permanent):
 
 
 class SchemaError(Permanent):
-    """Rows about to be written, or just read, break the field table in pipeline/schemas.py."""
+    """Rows about to be written, or just read, break the field table in pipeline/lake/schemas.py."""
 
     remedy = "The message names table, field and row; nothing was written."
 

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Int64Array
 from models.data import Picks, TrainingData
 from models.preference import fit_concentration, point_in_time_counts, posterior_mean
 from simulation.world import Choices, World
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 
 TRAIN_SHARE = 10 / 12
 VALIDATION_SHARE = 1 / 12
@@ -30,11 +28,11 @@ class WorldData:
 
     training: TrainingData
     test: Picks
-    test_videos: Ints
-    cold: Ints
+    test_videos: Int64Array
+    cold: Int64Array
 
 
-def _population(world: World, choices: Choices, rows: Ints) -> npt.NDArray[np.float64]:
+def _population(world: World, choices: Choices, rows: Int64Array) -> npt.NDArray[np.float64]:
     """Return float64[G]: the smoothed genre shares of the chosen tracks."""
     group = world.music_group[choices.music[rows]]
     count = np.bincount(group, minlength=world.config.n_groups) + 1.0

@@ -20,10 +20,10 @@ import polars as pl
 
 from pipeline import steps
 from pipeline.errors import PipelineError
-from pipeline.lake import Lake
-from pipeline.local_airflow import CHECKOUT, LocalAirflow, environment, free_port
+from pipeline.lake.tables import Lake
+from pipeline.orchestration.local_airflow import CHECKOUT, LocalAirflow, environment, free_port
 from pipeline.releases.current import read_current
-from pipeline.settings import load_settings
+from pipeline.settings.load import load_settings
 from pipeline.storage.store import Store
 from simulation.landing import deliver_day, deliver_late
 from simulation.render import render_world

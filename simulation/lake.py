@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from pipeline.clips import Kind, extractors
-from pipeline.lake import Lake
-from pipeline.schemas import TABLES
-from pipeline.settings import Settings
-
-Floats = npt.NDArray[np.float32]
+from models.arrays import Float32Array
+from pipeline.extraction.clips import Kind, extractors
+from pipeline.lake.schemas import TABLES
+from pipeline.lake.tables import Lake
+from pipeline.settings.load import Settings
 
 GENRES = ("pop", "rock", "electronic", "hiphop", "classical", "folk")
 LATENT = 8
@@ -59,9 +58,9 @@ class Taste:
         audio: float32 [LATENT, Da].
     """
 
-    tracks: Floats
-    visual: Floats
-    audio: Floats
+    tracks: Float32Array
+    visual: Float32Array
+    audio: Float32Array
 
     @classmethod
     def make(cls, tracks: int, visual_dim: int, audio_dim: int, seed: int) -> Taste:
@@ -131,7 +130,7 @@ def _deliver_segments(
     )
     _replace(lake, "segments", segments)
     latent = taste.tracks[rng.integers(0, len(taste.tracks), night.segments)]
-    mixed: dict[Kind, Floats] = {"visual": taste.visual, "audio": taste.audio}
+    mixed: dict[Kind, Float32Array] = {"visual": taste.visual, "audio": taste.audio}
     for kind, matrix in mixed.items():
         _add_features(settings, lake, night, kind, names, _seen(rng, latent @ matrix), segment=0)
 
@@ -154,7 +153,7 @@ def _add_features(
     night: Night,
     kind: Kind,
     names: list[str],
-    vectors: Floats,
+    vectors: Float32Array,
     segment: int = -1,
 ) -> None:
     rows = pl.DataFrame({"content_hash": pl.Series(_hashes(names), dtype=pl.String)}).with_columns(
@@ -177,7 +176,7 @@ def _replace(lake: Lake, table: str, rows: pl.DataFrame) -> None:
         lake.replace(table, part, {"dt": day})
 
 
-def _seen(rng: np.random.Generator, clear: Floats) -> Floats:
+def _seen(rng: np.random.Generator, clear: Float32Array) -> Float32Array:
     return clear + 0.3 * rng.standard_normal(clear.shape, dtype=np.float32)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.schemas import LANDING
+from pipeline.lake.schemas import LANDING
 from simulation.plan import PlannedMusic, PlannedVideo
 
 Row = dict[str, str | dt.datetime | None]

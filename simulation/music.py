@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy.signal import fftconvolve
 
+from models.arrays import Float32Array
 from simulation.encode import SAMPLE_RATE
 from simulation.styles import STYLES, Style
-
-Sound = NDArray[np.float32]
 
 _TABLE = 4096
 _STEPS_PER_BAR = 16
@@ -57,10 +56,10 @@ class _Score:
     """The mix in the making: one buffer for each part of the band, float32[T]."""
 
     length: int
-    lead: Sound = field(init=False)
-    pad: Sound = field(init=False)
-    bass: Sound = field(init=False)
-    drums: Sound = field(init=False)
+    lead: Float32Array = field(init=False)
+    pad: Float32Array = field(init=False)
+    bass: Float32Array = field(init=False)
+    drums: Float32Array = field(init=False)
 
     def __post_init__(self) -> None:
         self.lead, self.pad, self.bass, self.drums = (
@@ -68,7 +67,9 @@ class _Score:
         )
 
 
-def make_music(genre: str, controls: Musical, seconds: float, rng: np.random.Generator) -> Sound:
+def make_music(
+    genre: str, controls: Musical, seconds: float, rng: np.random.Generator
+) -> Float32Array:
     """Plays a piece of a genre.
 
     Args:
@@ -94,7 +95,7 @@ def make_music(genre: str, controls: Musical, seconds: float, rng: np.random.Gen
     return _master(_mix(score, style, controls), style, controls, rng)
 
 
-def make_ambience(liveliness: float, seconds: float, rng: np.random.Generator) -> Sound:
+def make_ambience(liveliness: float, seconds: float, rng: np.random.Generator) -> Float32Array:
     """Makes the sound of a place: wind, hum and steps, with no music in it.
 
     Args:
@@ -171,7 +172,7 @@ def _scale_note(scale: tuple[int, ...], degree: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def _table(rolloff: float, odd_only: bool, partials: int) -> Sound:
+def _table(rolloff: float, odd_only: bool, partials: int) -> Float32Array:
     phase = np.arange(_TABLE) * (2.0 * np.pi / _TABLE)
     numbers = np.arange(1, partials + 1, 2 if odd_only else 1)
     waves = np.sin(np.outer(numbers, phase)) * (numbers[:, None] ** -rolloff)
@@ -179,7 +180,9 @@ def _table(rolloff: float, odd_only: bool, partials: int) -> Sound:
     return np.asarray(wave / np.sqrt(np.mean(wave**2)), np.float32)
 
 
-def _note(table: Sound, pitch: float, seconds: float, attack: float, decay: float) -> Sound:
+def _note(
+    table: Float32Array, pitch: float, seconds: float, attack: float, decay: float
+) -> Float32Array:
     time = np.arange(round(seconds * SAMPLE_RATE), dtype=np.float32) / SAMPLE_RATE
     frequency = 440.0 * 2.0 ** ((pitch - 69.0) / 12.0)
     positions = (time * np.float32(frequency * _TABLE)).astype(np.int64) % _TABLE
@@ -189,7 +192,7 @@ def _note(table: Sound, pitch: float, seconds: float, attack: float, decay: floa
 
 
 @lru_cache(maxsize=16)
-def _drum(name: str) -> Sound:
+def _drum(name: str) -> Float32Array:
     rng = np.random.default_rng(7)
     time = np.arange(round(0.35 * SAMPLE_RATE)) / SAMPLE_RATE
     noise = rng.standard_normal(time.size)
@@ -208,14 +211,14 @@ def _drum(name: str) -> Sound:
     return np.asarray(stroke, np.float32)
 
 
-def _add(buffer: Sound, start: float, sound: Sound) -> None:
+def _add(buffer: Float32Array, start: float, sound: Float32Array) -> None:
     first = round(start * SAMPLE_RATE)
     room = buffer.size - first
     if room > 0:
         buffer[first : first + sound.size] += sound[:room]
 
 
-def _mix(score: _Score, style: Style, controls: Musical) -> Sound:
+def _mix(score: _Score, style: Style, controls: Musical) -> Float32Array:
     lead, pad, bass, drums = style.levels
     tonal = lead * score.lead + pad * score.pad + bass * score.bass
     if style.drive:
@@ -233,7 +236,9 @@ def _filter(sound: NDArray[Any], cutoff: float, slope: float) -> NDArray[Any]:
     return filtered
 
 
-def _master(dry: Sound, style: Style, controls: Musical, rng: np.random.Generator) -> Sound:
+def _master(
+    dry: Float32Array, style: Style, controls: Musical, rng: np.random.Generator
+) -> Float32Array:
     cutoff = _between(style.cutoff, controls.brightness)
     toned = _filter(dry, cutoff, 2.0)
     decay = 0.15 + 1.2 * controls.space

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-Picture = NDArray[np.uint8]
-Texture = NDArray[np.float32]
+from models.arrays import Float32Array, UInt8Array
 
 _CANVAS = 512
 _MARGIN = 320
@@ -57,8 +56,8 @@ class _Shot:
     a window over its edge is still one slice.
     """
 
-    canvas: Picture
-    palette: Picture
+    canvas: UInt8Array
+    palette: UInt8Array
     seeds: NDArray[np.float64]
     origin: tuple[float, float]
 
@@ -70,7 +69,7 @@ def make_frames(
     fps: int,
     size: tuple[int, int],
     rng: np.random.Generator,
-) -> Iterator[Picture]:
+) -> Iterator[UInt8Array]:
     """Renders a clip, frame by frame.
 
     Args:
@@ -118,7 +117,7 @@ def _make_shot(scene: int, controls: Pictorial, rng: np.random.Generator) -> _Sh
     return _Shot(canvas, palette, rng.uniform(0.0, 1.0, (24, 4)), (origin[0], origin[1]))
 
 
-def _palette(scene: int, controls: Pictorial, rng: np.random.Generator) -> Picture:
+def _palette(scene: int, controls: Pictorial, rng: np.random.Generator) -> UInt8Array:
     """Returns uint8[256, 3]: the RGB colour of each level, from shadow to highlight."""
     base, spread = SCENES[scene].hue, SCENES[scene].spread
     hue = base + 0.16 * (controls.hue - 0.5) + rng.normal(0.0, 0.008)
@@ -133,7 +132,7 @@ def _palette(scene: int, controls: Pictorial, rng: np.random.Generator) -> Pictu
     return np.asarray(np.round(rgb * 255.0), np.uint8)
 
 
-def _pan(shot: _Shot, dx: float, dy: float, size: tuple[int, int]) -> Picture:
+def _pan(shot: _Shot, dx: float, dy: float, size: tuple[int, int]) -> UInt8Array:
     x, y = shot.origin[0] + dx, shot.origin[1] + dy
     left, top = int(np.floor(x)), int(np.floor(y))
     column, row = left % _CANVAS, top % _CANVAS
@@ -144,7 +143,7 @@ def _pan(shot: _Shot, dx: float, dy: float, size: tuple[int, int]) -> Picture:
     )
 
 
-def _noise(softness: float, rng: np.random.Generator) -> Texture:
+def _noise(softness: float, rng: np.random.Generator) -> Float32Array:
     """Draws a seamless texture float32[C, C] in [0, 1], smooth over `softness` pixels."""
     grain = rng.standard_normal((_CANVAS, _CANVAS)).astype(np.float32)
     frequency = fft.fftfreq(_CANVAS)[:, None] ** 2 + fft.rfftfreq(_CANVAS)[None, :] ** 2
@@ -153,13 +152,13 @@ def _noise(softness: float, rng: np.random.Generator) -> Texture:
     return np.asarray(np.clip(0.5 + smooth / (5.0 * smooth.std()), 0.0, 1.0), np.float32)
 
 
-def _draw_clouds(controls: Pictorial, rng: np.random.Generator) -> Texture:
+def _draw_clouds(controls: Pictorial, rng: np.random.Generator) -> Float32Array:
     large = _noise(14.0 + 40.0 * controls.scale, rng)
     small = _noise(6.0 + 12.0 * controls.scale, rng)
     return np.asarray(0.75 * large + 0.25 * small, np.float32)
 
 
-def _draw_leaves(controls: Pictorial, rng: np.random.Generator) -> Texture:
+def _draw_leaves(controls: Pictorial, rng: np.random.Generator) -> Float32Array:
     canvas = np.asarray(0.3 * _noise(3.0, rng), np.float32)
     length = 7.0 + 26.0 * controls.scale
     for _ in range(int(90_000 / length**1.75)):
@@ -170,7 +169,7 @@ def _draw_leaves(controls: Pictorial, rng: np.random.Generator) -> Texture:
     return canvas
 
 
-def _draw_street(controls: Pictorial, rng: np.random.Generator) -> Texture:
+def _draw_street(controls: Pictorial, rng: np.random.Generator) -> Float32Array:
     canvas = np.full((_CANVAS, _CANVAS), 0.12, np.float32)
     pane = int(6 + 14 * controls.scale)
     left = 0
@@ -184,7 +183,7 @@ def _draw_street(controls: Pictorial, rng: np.random.Generator) -> Texture:
     return canvas
 
 
-def _draw_neon(controls: Pictorial, rng: np.random.Generator) -> Texture:
+def _draw_neon(controls: Pictorial, rng: np.random.Generator) -> Float32Array:
     canvas = np.full((_CANVAS, _CANVAS), 0.08, np.float32)
     gap = int(14 + 36 * controls.scale)
     for offset in range(-_CANVAS, 2 * _CANVAS, gap):
@@ -195,7 +194,7 @@ def _draw_neon(controls: Pictorial, rng: np.random.Generator) -> Texture:
     return np.asarray(np.maximum(canvas, cv2.GaussianBlur(canvas, (0, 0), 4)), np.float32)
 
 
-def _draw_shards(controls: Pictorial, rng: np.random.Generator) -> Texture:
+def _draw_shards(controls: Pictorial, rng: np.random.Generator) -> Float32Array:
     canvas = np.full((_CANVAS, _CANVAS), 0.3, np.float32)
     reach = 14.0 + 60.0 * controls.scale
     for _ in range(int(160_000 / reach**1.8)):
@@ -205,7 +204,7 @@ def _draw_shards(controls: Pictorial, rng: np.random.Generator) -> Texture:
     return canvas
 
 
-def _draw_rings(controls: Pictorial, rng: np.random.Generator) -> Texture:
+def _draw_rings(controls: Pictorial, rng: np.random.Generator) -> Float32Array:
     y, x = np.mgrid[:_CANVAS, :_CANVAS].astype(np.float32)
     period = 10.0 + 34.0 * controls.scale
     waves = np.zeros((_CANVAS, _CANVAS), np.float32)
@@ -217,11 +216,11 @@ def _draw_rings(controls: Pictorial, rng: np.random.Generator) -> Texture:
     return np.asarray(0.5 + 0.22 * waves, np.float32)
 
 
-def _stay(frame: Picture, shot: _Shot, controls: Pictorial, time: float) -> None:
+def _stay(frame: UInt8Array, shot: _Shot, controls: Pictorial, time: float) -> None:
     """Leaves the canvas as it is: clouds and rings move as a whole."""
 
 
-def _fall(frame: Picture, shot: _Shot, controls: Pictorial, time: float) -> None:
+def _fall(frame: UInt8Array, shot: _Shot, controls: Pictorial, time: float) -> None:
     """Lets petals sink through the picture."""
     height, width = frame.shape[:2]
     radius = int(2 + 6 * controls.scale)
@@ -231,7 +230,7 @@ def _fall(frame: Picture, shot: _Shot, controls: Pictorial, time: float) -> None
         cv2.circle(frame, centre, radius, _colour(shot, 0.6 + 0.4 * shade), -1, cv2.LINE_AA)
 
 
-def _drive(frame: Picture, shot: _Shot, controls: Pictorial, time: float) -> None:
+def _drive(frame: UInt8Array, shot: _Shot, controls: Pictorial, time: float) -> None:
     """Lets pairs of lamps pass along the lower edge."""
     height, width = frame.shape[:2]
     size = int(4 + 8 * controls.scale)
@@ -242,7 +241,7 @@ def _drive(frame: Picture, shot: _Shot, controls: Pictorial, time: float) -> Non
         cv2.rectangle(frame, (left, top), (left + 3 * size, top + size), colour, -1)
 
 
-def _flash(frame: Picture, shot: _Shot, controls: Pictorial, time: float) -> None:
+def _flash(frame: UInt8Array, shot: _Shot, controls: Pictorial, time: float) -> None:
     """Lets discs of light pulse on the grid."""
     height, width = frame.shape[:2]
     for x, y, pace, phase in shot.seeds[:5]:
@@ -251,7 +250,7 @@ def _flash(frame: Picture, shot: _Shot, controls: Pictorial, time: float) -> Non
         cv2.circle(frame, (int(x * width), int(y * height)), radius, _colour(shot, 1.0), 2)
 
 
-def _sweep(frame: Picture, shot: _Shot, controls: Pictorial, time: float) -> None:
+def _sweep(frame: UInt8Array, shot: _Shot, controls: Pictorial, time: float) -> None:
     """Sweeps beams of light through the picture."""
     height, width = frame.shape[:2]
     for x, _, pace, phase in shot.seeds[:4]:
@@ -281,8 +280,8 @@ class Scene:
     """
 
     name: str
-    draw: Callable[[Pictorial, np.random.Generator], Texture]
-    animate: Callable[[Picture, _Shot, Pictorial, float], None]
+    draw: Callable[[Pictorial, np.random.Generator], Float32Array]
+    animate: Callable[[UInt8Array, _Shot, Pictorial, float], None]
     hue: float
     spread: float
 

@@ -15,13 +15,9 @@ causal story (docs/model.md draws the graph):
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-Floats = npt.NDArray[np.float64]
-Features = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from models.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 
 FIRST_DAY = 1_772_323_200.0
 """2026-03-01T00:00:00Z in seconds of the UTC epoch: when every world starts."""
@@ -100,10 +96,10 @@ class Choices:
         time: float64[P], time of upload, seconds of the UTC epoch, ascending.
     """
 
-    video: Ints
-    music: Ints
-    uploader: Ints
-    time: Floats
+    video: Int64Array
+    music: Int64Array
+    uploader: Int64Array
+    time: Float64Array
 
 
 @dataclass(frozen=True)
@@ -135,28 +131,28 @@ class World:
     """
 
     config: WorldConfig
-    video_latent: Floats
-    video_group: Ints
-    video_uploader: Ints
-    video_time: Floats
-    music_latent: Floats
-    music_group: Ints
-    music_time: Floats
-    popularity: Floats
-    uploader_preference: Floats
-    known: Bools
+    video_latent: Float64Array
+    video_group: Int64Array
+    video_uploader: Int64Array
+    video_time: Float64Array
+    music_latent: Float64Array
+    music_group: Int64Array
+    music_time: Float64Array
+    popularity: Float64Array
+    uploader_preference: Float64Array
+    known: BoolArray
     picks: Choices
     unbiased_picks: Choices
-    pgc_music: Ints
-    segment_pgc: Ints
-    segment_video_latent: Floats
-    segment_music_latent: Floats
-    video_features: Features
-    music_features: Features
-    segment_video_features: Features
-    segment_music_features: Features
+    pgc_music: Int64Array
+    segment_pgc: Int64Array
+    segment_video_latent: Float64Array
+    segment_music_latent: Float64Array
+    video_features: Float32Array
+    music_features: Float32Array
+    segment_video_features: Float32Array
+    segment_music_features: Float32Array
 
-    def affinity(self, video_rows: Ints) -> Floats:
+    def affinity(self, video_rows: Int64Array) -> Float64Array:
         """Return the true match of the named videos with every track.
 
         Args:
@@ -165,31 +161,31 @@ class World:
         Returns:
             float64[n, M], nats: exp(affinity) is proportional to an unbiased choice.
         """
-        product: Floats = self.video_latent[video_rows] @ self.music_latent.T
+        product: Float64Array = self.video_latent[video_rows] @ self.music_latent.T
         return self.config.affinity * product
 
 
-def _unit(rows: Floats) -> Floats:
+def _unit(rows: Float64Array) -> Float64Array:
     """Scale each row of float64[n, K] to length one."""
-    scaled: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    scaled: Float64Array = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     return scaled
 
 
-def _content(group: Ints, config: WorldConfig, rng: np.random.Generator) -> Floats:
+def _content(group: Int64Array, config: WorldConfig, rng: np.random.Generator) -> Float64Array:
     """Draw float64[n, K] unit latents around the directions of their genre groups."""
     rows = rng.standard_normal((len(group), config.latent_dim)) / np.sqrt(config.latent_dim)
     rows[np.arange(len(group)), group % config.latent_dim] += config.separation
     return _unit(rows)
 
 
-def _group_share(config: WorldConfig) -> Floats:
+def _group_share(config: WorldConfig) -> Float64Array:
     """Return float64[G]: how common each genre group is, from majority to minority."""
     share = 0.75 ** np.arange(config.n_groups)
-    result: Floats = share / share.sum()
+    result: Float64Array = share / share.sum()
     return result
 
 
-def _groups(n: int, share: Floats, rng: np.random.Generator) -> Ints:
+def _groups(n: int, share: Float64Array, rng: np.random.Generator) -> Int64Array:
     """Draw int64[n] groups, each group at least once where n allows it."""
     groups = rng.choice(len(share), size=n, p=share)
     sure = rng.permutation(n)[: len(share)]
@@ -197,7 +193,9 @@ def _groups(n: int, share: Floats, rng: np.random.Generator) -> Ints:
     return groups.astype(np.int64)
 
 
-def _view(latent: Floats, mix: Floats, config: WorldConfig, rng: np.random.Generator) -> Features:
+def _view(
+    latent: Float64Array, mix: Float64Array, config: WorldConfig, rng: np.random.Generator
+) -> Float32Array:
     """Return float32[n, D]: a noisy nonlinear view of float64[n, K] latents.
 
     `mix` float64[D, 2 K] also sees K nuisance variables of the row (style, recording),
@@ -212,19 +210,21 @@ def _view(latent: Floats, mix: Floats, config: WorldConfig, rng: np.random.Gener
     return scaled.astype(np.float32)
 
 
-def _gumbel_pick(utility: Floats, rng: np.random.Generator) -> Ints:
+def _gumbel_pick(utility: Float64Array, rng: np.random.Generator) -> Int64Array:
     """Draw one column of each row of float64[n, C] with P proportional to exp(utility)."""
-    chosen: Ints = np.argmax(utility + rng.gumbel(size=utility.shape), axis=1).astype(np.int64)
+    chosen: Int64Array = np.argmax(utility + rng.gumbel(size=utility.shape), axis=1).astype(
+        np.int64
+    )
     return chosen
 
 
 def _known_tracks(
-    preference: Floats,
-    group: Ints,
-    popularity: Floats,
+    preference: Float64Array,
+    group: Int64Array,
+    popularity: Float64Array,
     config: WorldConfig,
     rng: np.random.Generator,
-) -> Bools:
+) -> BoolArray:
     """Draw bool[U, M]: the tracks that each uploader knows, weighted and without repetition."""
     utility = config.popularity * np.log(popularity)[None, :] + config.confounding * np.log(
         np.maximum(preference[:, group], 1e-6)
@@ -239,12 +239,12 @@ def _known_tracks(
 
 def _biased_music(
     world: "_Content",
-    preference: Floats,
-    popularity: Floats,
-    known: Bools,
+    preference: Float64Array,
+    popularity: Float64Array,
+    known: BoolArray,
     config: WorldConfig,
     rng: np.random.Generator,
-) -> Ints:
+) -> Int64Array:
     """Draw int64[N]: each uploader's pick among the known tracks that exist by then."""
     picked = np.empty(len(world.video_latent), dtype=np.int64)
     bias = config.confounding * np.log(np.maximum(preference[:, world.music_group], 1e-6))
@@ -260,7 +260,7 @@ def _biased_music(
     return picked
 
 
-def _unbiased_music(world: "_Content", config: WorldConfig, rng: np.random.Generator) -> Ints:
+def _unbiased_music(world: "_Content", config: WorldConfig, rng: np.random.Generator) -> Int64Array:
     """Draw int64[N]: picks by affinity alone among all tracks that exist by then."""
     picked = np.empty(len(world.video_latent), dtype=np.int64)
     for start in range(0, len(picked), 2048):
@@ -275,15 +275,15 @@ def _unbiased_music(world: "_Content", config: WorldConfig, rng: np.random.Gener
 class _Content:
     """The part of a world that exists before anybody picks."""
 
-    video_latent: Floats
-    video_uploader: Ints
-    video_time: Floats
-    music_latent: Floats
-    music_group: Ints
-    music_time: Floats
+    video_latent: Float64Array
+    video_uploader: Int64Array
+    video_time: Float64Array
+    music_latent: Float64Array
+    music_group: Int64Array
+    music_time: Float64Array
 
 
-def _appearance(known: Bools, config: WorldConfig, rng: np.random.Generator) -> Floats:
+def _appearance(known: BoolArray, config: WorldConfig, rng: np.random.Generator) -> Float64Array:
     """Draw float64[M]: when each track appears; the late ones in the last fifth of days.
 
     Nobody's whole knowledge may be late: an uploader could then pick nothing.
@@ -299,8 +299,8 @@ def _appearance(known: Bools, config: WorldConfig, rng: np.random.Generator) -> 
 
 
 def _segments(
-    pgc_music: Ints, music_latent: Floats, config: WorldConfig, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
+    pgc_music: Int64Array, music_latent: Float64Array, config: WorldConfig, rng: np.random.Generator
+) -> tuple[Float64Array, Float64Array]:
     """Draw (pictures, sounds), each float64[S, K]: directors match pictures to sound.
 
     A segment's sound varies around its track; its pictures are the pick, by affinity alone,

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 SHARED_MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 

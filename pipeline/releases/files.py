@@ -14,16 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from features.arrays import Float32Array
 from pipeline.errors import ReleaseError
 
-Floats = npt.NDArray[np.float32]
-
-MANIFEST = "manifest.json"
+INFO_FILE = "manifest.json"
 MUSIC = "music.parquet"
 VIDEO = "video.parquet"
 QUERIES = "known_queries.parquet"
@@ -39,7 +37,7 @@ VIDEO_TEXTS = ("video_id", "uploader_hash")
 _ROWS = 65_536
 
 
-class Manifest(BaseModel):
+class ReleaseInfo(BaseModel):
     """manifest.json: what a release is made of and what it expects.
 
     Attributes:
@@ -86,20 +84,20 @@ class Manifest(BaseModel):
     packages: dict[str, str]
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_release_info(folder: Path) -> ReleaseInfo:
     """Read a release's manifest.
 
     Raises:
         ReleaseError: it is missing, damaged or of another format.
     """
-    path = folder / MANIFEST
+    path = folder / INFO_FILE
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document.get("format") != FORMAT:
             raise ReleaseError(
                 f"format {document.get('format')}, this code reads {FORMAT}", where=str(path)
             )
-        return Manifest.model_validate(document)
+        return ReleaseInfo.model_validate(document)
     except (OSError, ValueError, AttributeError, ValidationError) as error:
         raise ReleaseError(f"not a release's manifest: {error}", where=str(path)) from error
 
@@ -110,7 +108,7 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def write_table(path: Path, run_id: str, texts: pa.Table, vectors: dict[str, Floats]) -> None:
+def write_table(path: Path, run_id: str, texts: pa.Table, vectors: dict[str, Float32Array]) -> None:
     """Write one Parquet file of a release.
 
     Args:
@@ -163,7 +161,7 @@ def read_table(path: Path, run_id: str, columns: list[str] | None = None) -> pa.
         return file.read(columns)
 
 
-def read_vectors(path: Path, run_id: str, column: str) -> Floats:
+def read_vectors(path: Path, run_id: str, column: str) -> Float32Array:
     """Read the vectors of one Parquet file of a release, a slice at a time into the one array.
 
     Args:

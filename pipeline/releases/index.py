@@ -8,16 +8,13 @@ from typing import Any
 
 import faiss as _faiss
 import numpy as np
-import numpy.typing as npt
 
+from features.arrays import BoolArray, Float32Array, Int64Array
 from pipeline.errors import ReleaseError
 
 # The package's type stubs describe its C++ signatures, not those of its Python wrappers.
 faiss: Any = _faiss
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 _NEIGHBOURS = 32
 _EF_CONSTRUCTION = 200
@@ -43,7 +40,7 @@ class IndexReport:
     recall: float
 
 
-def build_index(embeddings: Floats, flat_below: int) -> Any:
+def build_index(embeddings: Float32Array, flat_below: int) -> Any:
     """Index music embeddings by inner product; equal input gives equal bytes.
 
     Args:
@@ -91,8 +88,8 @@ def kind_of(index: Any) -> str:
 
 
 def search(
-    index: Any, queries: Floats, k: int, allowed: Bools | None = None
-) -> tuple[Ints, Floats]:
+    index: Any, queries: Float32Array, k: int, allowed: BoolArray | None = None
+) -> tuple[Int64Array, Float32Array]:
     """The tracks with the highest inner products.
 
     Safe to call from several threads at once.
@@ -120,7 +117,9 @@ def search(
     return rows, scores
 
 
-def measure(index: Any, embeddings: Floats, queries: Floats, k: int = 10) -> IndexReport:
+def measure(
+    index: Any, embeddings: Float32Array, queries: Float32Array, k: int = 10
+) -> IndexReport:
     """Compare the index's lists with exact search over the embeddings.
 
     A track counts as found when its score reaches that of the exact list's last one, so that

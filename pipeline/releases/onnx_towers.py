@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
+from features.arrays import Float32Array, Int64Array
 from pipeline.errors import ReleaseError
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 VIDEO_TOWER = "video_tower.onnx"
 MUSIC_TOWER = "music_tower.onnx"
@@ -54,8 +51,8 @@ def columns_of(session: ort.InferenceSession) -> int:
 
 
 def embed(
-    session: ort.InferenceSession, features: Floats, genre_group: Ints | None = None
-) -> Floats:
+    session: ort.InferenceSession, features: Float32Array, genre_group: Int64Array | None = None
+) -> Float32Array:
     """Embed raw features.
 
     Args:

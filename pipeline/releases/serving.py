@@ -24,19 +24,17 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from features import ClipFeatures, Job, Limits, MediaError, MediaPool, VisualConfig
-from features.naming import extractor_name
+from features.arrays import BoolArray, Float32Array
+from features.networks.extractor_name import extractor_name
 from pipeline.errors import ProvenanceError, ReleaseError
 from pipeline.releases import files, index
-from pipeline.releases.files import Manifest, read_manifest, read_table, read_vectors
+from pipeline.releases.files import ReleaseInfo, read_release_info, read_table, read_vectors
 from pipeline.releases.onnx_towers import VIDEO_TOWER, columns_of, open_tower
 from pipeline.releases.onnx_towers import embed as run_tower
-from pipeline.storage.folder import MANIFEST as HASHES
-from pipeline.storage.folder import check_manifest
+from pipeline.storage.folder import CHECKSUMS, verify_checksums
 
 log = logging.getLogger(__name__)
 
-Floats = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
 
 _RELEASES = "releases"
 _POINTER = "current.json"
@@ -74,7 +72,7 @@ class Release:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest: Manifest = read_manifest(folder)
+        self.manifest: ReleaseInfo = read_release_info(folder)
         run_id = self.manifest.run_id
         music = read_table(folder / files.MUSIC, run_id, list(files.MUSIC_TEXTS))
         self._texts = music.combine_chunks()
@@ -108,7 +106,7 @@ class Release:
             ProvenanceError: a file is not the one that was published, or is missing.
         """
         path = _local(path)
-        if any((path / name).is_file() for name in (files.MANIFEST, HASHES)):
+        if any((path / name).is_file() for name in (files.INFO_FILE, CHECKSUMS)):
             return cls._whole(path)
         name = current_release(path)
         while True:
@@ -124,7 +122,7 @@ class Release:
     @classmethod
     def _whole(cls, folder: Path) -> Release:
         # A bit that turned over in an embedding would rank wrongly, and nobody would know.
-        check_manifest(folder)
+        verify_checksums(folder)
         return cls(folder)
 
     @property
@@ -175,7 +173,7 @@ class Release:
         """
         return self.search(self.embedding(video_id), top=top, genre=genre, exclude=exclude)
 
-    def embedding(self, video_id: str) -> Floats:
+    def embedding(self, video_id: str) -> Float32Array:
         """The embedding of a video of the release: float32 [D].
 
         Raises:
@@ -184,10 +182,10 @@ class Release:
         row = self._video_row.get(video_id)
         if row is None:
             raise ReleaseError(f"no video {video_id!r} in it", where=self.release_id)
-        embedding: Floats = self._videos[row]
+        embedding: Float32Array = self._videos[row]
         return embedding
 
-    def extract(self, video: str | Path) -> Floats:
+    def extract(self, video: str | Path) -> Float32Array:
         """Features of a new video file: float32 [Dv].
 
         Raises:
@@ -211,7 +209,7 @@ class Release:
         assert isinstance(outcome, ClipFeatures)
         return outcome.visual[0].embedding
 
-    def embed(self, features: Floats, extractor: str | None = None) -> Floats:
+    def embed(self, features: Float32Array, extractor: str | None = None) -> Float32Array:
         """Embedding float32 [D] of a video's features float32 [Dv].
 
         Args:
@@ -230,12 +228,12 @@ class Release:
                 f"features must have shape ({wanted},), got {features.shape}",
                 where=self.release_id,
             )
-        embedding: Floats = run_tower(self._tower, features[None].astype(np.float32))[0]
+        embedding: Float32Array = run_tower(self._tower, features[None].astype(np.float32))[0]
         return embedding
 
     def search(
         self,
-        embedding: Floats,
+        embedding: Float32Array,
         *,
         top: int = 10,
         genre: str | None = None,
@@ -261,7 +259,7 @@ class Release:
             rows = self._exact(embedding, top, allowed)
         return self._hits(rows, 1, embedding)
 
-    def explain(self, embedding: Floats, music_id: str) -> Recommendation:
+    def explain(self, embedding: Float32Array, music_id: str) -> Recommendation:
         """Score of one track for an embedding float32 [D], in its parts; rank counts all tracks.
 
         Raises:
@@ -275,7 +273,7 @@ class Release:
         return self._hits(np.array([row]), rank, embedding)[0]
 
     def _hits(
-        self, rows: npt.NDArray[np.int64], first_rank: int, embedding: Floats
+        self, rows: npt.NDArray[np.int64], first_rank: int, embedding: Float32Array
     ) -> list[Recommendation]:
         texts = self._texts.take(rows).to_pylist()
         scores = (self._adjusted[rows] @ embedding).tolist()
@@ -287,7 +285,7 @@ class Release:
             )
         ]
 
-    def _allowed(self, genre: str | None, exclude: Iterable[str]) -> Bools | None:
+    def _allowed(self, genre: str | None, exclude: Iterable[str]) -> BoolArray | None:
         excluded = [row for name in exclude if (row := self._row_of.get(name)) is not None]
         if genre is None and not excluded:
             return None
@@ -303,7 +301,9 @@ class Release:
         allowed[excluded] = False
         return allowed
 
-    def _exact(self, embedding: Floats, top: int, allowed: Bools | None) -> npt.NDArray[np.int64]:
+    def _exact(
+        self, embedding: Float32Array, top: int, allowed: BoolArray | None
+    ) -> npt.NDArray[np.int64]:
         # An approximate index finds too few where a filter leaves few tracks.
         rows = np.flatnonzero(allowed) if allowed is not None else np.arange(len(self._adjusted))
         order = np.argsort(-(self._adjusted[rows] @ embedding), kind="stable")[:top]
@@ -324,8 +324,8 @@ class _Codes:
     names: tuple[str, ...]
     codes: npt.NDArray[np.int64]
 
-    def equal(self, name: str) -> Bools:
-        found: Bools = self.codes == (self.names.index(name) if name in self.names else -1)
+    def equal(self, name: str) -> BoolArray:
+        found: BoolArray = self.codes == (self.names.index(name) if name in self.names else -1)
         return found
 
 

@@ -12,19 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from features.arrays import Float32Array, Int64Array
 from models import Model
 from pipeline.errors import ReleaseError
 from pipeline.releases.onnx_towers import MUSIC_TOWER, RUN_ID, VIDEO_TOWER
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 MODEL = "model"
 ALIGNMENT = "alignment.safetensors"
@@ -60,10 +57,10 @@ class Towers:
     """
 
     model: Model
-    rotation: Floats
+    rotation: Float32Array
     run_id: str
 
-    def embed_videos(self, video: Floats) -> Floats:
+    def embed_videos(self, video: Float32Array) -> Float32Array:
         """Raw features float32 [N, Dv] to embeddings float32 [N, D]."""
         embeddings = np.empty((len(video), self.rotation.shape[1]), dtype=np.float32)
         # A catalogue's videos as the model gives them would be a second such array.
@@ -72,7 +69,9 @@ class Towers:
             np.matmul(self.model.embed_videos(video[rows]), self.rotation, out=embeddings[rows])
         return embeddings
 
-    def embed_music(self, music: Floats, genre_group: Ints, *, adjusted: bool = True) -> Floats:
+    def embed_music(
+        self, music: Float32Array, genre_group: Int64Array, *, adjusted: bool = True
+    ) -> Float32Array:
         """Raw features float32 [M, Dm] and groups int64 [M] to embeddings float32 [M, D]."""
         return self.model.embed_music(music, genre_group, adjusted=adjusted) @ self.rotation
 

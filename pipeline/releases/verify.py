@@ -6,18 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from features.arrays import Float32Array
 from pipeline.errors import ReleaseError
 from pipeline.releases import files
 from pipeline.releases import index as music_index
 from pipeline.releases.files import read_table, read_vectors
 from pipeline.releases.onnx_towers import MUSIC_TOWER, columns_of, embed, open_tower
 from pipeline.releases.serving import Release
-from pipeline.storage.folder import MANIFEST as HASHES
-from pipeline.storage.folder import check_manifest
-
-Floats = npt.NDArray[np.float32]
+from pipeline.storage.folder import CHECKSUMS, verify_checksums
 
 TOLERANCE = 1e-4
 """Largest difference between two forms of a tower, relative to the embeddings' norm."""
@@ -53,8 +50,8 @@ def verify_folder(folder: Path) -> Verification:
         ReleaseError: parts do not fit each other, or an answer is wrong.
     """
     hashed = 0
-    if (folder / HASHES).is_file():
-        check_manifest(folder)
+    if (folder / CHECKSUMS).is_file():
+        verify_checksums(folder)
         hashed = sum(path.is_file() for path in folder.rglob("*")) - 1
     release = Release(folder)
     manifest = release.manifest
@@ -84,7 +81,7 @@ def verify_folder(folder: Path) -> Verification:
     return Verification(manifest.release_id, hashed, len(asked), largest, recall)
 
 
-def _difference(expected: Floats, found: list[Floats]) -> float:
+def _difference(expected: Float32Array, found: list[Float32Array]) -> float:
     """Largest difference of rows, relative to their norm where that exceeds one."""
     if not found:
         return 0.0
@@ -92,7 +89,9 @@ def _difference(expected: Floats, found: list[Floats]) -> float:
     return float((np.abs(np.stack(found) - expected).max(axis=1) / norms).max())
 
 
-def _safetensors_differ(folder: Path, run_id: str, video: Floats, expected: Floats) -> float:
+def _safetensors_differ(
+    folder: Path, run_id: str, video: Float32Array, expected: Float32Array
+) -> float:
     """Largest difference between the forms of both towers; music on made-up features."""
     from pipeline.releases.towers import load_towers
 
@@ -109,7 +108,9 @@ def _safetensors_differ(folder: Path, run_id: str, video: Floats, expected: Floa
     )
 
 
-def _check_answer(release: Release, embedding: Floats, tracks: Floats, name: str) -> None:
+def _check_answer(
+    release: Release, embedding: Float32Array, tracks: Float32Array, name: str
+) -> None:
     """Compare one answer with exact search; an approximate index is judged by its recall."""
     hits = release.search(embedding, top=10)
     exact = np.sort(tracks @ embedding)[::-1][:10]

@@ -15,15 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.audio import AudioExtractor
-from features.visual import VisualExtractor
-from pipeline import catalog
-from pipeline.clips import KINDS, Kind, extractors
-from pipeline.confounders import group_index
-from pipeline.lake import Lake
-from pipeline.settings import Settings
-
-Floats = npt.NDArray[np.float64]
+from features.arrays import Float64Array
+from features.sound.extractor import AudioExtractor
+from features.video.extractor import VisualExtractor
+from pipeline.extraction.clips import KINDS, Kind, extractors
+from pipeline.lake import catalog
+from pipeline.lake.tables import Lake
+from pipeline.settings.load import Settings
+from pipeline.training.confounders import group_index
 
 REFERENCE_DAYS = 28
 BINS = 10
@@ -96,7 +95,7 @@ def genre_drift(settings: Settings, lake: Lake, day: dt.date) -> list[Drift]:
     return [_drift("genres picked", float(terms.sum()), bins, *rows, parts)]
 
 
-def psi(reference: Floats, new: Floats) -> Floats:
+def psi(reference: Float64Array, new: Float64Array) -> Float64Array:
     """PSI of each column over ten bins with equal shares of the reference.
 
     Args:
@@ -118,7 +117,7 @@ def psi(reference: Floats, new: Floats) -> Floats:
     return result
 
 
-def psi_terms(reference: npt.NDArray[np.int64], new: npt.NDArray[np.int64]) -> Floats:
+def psi_terms(reference: npt.NDArray[np.int64], new: npt.NDArray[np.int64]) -> Float64Array:
     """Each bin's term of the PSI, float64 [bins], with half a pseudo-count in every bin.
 
     Args:
@@ -127,7 +126,7 @@ def psi_terms(reference: npt.NDArray[np.int64], new: npt.NDArray[np.int64]) -> F
     """
     q = (reference + 0.5) / (reference.sum() + 0.5 * len(reference))
     p = (new + 0.5) / (new.sum() + 0.5 * len(new))
-    terms: Floats = (p - q) * np.log(p / q)
+    terms: Float64Array = (p - q) * np.log(p / q)
     return terms
 
 
@@ -144,7 +143,7 @@ def _weeks_before(day: dt.date) -> tuple[dt.date, dt.date]:
 
 def _embeddings(
     settings: Settings, lake: Lake, kind: Kind, first: dt.date, last: dt.date
-) -> Floats:
+) -> Float64Array:
     table = f"{kind}_features"
     rows = lake.collect(
         lake.scan(table)
@@ -160,7 +159,7 @@ def _embeddings(
         rows = rows.sample(MOST_ROWS, seed=settings.seed)
     if rows.is_empty():
         return np.empty((0, 1))
-    matrix: Floats = np.array(rows["embedding"].to_list(), dtype=np.float64)
+    matrix: Float64Array = np.array(rows["embedding"].to_list(), dtype=np.float64)
     return matrix
 
 

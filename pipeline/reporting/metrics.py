@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.lake import Lake
+from pipeline.lake.tables import Lake
 
 METRICS = {
     "debcm.rows": "rows of the day's manifests",

@@ -14,11 +14,11 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse
 
-from pipeline.lake import Lake
+from pipeline.lake.tables import Lake
 from pipeline.releases.current import read_current, run_of
 from pipeline.reporting.html import fill
 from pipeline.reporting.report import PAGE
-from pipeline.settings import load_settings
+from pipeline.settings.load import load_settings
 from pipeline.storage.store import Store
 
 NEWEST = 200

@@ -12,8 +12,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.reporting.data import Day, Speed
 from pipeline.reporting.drift import Drift
+from pipeline.reporting.facts import Day, Speed
 
 # The same facts give the same bytes: no date, no random ids, no installed font.
 STYLE: Any = {

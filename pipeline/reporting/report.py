@@ -11,14 +11,13 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.dataset import load_dataset
+from pipeline.context import Context
 from pipeline.errors import ProvenanceError
-from pipeline.evaluate import load_metrics
-from pipeline.gate import stored_decision
-from pipeline.lake import Lake
+from pipeline.lake.tables import Lake
 from pipeline.releases.current import read_current, run_of
 from pipeline.reporting import plots
-from pipeline.reporting.data import (
+from pipeline.reporting.drift import feature_drift, genre_drift
+from pipeline.reporting.facts import (
     days_until,
     extraction_speed,
     genres_picked,
@@ -27,11 +26,13 @@ from pipeline.reporting.data import (
     student_of,
     training_history,
 )
-from pipeline.reporting.drift import feature_drift, genre_drift
 from pipeline.reporting.html import fill
-from pipeline.settings import Settings
-from pipeline.storage.access import standing
+from pipeline.settings.load import Settings
+from pipeline.storage.presence import missing_lake_errors
 from pipeline.storage.store import Store
+from pipeline.training.dataset import load_dataset
+from pipeline.training.evaluate import load_metrics
+from pipeline.training.gate import stored_decision
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +54,15 @@ class ReportSummary:
     bytes: int
 
 
-def write_report(settings: Settings, lake: Lake, store: Store, run_id: str) -> ReportSummary:
+def run(context: Context, run_id: str) -> ReportSummary:
     """Write the report of a run that the gate has decided on, in place of an older one.
 
     Raises:
         ProvenanceError: the run was not evaluated, or the gate has not decided on it.
         LakeUnavailableError: the lake has gone away.
     """
-    with standing(store.root):
+    settings, lake, store = context.settings, context.lake, context.store
+    with missing_lake_errors(store.root):
         page = render(gather(settings, lake, store, run_id))
         name = f"reports/{run_id}"
         store.remove(name)

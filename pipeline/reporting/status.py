@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from pipeline.context import Context
 from pipeline.errors import PipelineError
-from pipeline.gate import Decision, stored_decision
-from pipeline.lake import Lake
-from pipeline.landing.contract import SUCCESS, LandingDay, landing_days
-from pipeline.landing.refusals import Refusal, refusals
+from pipeline.ingestion.landing_day import SUCCESS, LandingDay, landing_days
+from pipeline.ingestion.refused_days import Refusal, refusals
+from pipeline.lake.table_sizes import sizes
+from pipeline.lake.tables import Lake
+from pipeline.orchestration.dag_runs import FAILED_DAYS, DagRunState
 from pipeline.releases.current import Promotion, read_current
-from pipeline.reporting.dag_runs import FAILED_DAYS, DagRunState
 from pipeline.reporting.metrics import newest_upload
 from pipeline.reporting.text import printable, table
-from pipeline.settings import Settings, settings_file
-from pipeline.storage.access import stands
-from pipeline.storage.store import Store
-from pipeline.upkeep import sizes
+from pipeline.settings.load import Settings, settings_file
+from pipeline.storage.presence import lake_exists
+from pipeline.training.gate import Decision, stored_decision
 
 QUARANTINE_DAYS = 14
 # What fits on a screen.
@@ -56,8 +56,9 @@ class Status:
     waiting: tuple[dt.date, ...] | str = ()
 
 
-def read_status(settings: Settings, lake: Lake, store: Store, now: dt.datetime) -> Status:
+def read(context: Context, now: dt.datetime) -> Status:
     """Gather it from the tables' logs and the small tables; no feature is read."""
+    settings, lake, store = context.settings, context.lake, context.store
     ingested = _newest(lake, "landing_days", "dt")
     current = read_current(store)
     runs = lake.collect(
@@ -119,7 +120,7 @@ def place_text(settings: Settings) -> str:
     return "\n".join(
         [
             "Lake",
-            f"  {root}{'' if stands(root) else ': nothing is there yet'}",
+            f"  {root}{'' if lake_exists(root) else ': nothing is there yet'}",
             f"  settings of {file}"
             if file
             else "  settings: defaults and variables; $DEBCM_CONFIG is not set, and there is no "

@@ -7,26 +7,28 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.evaluate import load_metrics
-from pipeline.gate import stored_decision
-from pipeline.lake import Lake
+from pipeline.context import Context
+from pipeline.lake.schemas import TABLES
+from pipeline.lake.tables import Lake
 from pipeline.releases.current import read_current
 from pipeline.releases.serving import Release
 from pipeline.reporting.text import printable, table
-from pipeline.schemas import TABLES
-from pipeline.settings import Settings
+from pipeline.settings.load import Settings
 from pipeline.storage.store import Store
+from pipeline.training.evaluate import load_metrics
+from pipeline.training.gate import stored_decision
 
 SAMPLE_VIDEOS = 3
 BEST_TRACKS = 5
 
 
-def summary(settings: Settings, lake: Lake, store: Store, run_id: str) -> str:
+def text(context: Context, run_id: str) -> str:
     """The report of a run as text; every number comes from the tables or the run's metrics.json.
 
     Raises:
         ProvenanceError: the run was not evaluated.
     """
+    settings, lake, store = context.settings, context.lake, context.store
     metrics = load_metrics(store, run_id)
     parts = [
         _section("Rows per table", _rows_per_table(lake)),

@@ -10,24 +10,24 @@ from pathlib import Path
 
 from pipeline.errors import ProvenanceError
 
-MANIFEST = "folder.json"
+CHECKSUMS = "folder.json"
 # How files and folders begin that are not finished yet.
 ASIDE = ".aside-"
 # No step writes a folder for a day: what is unfinished and older was left by a killed task.
 LEFTOVER_SECONDS = 86_400.0
 
 
-def write_manifest(folder: Path) -> None:
+def write_checksums(folder: Path) -> None:
     """Write `folder.json`: the sha256 of every file below `folder`, synced to disk last."""
     files = _files(folder)
     for path in files:
         with path.open("rb+") as stream:
             os.fsync(stream.fileno())
     hashes = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
-    write_atomically(folder / MANIFEST, json.dumps({"sha256": hashes}, indent=1, sort_keys=True))
+    write_atomically(folder / CHECKSUMS, json.dumps({"sha256": hashes}, indent=1, sort_keys=True))
 
 
-def check_manifest(folder: Path, shown: str = "") -> None:
+def verify_checksums(folder: Path, shown: str = "") -> None:
     """Compare every file below `folder` with the hashes of its `folder.json`.
 
     Args:
@@ -37,13 +37,13 @@ def check_manifest(folder: Path, shown: str = "") -> None:
     Raises:
         ProvenanceError: naming the first file that is missing, unknown or changed.
     """
-    path = folder / MANIFEST
+    path = folder / CHECKSUMS
     shown = shown or str(folder)
     try:
         hashes: dict[str, str] = json.loads(path.read_text())["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProvenanceError(
-            f"unreadable manifest: {error}", where=f"{shown}/{MANIFEST}"
+            f"unreadable manifest: {error}", where=f"{shown}/{CHECKSUMS}"
         ) from error
     found = {p.relative_to(folder).as_posix() for p in _files(folder)}
     for name in sorted(found ^ hashes.keys()):
@@ -56,7 +56,7 @@ def check_manifest(folder: Path, shown: str = "") -> None:
 
 def _files(folder: Path) -> list[Path]:
     """The files below a folder but for its manifest, sorted."""
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / CHECKSUMS)
 
 
 def write_atomically(path: Path, text: str) -> None:

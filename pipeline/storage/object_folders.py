@@ -27,7 +27,7 @@ import pyarrow.fs as pafs
 
 from pipeline.errors import DiskFullError, ProvenanceError
 from pipeline.storage import object_pointer
-from pipeline.storage.folder import ASIDE, LEFTOVER_SECONDS, MANIFEST, check_manifest
+from pipeline.storage.folder import ASIDE, CHECKSUMS, LEFTOVER_SECONDS, verify_checksums
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +72,12 @@ class ObjectFolders:
 
     def put(self, folder: Path, name: str) -> bool:
         """Upload a local folder with its manifest; False where another was first, which stays."""
-        manifest = (folder / MANIFEST).read_bytes()
+        manifest = (folder / CHECKSUMS).read_bytes()
         digest = _sha256(manifest)
         files = sorted(json.loads(manifest)["sha256"])
         self._upload(folder, f"{name}/{digest}", files)
         first = object_pointer.replace(
-            self._base, f"{name}/{MANIFEST}", manifest.decode(), None, self._options
+            self._base, f"{name}/{CHECKSUMS}", manifest.decode(), None, self._options
         )
         if first:
             self._upload_again(folder, f"{name}/{digest}", files)
@@ -112,7 +112,7 @@ class ObjectFolders:
         """Remove a folder, or all below a prefix, with the copies on this machine."""
         for local in (self._copies, self._scratch):
             shutil.rmtree(local / name, ignore_errors=True)
-        manifest = f"{self._base}/{name}/{MANIFEST}"
+        manifest = f"{self._base}/{name}/{CHECKSUMS}"
         if self._filesystem.get_file_info(manifest).type == pafs.FileType.File:
             self._filesystem.delete_file(manifest)
         self._delete(name)
@@ -156,7 +156,7 @@ class ObjectFolders:
 
     def _manifest(self, name: str) -> bytes | None:
         try:
-            with self._filesystem.open_input_stream(f"{self._base}/{name}/{MANIFEST}") as stream:
+            with self._filesystem.open_input_stream(f"{self._base}/{name}/{CHECKSUMS}") as stream:
                 return bytes(stream.read())
         except FileNotFoundError:
             return None
@@ -186,12 +186,12 @@ class ObjectFolders:
             self._upload(folder, prefix, missing)
 
     def _is_good(self, copy: Path, name: str) -> bool:
-        if not (copy / MANIFEST).is_file():
+        if not (copy / CHECKSUMS).is_file():
             return False
         if (name, copy.name) in self._checked:
             return True
         try:
-            check_manifest(copy)
+            verify_checksums(copy)
         except ProvenanceError as error:
             log.warning("a damaged copy is fetched again: %s", error)
             shutil.rmtree(copy)
@@ -206,13 +206,13 @@ class ObjectFolders:
             for file in _listed(manifest, name):
                 (aside / file).parent.mkdir(parents=True, exist_ok=True)
                 self._download_file(f"{prefix}/{file}", aside / file)
-            (aside / MANIFEST).write_bytes(manifest)
-            check_manifest(aside, shown=prefix)
+            (aside / CHECKSUMS).write_bytes(manifest)
+            verify_checksums(aside, shown=prefix)
             try:
                 aside.rename(copy)
             except OSError:
                 # Another process was first.
-                if not (copy / MANIFEST).is_file():
+                if not (copy / CHECKSUMS).is_file():
                     raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -261,7 +261,7 @@ def _listed(manifest: bytes, name: str) -> list[str]:
         return sorted(json.loads(manifest)["sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise ProvenanceError(
-            f"unreadable manifest: {error}", where=f"{name}/{MANIFEST}"
+            f"unreadable manifest: {error}", where=f"{name}/{CHECKSUMS}"
         ) from error
 
 

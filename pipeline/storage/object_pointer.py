@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from pipeline.errors import Permanent
-from pipeline.storage.access import meaning
+from pipeline.storage.storage_errors import as_pipeline_error
 
 
 class MissingExtraError(Permanent):
@@ -35,9 +35,9 @@ def read(base: str, name: str, options: dict[str, str]) -> tuple[str, str] | Non
     except errors.ClientError as error:
         if error.response["Error"]["Code"] in {"NoSuchKey", "404"}:
             return None
-        raise meaning(error, f"s3://{bucket}/{key}") from error
+        raise as_pipeline_error(error, f"s3://{bucket}/{key}") from error
     except errors.BotoCoreError as error:
-        raise meaning(error, f"s3://{bucket}/{key}") from error
+        raise as_pipeline_error(error, f"s3://{bucket}/{key}") from error
 
 
 def replace(base: str, name: str, text: str, expected: str | None, options: dict[str, str]) -> bool:
@@ -60,9 +60,9 @@ def replace(base: str, name: str, text: str, expected: str | None, options: dict
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         if status in {404, 409, 412}:
             return False
-        raise meaning(error, f"s3://{bucket}/{key}") from error
+        raise as_pipeline_error(error, f"s3://{bucket}/{key}") from error
     except errors.BotoCoreError as error:
-        raise meaning(error, f"s3://{bucket}/{key}") from error
+        raise as_pipeline_error(error, f"s3://{bucket}/{key}") from error
     return True
 
 

@@ -23,26 +23,21 @@ import pyarrow.fs as pafs
 
 from features.environment import cache_folder
 from pipeline.errors import LakeUnavailableError, ProvenanceError
-from pipeline.settings import LakeSettings
+from pipeline.settings.load import LakeSettings
 from pipeline.storage import object_pointer
-from pipeline.storage.access import (
-    begin,
-    begun_aside,
-    filesystem,
-    locked,
-    stands,
-    storage_errors,
-    writing_into,
-)
+from pipeline.storage.filesystem import filesystem
 from pipeline.storage.folder import (
     ASIDE,
-    MANIFEST,
-    check_manifest,
+    CHECKSUMS,
     sync_folder,
+    verify_checksums,
     write_atomically,
-    write_manifest,
+    write_checksums,
 )
+from pipeline.storage.locks import locked
 from pipeline.storage.object_folders import ObjectFolders
+from pipeline.storage.presence import create_lake, lake_exists, unfinished_lakes
+from pipeline.storage.storage_errors import storage_errors, write_errors
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +57,7 @@ class Store:
         cache = cache_folder() / hashlib.sha256(self.root.encode()).hexdigest()[:12]
         self._objects = ObjectFolders(self._filesystem, self._base, self._options, cache)
         self._checked: set[str] = set()
-        self._stood = stands(self.root)
+        self._stood = lake_exists(self.root)
 
     def exists(self, name: str) -> bool:
         """Whether the folder was written to its end.
@@ -70,7 +65,7 @@ class Store:
         Raises:
             LakeUnavailableError: the storage does not answer.
         """
-        path = f"{self._base}/{name}/{MANIFEST}"
+        path = f"{self._base}/{name}/{CHECKSUMS}"
         with storage_errors(self.root):
             return bool(self._filesystem.get_file_info(path).type == pafs.FileType.File)
 
@@ -95,10 +90,10 @@ class Store:
             above = self._objects.place() if self.remote else (Path(self.root) / name).parent
             aside = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{name.rsplit('/')[-1]}-", dir=above))
         try:
-            with writing_into(aside):
+            with write_errors(aside):
                 yield aside
                 with storage_errors(self.root):
-                    write_manifest(aside)
+                    write_checksums(aside)
                     first = (self._objects.put if self.remote else self._put)(aside, name)
             if not first:
                 log.info("%s was written by another process meanwhile; it stays", name)
@@ -107,7 +102,7 @@ class Store:
 
     def _stand(self, name: str) -> None:
         """Make the folder that `name` will lie in, unless the whole lake has gone away."""
-        begin(self.root, stood=self._stood)
+        create_lake(self.root, stood=self._stood)
         self._stood = True
         self._make(name.rpartition("/")[0])
 
@@ -143,13 +138,13 @@ class Store:
             with storage_errors(self.root):
                 return self._objects.fetch(name)
         if not self.exists(name):
-            if not stands(self.root):
+            if not lake_exists(self.root):
                 raise LakeUnavailableError("no such lake", where=self.root)
             raise ProvenanceError("no such folder, or not written to its end", where=name)
         local = Path(self.root) / name
         if name not in self._checked:
             with storage_errors(self.root):
-                check_manifest(local)
+                verify_checksums(local)
             self._checked.add(name)
         return local
 
@@ -272,7 +267,7 @@ class Store:
         if self.remote:
             with storage_errors(self.root):
                 return self._objects.sweep(older_than)
-        aside = (*self._aside(), *begun_aside(self.root))
+        aside = (*self._aside(), *unfinished_lakes(self.root))
         left = [path for path in aside if _modified(path) < older_than]
         for path in left:
             if path.is_dir():

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.local_airflow import CHECKOUT, environment
+from pipeline.orchestration.local_airflow import CHECKOUT, environment
 
 # Airflow reads these once, when it is first imported.
 HOME = tempfile.TemporaryDirectory(prefix="debcm-dagbag-")

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from pipeline.errors import DayNotReadyError, NoDayError, TooManyRejectsError
-from pipeline.orchestration import (
+from pipeline.orchestration.dag_helpers import (
     LandingDaySensor,
     features_are_quiet,
     gate_refused,
     run_late,
     task_failed,
 )
-from pipeline.reporting.dag_runs import dag_runs, is_settled
+from pipeline.orchestration.dag_runs import dag_runs, is_settled
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.documents import CHECKOUT
 from pipeline.errors import DiskFullError, LakeUnavailableError
+from tools.docs_pages import CHECKOUT
 
 NIGHTLY = {"media_features", "debcm_retrain"}
 DAGS = NIGHTLY | {"feature_backfill", "lake_upkeep"}
@@ -48,7 +48,7 @@ def test_a_dag_has_a_page_an_owner_tags_and_no_catching_up(bag: Any, dag_id: str
 def test_a_scheduled_dag_has_a_deadline(bag: Any, dag_id: str) -> None:
     (alert,) = bag.dags[dag_id].deadline
     assert alert.interval == dt.timedelta(hours=8)
-    assert alert.callback.path == "pipeline.orchestration.run_late"
+    assert alert.callback.path == "pipeline.orchestration.dag_helpers.run_late"
 
 
 def test_the_night_is_partitioned_by_day_and_the_retraining_follows_it(bag: Any) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from real_airflow import DAYS, Platform, Receivers, listening
+from tests.helpers.real_airflow import DAYS, Platform, Receivers, listening
 
 
 @pytest.fixture(scope="session")

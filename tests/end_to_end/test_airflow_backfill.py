@@ -12,12 +12,12 @@ from typing import Any
 
 import polars as pl
 import pytest
-from real_airflow import DAYS, Platform, Watched, debcm, small_settings
 
-from pipeline.lake import Lake
-from pipeline.local_airflow import environment, free_port
-from pipeline.schemas import TABLES
-from pipeline.settings import LakeSettings
+from pipeline.lake.schemas import TABLES
+from pipeline.lake.tables import Lake
+from pipeline.orchestration.local_airflow import environment, free_port
+from pipeline.settings.load import LakeSettings
+from tests.helpers.real_airflow import DAYS, Platform, Watched, debcm, small_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

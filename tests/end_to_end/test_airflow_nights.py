@@ -18,12 +18,12 @@ from typing import Any
 import polars as pl
 import pytest
 from playwright.sync_api import sync_playwright
-from real_airflow import Platform, Receivers, Watched, debcm, small_settings
 
-from pipeline.lake import Lake
-from pipeline.local_airflow import PASSWORDS, environment, free_port, run_airflow
-from pipeline.schemas import TABLES
-from pipeline.settings import LakeSettings
+from pipeline.lake.schemas import TABLES
+from pipeline.lake.tables import Lake
+from pipeline.orchestration.local_airflow import PASSWORDS, environment, free_port, run_airflow
+from pipeline.settings.load import LakeSettings
+from tests.helpers.real_airflow import Platform, Receivers, Watched, debcm, small_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

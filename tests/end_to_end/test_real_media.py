@@ -9,11 +9,11 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline.gate import stored_decision
-from pipeline.lake import Lake
+from pipeline.lake.tables import Lake
 from pipeline.releases.current import read_current
-from pipeline.settings import LakeSettings
+from pipeline.settings.load import LakeSettings
 from pipeline.storage.store import Store
+from pipeline.training.gate import stored_decision
 
 
 def debcm(lake: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -9,11 +9,12 @@ import polars as pl
 import pytest
 
 from pipeline import steps
-from pipeline.lake import Lake
+from pipeline.context import Context
+from pipeline.lake.schemas import TABLES
+from pipeline.lake.tables import Lake
 from pipeline.releases.current import read_current
 from pipeline.releases.serving import Release
-from pipeline.schemas import TABLES
-from pipeline.settings import load_settings
+from pipeline.settings.load import load_settings
 from pipeline.storage.folder import sha256_of
 from pipeline.storage.store import Store
 from simulation.landing import deliver_day
@@ -54,7 +55,8 @@ def features_of(day: dt.date) -> int:
 
 def train(as_of: dt.date) -> str:
     """Retrain up to the evaluation, and publish whatever came of it, by force."""
-    from pipeline.gate import Force, decide
+    from pipeline.training import gate
+    from pipeline.training.gate import Force
 
     steps.confounders(as_of.isoformat())
     run_id = str(steps.dataset(as_of.isoformat())["run_id"])
@@ -62,7 +64,7 @@ def train(as_of: dt.date) -> str:
         step(run_id)
     settings = load_settings()
     force = Force(by="the test", reason="a world too small for the gate")
-    decide(settings, Lake(settings.lake), Store(settings.lake), run_id, force)
+    gate.decide(Context(settings), run_id, force)
     steps.publish(run_id)
     return run_id
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import deliveries
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import fault_report
-from fault_sites import deliver_media, fill_world, make_site
+from tests.faults import fault_report
+from tests.faults.fault_sites import deliver_media, fill_world, make_site
+from tests.helpers import deliveries
 
 Record = Callable[..., None]
 

@@ -23,26 +23,26 @@ from typing import Any
 import polars as pl
 
 from pipeline import steps
-from pipeline.lake import Lake
-from pipeline.schemas import TABLES
-from pipeline.settings import LakeSettings
+from pipeline.lake.schemas import TABLES
+from pipeline.lake.tables import Lake
+from pipeline.settings.load import LakeSettings
 
 # What a step imports when it is called, so that a forked step need not.
 IMPORTED = (
-    "pipeline.check",
-    "pipeline.confounders",
-    "pipeline.dataset",
-    "pipeline.deletion",
-    "pipeline.evaluate",
-    "pipeline.extract",
-    "pipeline.gate",
-    "pipeline.ingest",
-    "pipeline.releases.publish",
-    "pipeline.shards",
-    "pipeline.training",
-    "pipeline.upkeep",
+    "pipeline.extraction.accounting",
+    "pipeline.training.confounders",
+    "pipeline.training.dataset",
+    "pipeline.upkeep.erasure",
+    "pipeline.training.evaluate",
+    "pipeline.extraction.extract",
+    "pipeline.training.gate",
+    "pipeline.ingestion.ingest",
+    "pipeline.publishing.publish",
+    "pipeline.extraction.shards",
+    "pipeline.training.train",
+    "pipeline.upkeep.retention",
     "torch.onnx",
-    "fault_harness",
+    "tests.faults.fault_harness",
 )
 # When a row was written is no part of what it says; attempts counts tries, killed ones included.
 TIMES = ("ingested_at", "finished_at", "erased_at", "failed_at", "attempts")

@@ -6,12 +6,11 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
-from fault_harness import age
-from fault_sites import DAYS, Site
-
-from pipeline.catalog import id_hash
-from pipeline.lake import Lake
-from pipeline.schemas import TABLES
+from pipeline.lake.catalog import id_hash
+from pipeline.lake.schemas import TABLES
+from pipeline.lake.tables import Lake
+from tests.faults.fault_harness import age
+from tests.faults.fault_sites import DAYS, Site
 
 Call = Callable[..., Any]
 Night = Callable[[Site, Call], None]

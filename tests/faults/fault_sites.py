@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from deliveries import track, video, write_day
-from fault_harness import Steps
 
-from pipeline.lake import Lake
-from pipeline.settings import Settings, load_settings
+from pipeline.lake.tables import Lake
+from pipeline.settings.load import Settings, load_settings
 from pipeline.storage.store import Store
 from simulation.lake import Night, Taste, deliver
+from tests.faults.fault_harness import Steps
+from tests.helpers.deliveries import track, video, write_day
 
 DAYS = [dt.date(2026, 3, day) for day in (1, 2, 3)]
 

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_harness import call_step, copy_lake, differences, tables
-from fault_nights import (
+
+from pipeline.releases.current import read_current
+from pipeline.releases.serving import Release
+from tests.faults.fault_harness import call_step, copy_lake, differences, tables
+from tests.faults.fault_nights import (
     Call,
     Night,
     judged,
@@ -21,10 +24,7 @@ from fault_nights import (
     run_day,
     upkeep_later,
 )
-from fault_sites import DAYS, Site, make_site
-
-from pipeline.releases.current import read_current
-from pipeline.releases.serving import Release
+from tests.faults.fault_sites import DAYS, Site, make_site
 
 
 class Twice:

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fault_harness import copy_lake, leftovers
-from fault_nights import judged, request_deletion, upkeep_later
-from fault_sites import DAYS, make_site
-from test_concurrency import Reader
 
-from pipeline.erased import find_traces
 from pipeline.errors import PipelineError
-from pipeline.releases import history
+from pipeline.lake.schemas import TABLES
+from pipeline.publishing import history
 from pipeline.releases.current import read_current
 from pipeline.releases.verify import verify_folder
-from pipeline.schemas import TABLES
-from pipeline.settings import load_settings
+from pipeline.settings.load import load_settings
 from pipeline.storage.store import Store
+from pipeline.upkeep.erasure_search import find_traces
+from tests.faults.fault_harness import copy_lake, leftovers
+from tests.faults.fault_nights import judged, request_deletion, upkeep_later
+from tests.faults.fault_sites import DAYS, make_site
+from tests.faults.test_concurrency import Reader
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 

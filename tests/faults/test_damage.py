@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from fault_harness import copy_lake
-from fault_nights import judged
-from fault_sites import DAYS, Site, make_site
 
 from pipeline.errors import ProvenanceError
-from pipeline.lake import Lake
-from pipeline.schemas import TABLES
-from pipeline.settings import LakeSettings
+from pipeline.lake.schemas import TABLES
+from pipeline.lake.tables import Lake
+from pipeline.settings.load import LakeSettings
 from pipeline.storage.store import Store
+from tests.faults.fault_harness import copy_lake
+from tests.faults.fault_nights import judged
+from tests.faults.fault_sites import DAYS, Site, make_site
 
 TABLE = "visual_features"
 Damage = Callable[[Path], None]

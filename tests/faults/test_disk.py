@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fault_harness import call_step, copy_lake, differences, tables
-from fault_nights import judged, media_night, model_night
-from fault_report import listed
-from fault_sites import DAYS, Site, make_site
 
-from pipeline import steps
+from pipeline.context import Context
 from pipeline.releases.serving import Release
+from tests.faults.fault_harness import call_step, copy_lake, differences, tables
+from tests.faults.fault_nights import judged, media_night, model_night
+from tests.faults.fault_report import listed
+from tests.faults.fault_sites import DAYS, Site, make_site
 
 pytestmark = pytest.mark.faults
 BLOCK = 16_384
@@ -211,14 +211,16 @@ def test_vanished_lake(
 
 def announced(flag: str, step: str, *arguments: Any) -> Any:
     """Run a step that touches a file once it has found its lake."""
-    found = steps._open
+    load = Context.load
 
-    def find() -> Any:
-        lake = found()
+    def found() -> Context:
+        context = load()
+        assert context.lake
+        assert context.store
         Path(flag).touch()
-        return lake
+        return context
 
-    steps._open = find
+    Context.load = staticmethod(found)
     return call_step(step, *arguments)
 
 

@@ -12,12 +12,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fault_harness import Outcome, copy_lake, differences, leftovers, tables
-from fault_nights import Call, Night, media_night, model_night, statistics_night, upkeep_later
-from fault_report import listed
-from fault_sites import Site, make_site
 
 from pipeline.releases.serving import Release
+from tests.faults.fault_harness import Outcome, copy_lake, differences, leftovers, tables
+from tests.faults.fault_nights import (
+    Call,
+    Night,
+    media_night,
+    model_night,
+    statistics_night,
+    upkeep_later,
+)
+from tests.faults.fault_report import listed
+from tests.faults.fault_sites import Site, make_site
 
 
 @dataclass

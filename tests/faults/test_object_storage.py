@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fault_harness import copy_lake
-from fault_nights import judged
-from fault_report import listed
-from fault_sites import DAYS, Site, fill_world, make_site
-from faulty_s3 import BUCKET, REGION, FaultyS3, faulty_s3
 
 from pipeline.releases.current import read_current
 from pipeline.releases.serving import Release
 from pipeline.storage.store import Store
+from tests.faults.fault_harness import copy_lake
+from tests.faults.fault_nights import judged
+from tests.faults.fault_report import listed
+from tests.faults.fault_sites import DAYS, Site, fill_world, make_site
+from tests.faults.faulty_s3 import BUCKET, REGION, FaultyS3, faulty_s3
 
 pytest.importorskip("boto3")
 pytest.importorskip("moto.server")

@@ -9,19 +9,17 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from deliveries import track, video, write_day
-from fault_harness import copy_lake, tables
-from fault_nights import judged
-from fault_sites import DAYS, Site, make_site
 
-from pipeline.confounders import summarise
-from pipeline.dataset import build
-from pipeline.ingest import ingest
-from pipeline.landing.delivery import unfinished_days
+from pipeline.context import Context
+from pipeline.ingestion import delivery, ingest
 from pipeline.releases.serving import Release
-from pipeline.settings import LakeSettings, Settings
-from pipeline.storage.store import Store
+from pipeline.settings.load import LakeSettings, Settings
+from pipeline.training import confounders, dataset
 from simulation.lake import Night, Taste, deliver
+from tests.faults.fault_harness import copy_lake, tables
+from tests.faults.fault_nights import judged
+from tests.faults.fault_sites import DAYS, Site, make_site
+from tests.helpers.deliveries import track, video, write_day
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
@@ -75,8 +73,8 @@ def deliver_day(site: Site, media: Path, number: int, *, again: bool = False) ->
 def settle(site: Site) -> None:
     """The nights that follow: what changed is read again until nothing is left."""
     for _ in range(len(DAYS)):
-        for day in unfinished_days(site.settings, site.lake, DAYS[0], DAYS[-1]):
-            ingest(site.settings, site.lake, day)
+        for day in delivery.unfinished_days(Context(site.settings), DAYS[0], DAYS[-1]):
+            ingest.run(Context(site.settings), day)
 
 
 def test_days_in_every_order_and_twice(
@@ -85,7 +83,7 @@ def test_days_in_every_order_and_twice(
     calm = make_site(tmp_path / "calm")
     for number in range(3):
         deliver_day(calm, small_media, number, again=True)
-        ingest(calm.settings, calm.lake, DAYS[number])
+        ingest.run(Context(calm.settings), DAYS[number])
     expected = tables(calm.root)
     reasons = Counter(expected["quarantine"]["reason"])
     assert {"future_upload", "repeated", "id_conflict"} <= set(reasons)
@@ -95,7 +93,7 @@ def test_days_in_every_order_and_twice(
         site = make_site(tmp_path / "".join(map(str, order)))
         for number in order:
             deliver_day(site, small_media, number)
-            ingest(site.settings, site.lake, DAYS[number])
+            ingest.run(Context(site.settings), DAYS[number])
         deliver_day(site, small_media, 1, again=True)
         settle(site)
         found = tables(site.root)
@@ -148,14 +146,14 @@ def test_hostile_ids_go_all_the_way(
 
 def test_one_uploader_with_100k_rows(tmp_path: Path, record: Callable[..., None]) -> None:
     settings = Settings(lake=LakeSettings(root=str(tmp_path / "lake")))
-    site_lake, store = make_site(tmp_path).lake, Store(settings.lake)
+    site_lake = make_site(tmp_path).lake
     night = Night(DAYS[0], videos=100_000, music=500, uploaders=1)
     deliver(settings, site_lake, night, Taste.make(500, 4, 4, 0))
-    confounders = summarise(settings, site_lake, DAYS[0])
-    assert (confounders.uploaders, confounders.picks) == (1, 100_000)
-    dataset = build(settings, site_lake, store, DAYS[0])
-    assert dataset.videos == 100_000
-    assert dataset.train + dataset.validation + dataset.test == 100_000
+    summary = confounders.run(Context(settings), DAYS[0])
+    assert (summary.uploaders, summary.picks) == (1, 100_000)
+    made = dataset.build(Context(settings), DAYS[0])
+    assert made.videos == 100_000
+    assert made.train + made.validation + made.test == 100_000
     record(
         "100,000 rows of one uploader",
         "a night whose every upload is by the same uploader: statistics and dataset",

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.local_airflow import free_port
+from pipeline.orchestration.local_airflow import free_port
 
 START_SECONDS = 60
 

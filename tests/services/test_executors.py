@@ -14,18 +14,26 @@ from typing import Any
 
 import polars as pl
 import pytest
-import servers
-from collector import Collector, collecting
-from real_airflow import DAYS, Watched, debcm, picture, small_settings, sound, write_manifest
 
-from pipeline.lake import Lake
-from pipeline.local_airflow import environment, free_port
+from pipeline.lake.schemas import TABLES
+from pipeline.lake.tables import Lake
+from pipeline.orchestration.local_airflow import environment, free_port
 from pipeline.releases.current import read_current
 from pipeline.reporting.metrics import METRICS
-from pipeline.schemas import TABLES
-from pipeline.settings import LakeSettings
+from pipeline.settings.load import LakeSettings
 from pipeline.storage.folder import sha256_of
 from pipeline.storage.store import Store
+from tests.helpers.real_airflow import (
+    DAYS,
+    Watched,
+    debcm,
+    picture,
+    small_settings,
+    sound,
+    write_checksums,
+)
+from tests.services import servers
+from tests.services.collector import Collector, collecting
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1800)]
 
@@ -121,8 +129,8 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # A file that is no video: it ends in quarantine.
         (media / "broken.mp4").write_text("no film")
         videos.append(videos[0] | {"video_id": f"b{day.day}", "media_path": "media/broken.mp4"})
-        write_manifest(media.parent / "music.csv", tracks)
-        write_manifest(media.parent / "videos.csv", videos)
+        write_checksums(media.parent / "music.csv", tracks)
+        write_checksums(media.parent / "videos.csv", videos)
         (media.parent / "_SUCCESS").touch()
     return root
 

@@ -18,7 +18,7 @@ import jsonschema
 import pytest
 import yaml
 
-from pipeline.settings import load_settings
+from pipeline.settings.load import load_settings
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEPLOY = CHECKOUT / "deploy"

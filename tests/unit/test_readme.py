@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 import typer
 
-from pipeline.cli import app
-from pipeline.landing.manifest import read_manifest
-from pipeline.schemas import LANDING
-from pipeline.settings import load_settings
+from pipeline.cli.main import app
+from pipeline.ingestion.manifest import read_manifest
+from pipeline.lake.schemas import LANDING
+from pipeline.settings.load import load_settings
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")

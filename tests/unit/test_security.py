@@ -15,17 +15,18 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import deliveries
 import pytest
-from deliveries import video
 
-from pipeline import local_airflow
+from pipeline.context import Context
 from pipeline.errors import ManifestError
-from pipeline.ingest import ingest
-from pipeline.lake import Lake
-from pipeline.landing.contract import LandingDay
-from pipeline.schemas import TABLES
-from pipeline.settings import LakeSettings, LandingSettings, Settings
+from pipeline.ingestion import ingest
+from pipeline.ingestion.landing_day import LandingDay
+from pipeline.lake.schemas import TABLES
+from pipeline.lake.tables import Lake
+from pipeline.orchestration import local_airflow
+from pipeline.settings.load import LakeSettings, LandingSettings, Settings
+from tests.helpers import deliveries
+from tests.helpers.deliveries import video
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FOLDERS = ("dags", "plugins", "pipeline", "features", "models", "simulation", "benchmarks")
@@ -166,7 +167,7 @@ def test_playlists_that_pose_as_media_are_not_followed(
     for name, text in posing.items():
         (folder / name).write_text(text)
     lake = Lake(settings.lake)
-    summary = ingest(settings, lake, DAY)
+    summary = ingest.run(Context(settings), DAY)
     assert summary.accepted == 0
     assert sum(summary.rejected.values()) == len(posing)
     assert set(summary.rejected) <= {"unsupported_container", "undecodable"}
@@ -194,7 +195,7 @@ def test_paths_that_leave_the_day_are_not_opened(settings: Settings, tmp_path: P
     )
     (folder / "media" / "link.mp4").symlink_to(outside / "film.mp4")
     (folder / "linked").symlink_to(outside)
-    summary = ingest(settings, Lake(settings.lake), DAY)
+    summary = ingest.run(Context(settings), DAY)
     assert summary.accepted == 0
     assert summary.rejected == {"outside_landing": 5, "missing": 3}
 

@@ -1,18 +1,13 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import av.logging
 import pytest
 
-TESTS = Path(__file__).parents[2]
-sys.path[:0] = [str(TESTS), str(Path(__file__).parent)]
-
-import media_kinds  # noqa: E402
-
-from features import AudioConfig, Job, Limits, MediaPool, VisualConfig  # noqa: E402
+from features import AudioConfig, Job, Limits, MediaPool, VisualConfig
+from tests.helpers import media_kinds
 
 
 @pytest.fixture(scope="session", autouse=True)

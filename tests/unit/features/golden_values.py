@@ -1,27 +1,24 @@
-"""Small clips and the features they gave when they were accepted: `python golden_values.py`.
+"""Small clips and the features they gave when they were accepted:
+`python -m tests.unit.features.golden_values`.
 
 Writes both into the folder `golden` beside this file. Run it only together with a change of
-VISUAL_CODE or AUDIO_CODE in features/naming.py: other values are another extractor.
+VISUAL_CODE or AUDIO_CODE in features/networks/extractor_name.py: other values belong to
+another extractor.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import numpy as np
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2])]
+from features import AudioConfig, AudioExtractor, VisualConfig, VisualExtractor
+from tests.helpers import media_kinds
+from tests.helpers.media_kinds import Kind
 
-import media_kinds  # noqa: E402
-from media_kinds import Kind  # noqa: E402
-
-from features import AudioConfig, AudioExtractor, VisualConfig, VisualExtractor  # noqa: E402
-
-FOLDER = HERE / "golden"
+FOLDER = Path(__file__).with_name("golden")
 VALUES = FOLDER / "values.npz"
 SMALL = {"size": (96, 64), "frames": 48}
 CLIPS = (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from golden_values import CLIPS, FOLDER, TRACKS, VALUES, measure
+
+from tests.unit.features.golden_values import CLIPS, FOLDER, TRACKS, VALUES, measure
 
 DRIFT = 1e-4
 

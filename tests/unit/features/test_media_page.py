@@ -6,9 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
-from media_kinds import KINDS
-
 from features import AudioConfig, SoundEncoder, VisualConfig
+from tests.helpers.media_kinds import KINDS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "media.md").read_text()
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_kinds import KINDS, number_of
 
 from features import probe as probes
-from features import thumbnail as thumbnails
 from features.config import Limits
 from features.errors import MediaError, Reason
 from features.probe import probe
-from features.thumbnail import WIDTH, thumbnail
+from features.workers import thumbnail as thumbnails
+from features.workers.thumbnail import WIDTH, thumbnail
+from tests.helpers.media_kinds import KINDS, number_of
 
 Rendered = Callable[[str], Path]
 

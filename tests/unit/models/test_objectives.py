@@ -10,7 +10,7 @@ import torch
 from models import ModelConfig, Picks, TrainingData, train_teacher
 from models.networks import DebcmNetwork
 from models.objectives import PickChoice, inverse_propensity, popularity_of
-from models.preparation import network_for, population_of
+from models.setup import network_for, population_of
 
 ROWS = np.arange(0, 60, 3)
 

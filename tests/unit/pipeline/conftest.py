@@ -1,22 +1,31 @@
-"""A tiny landing folder of real files, and a lake to read it into."""
+"""A tiny landing folder of real files, lakes to read it into, and a lake with a trained run."""
 
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
-import deliveries
+import numpy as np
 import pytest
-from deliveries import Row
 
-from pipeline.lake import Lake
-from pipeline.schemas import TABLES
-from pipeline.settings import ExtractSettings, LakeSettings, LandingSettings, Settings
+from models import Model
+from pipeline.context import Context
+from pipeline.lake.schemas import TABLES
+from pipeline.lake.tables import Lake
+from pipeline.settings.load import ExtractSettings, LakeSettings, LandingSettings, Settings
 from pipeline.storage.store import Store
+from pipeline.training import dataset
+from simulation.world import World
+from tests.helpers import deliveries
+from tests.helpers.deliveries import Row
+from tests.helpers.trained_lake import DAY as TRAINED_DAY
+from tests.helpers.trained_lake import Toy, copy_of, publish_run, train_lake
 
 DAY = dt.date(2026, 3, 1)
 
@@ -118,3 +127,68 @@ def _answer_one_by_one(application: type, monkeypatch: pytest.MonkeyPatch) -> No
             return answer(self, *request)
 
     monkeypatch.setattr(application, "__call__", locked)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, World]:
+    root = tmp_path_factory.mktemp("toy") / "lake"
+    run_id, world = train_lake(root)
+    return root, run_id, world
+
+
+@pytest.fixture
+def toy(trained: tuple[Path, str, World], tmp_path: Path) -> Toy:
+    return copy_of(*trained, tmp_path / "lake")
+
+
+@pytest.fixture(scope="session")
+def published_once(
+    trained: tuple[Path, str, World], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    root = tmp_path_factory.mktemp("published") / "lake"
+    toy = copy_of(*trained, root)
+    publish_run(toy, toy.run_id)
+    return root
+
+
+@pytest.fixture
+def published(published_once: Path, trained: tuple[Path, str, World], tmp_path: Path) -> Toy:
+    return copy_of(published_once, *trained[1:], tmp_path / "published")
+
+
+@pytest.fixture
+def next_run() -> Callable[..., str]:
+    """Another run over the same rows, with a student changed by the caller."""
+
+    def make(toy: Toy, change: Callable[[Model], Model | None] | None = None, days: int = 1) -> str:
+        made = dataset.build(Context(toy.settings), TRAINED_DAY + dt.timedelta(days=days))
+        student = Model.load(toy.store.fetch(f"runs/{toy.run_id}/student"))
+        changed = change(student) if change else None
+        with toy.store.writing(f"runs/{made.run_id}/student") as folder:
+            (changed or student).save(folder)
+        return made.run_id
+
+    return make
+
+
+@pytest.fixture
+def publishing() -> Callable[[Toy, str], None]:
+    return publish_run
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    binary = shutil.which("chromium") or shutil.which("chromium-browser")
+    if binary is None:
+        pytest.skip("no chromium on this machine (Debian: apt install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from features import MediaError, Reason
-from pipeline.dataset import load_dataset
 from pipeline.errors import ProvenanceError, ReleaseError
 from pipeline.releases import files
 from pipeline.releases.serving import Release, current_release
 from pipeline.releases.verify import verify_folder
-from pipeline.storage.folder import MANIFEST, write_manifest
+from pipeline.storage.folder import CHECKSUMS, write_checksums
+from pipeline.training.dataset import load_dataset
 
 
 @pytest.fixture
@@ -149,8 +149,8 @@ def changed_manifest(published, tmp_path: Path, **changes: object) -> Path:
     copy = tmp_path / "changed"
     shutil.copytree(published.store.fetch(f"releases/{published.run_id}"), copy)
     (copy / "folder.json").unlink()
-    document = json.loads((copy / files.MANIFEST).read_text())
-    (copy / files.MANIFEST).write_text(json.dumps(document | changes))
+    document = json.loads((copy / files.CHECKSUMS).read_text())
+    (copy / files.CHECKSUMS).write_text(json.dumps(document | changes))
     return copy
 
 
@@ -178,7 +178,7 @@ def test_an_older_version_of_the_models_still_verifies(published) -> None:
     folder = published.store.fetch(f"releases/{published.run_id}")
     description = folder / "model" / "model.json"
     description.write_text(description.read_text().replace('"config": {', '"config": {"gone": 1,'))
-    write_manifest(folder)
+    write_checksums(folder)
     assert verify_folder(folder).queries == 32
 
 
@@ -198,9 +198,9 @@ def test_one_bit_anywhere_in_a_release_is_refused_with_the_files_name(
     published, tmp_path: Path
 ) -> None:
     copy = changed_manifest(published, tmp_path)
-    write_manifest(copy)
+    write_checksums(copy)
     assert Release.open(copy).release_id
-    for path in sorted(p for p in copy.rglob("*") if p.is_file() and p.name != MANIFEST):
+    for path in sorted(p for p in copy.rglob("*") if p.is_file() and p.name != CHECKSUMS):
         whole = path.read_bytes()
         for at in (0, len(whole) // 2, len(whole) - 1):
             path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
@@ -210,8 +210,8 @@ def test_one_bit_anywhere_in_a_release_is_refused_with_the_files_name(
         with pytest.raises((ProvenanceError, ReleaseError), match=path.name):
             Release.open(copy)
         path.write_bytes(whole)
-    (copy / MANIFEST).unlink()
-    with pytest.raises(ProvenanceError, match=MANIFEST):
+    (copy / CHECKSUMS).unlink()
+    with pytest.raises(ProvenanceError, match=CHECKSUMS):
         Release.open(copy)
 
 

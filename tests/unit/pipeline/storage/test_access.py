@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DiskFullError, LakeUnavailableError, ProvenanceError, ReleaseError
-from pipeline.storage.access import (
+from pipeline.storage.presence import missing_lake_errors
+from pipeline.storage.storage_errors import (
+    as_pipeline_error,
     may_be_cleaned_up,
-    meaning,
-    standing,
     storage_errors,
-    writing_into,
+    write_errors,
 )
 
 S3 = "s3://lake/debcm"
@@ -29,7 +29,7 @@ def test_disk_that_takes_nothing_is_full(tmp_path: Path, number: int) -> None:
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT])
 def test_disk_that_does_not_answer_may_come_back(tmp_path: Path, number: int) -> None:
-    assert isinstance(meaning(OSError(number, "no"), str(tmp_path)), LakeUnavailableError)
+    assert isinstance(as_pipeline_error(OSError(number, "no"), str(tmp_path)), LakeUnavailableError)
 
 
 @pytest.mark.parametrize(
@@ -47,14 +47,14 @@ def test_disk_that_does_not_answer_may_come_back(tmp_path: Path, number: int) ->
     ],
 )
 def test_text_says_what_happened(text: str, kind: type[Exception]) -> None:
-    assert isinstance(meaning(RuntimeError(text), S3), kind)
+    assert isinstance(as_pipeline_error(RuntimeError(text), S3), kind)
 
 
 def test_folder_that_went_away_may_come_back(tmp_path: Path) -> None:
     error = FileNotFoundError(errno.ENOENT, "no such file")
-    assert isinstance(meaning(error, str(tmp_path / "gone")), LakeUnavailableError)
-    assert isinstance(meaning(error, str(tmp_path)), ProvenanceError)
-    with pytest.raises(LakeUnavailableError, match="gone"), writing_into(tmp_path / "gone"):
+    assert isinstance(as_pipeline_error(error, str(tmp_path / "gone")), LakeUnavailableError)
+    assert isinstance(as_pipeline_error(error, str(tmp_path)), ProvenanceError)
+    with pytest.raises(LakeUnavailableError, match="gone"), write_errors(tmp_path / "gone"):
         raise error
 
 
@@ -62,28 +62,34 @@ def test_an_error_of_a_lake_that_has_gone_away_says_so(tmp_path: Path) -> None:
     """Whatever kind it is of: the file it names is not what is wrong."""
     gone = tmp_path / "gone"
     for error in (ReleaseError("cannot be read"), FileNotFoundError("metrics.json")):
-        with pytest.raises(LakeUnavailableError, match="gone meanwhile"), standing(str(gone)):
+        with (
+            pytest.raises(LakeUnavailableError, match="gone meanwhile"),
+            missing_lake_errors(str(gone)),
+        ):
             raise error
-        with pytest.raises(LakeUnavailableError, match="gone meanwhile"), writing_into(gone):
+        with pytest.raises(LakeUnavailableError, match="gone meanwhile"), write_errors(gone):
             raise error
-    with pytest.raises(ReleaseError, match="damaged"), standing(str(tmp_path.parent)):
+    with pytest.raises(ReleaseError, match="damaged"), missing_lake_errors(str(tmp_path.parent)):
         raise ReleaseError("damaged")
-    with pytest.raises(ReleaseError, match="damaged"), writing_into(tmp_path):
+    with pytest.raises(ReleaseError, match="damaged"), write_errors(tmp_path):
         raise ReleaseError("damaged")
 
 
 def test_message_is_one_line_without_colours() -> None:
     tree = "Kernel error\n  \x1b[31m↳\x1b[0m Generic S3 error\n    \x1b[31m↳\x1b[0m timed out\n"
-    assert meaning(RuntimeError(tree), S3).what == "Kernel error ↳ Generic S3 error ↳ timed out"
+    assert (
+        as_pipeline_error(RuntimeError(tree), S3).what
+        == "Kernel error ↳ Generic S3 error ↳ timed out"
+    )
 
 
 def test_disk_with_room_is_not_blamed(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="of another kind"), writing_into(tmp_path):
+    with pytest.raises(ValueError, match="of another kind"), write_errors(tmp_path):
         raise ValueError("of another kind")
 
 
 def test_library_that_may_not_write_is_told_so(tmp_path: Path) -> None:
-    with pytest.raises(DiskFullError, match=str(tmp_path)), writing_into(tmp_path):
+    with pytest.raises(DiskFullError, match=str(tmp_path)), write_errors(tmp_path):
         raise OSError(errno.EFBIG, "too large")
 
 

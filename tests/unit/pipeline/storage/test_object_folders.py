@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DiskFullError, ProvenanceError
-from pipeline.settings import LakeSettings
+from pipeline.settings.load import LakeSettings
 from pipeline.storage import object_folders, object_pointer
-from pipeline.storage.access import filesystem
-from pipeline.storage.folder import ASIDE, MANIFEST
+from pipeline.storage.filesystem import filesystem
+from pipeline.storage.folder import ASIDE, CHECKSUMS
 from pipeline.storage.object_folders import KEPT_COPIES, ObjectFolders
 from pipeline.storage.store import Store
 
@@ -52,15 +52,15 @@ def objects(store: Store) -> dict[str, str]:
 
 def copies(store: Store, tmp_path: Path) -> list[str]:
     return sorted(
-        path.parent.parent.name for path in tmp_path.glob(f"cache/*/folders/**/{MANIFEST}")
+        path.parent.parent.name for path in tmp_path.glob(f"cache/*/folders/**/{CHECKSUMS}")
     )
 
 
 def test_files_lie_under_the_hash_of_the_manifest_that_names_them(s3: Store) -> None:
     put(s3, x="1")
     found = objects(s3)
-    digest = object_folders._sha256(found[f"{NAME}/{MANIFEST}"].encode())
-    assert set(found) == {f"{NAME}/{MANIFEST}", f"{NAME}/{digest}/deep/x"}
+    digest = object_folders._sha256(found[f"{NAME}/{CHECKSUMS}"].encode())
+    assert set(found) == {f"{NAME}/{CHECKSUMS}", f"{NAME}/{digest}/deep/x"}
     assert read(s3) == {"x": "1"}
     assert s3.names("releases") == ["a"]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import LakeUnavailableError, ProvenanceError
-from pipeline.settings import LakeSettings, Settings
-from pipeline.storage.access import begin
-from pipeline.storage.folder import MANIFEST, check_manifest, write_atomically
+from pipeline.settings.load import LakeSettings, Settings
+from pipeline.storage.folder import CHECKSUMS, verify_checksums, write_atomically
+from pipeline.storage.presence import create_lake
 from pipeline.storage.store import Store
 
 
@@ -82,7 +82,7 @@ def test_removed_folder_is_gone(store: Store) -> None:
 def test_manifest_finds_every_change(store: Store, change: str) -> None:
     put(store, "runs/a")
     folder = store.fetch("runs/a")
-    check_manifest(folder)
+    verify_checksums(folder)
     if change == "change":
         (folder / "deep" / "file").write_text("y")
     elif change == "add":
@@ -90,9 +90,9 @@ def test_manifest_finds_every_change(store: Store, change: str) -> None:
     elif change == "remove":
         (folder / "deep" / "file").unlink()
     else:
-        (folder / MANIFEST).write_text("{")
+        (folder / CHECKSUMS).write_text("{")
     with pytest.raises(ProvenanceError, match=r"runs/a"):
-        check_manifest(folder)
+        verify_checksums(folder)
 
 
 def test_sweep_takes_what_killed_writers_left_and_nothing_young(store: Store) -> None:
@@ -117,7 +117,7 @@ def test_sweep_takes_what_a_killed_begin_left_beside_the_lake(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", killed)
         with pytest.raises(KeyboardInterrupt):
-            begin(store.root, stood=False)
+            create_lake(store.root, stood=False)
     (left,) = root.parent.glob("*.aside-*")
     put(store, "runs/a")
     of_others = [
@@ -170,7 +170,7 @@ def test_a_lake_that_goes_away_in_between_is_not_made_again(
     store = Store(LakeSettings(root=str(tmp_path / "lake")))
     put(store, "runs/a")
     (tmp_path / "lake").rename(tmp_path / "gone")
-    monkeypatch.setattr("pipeline.storage.store.begin", lambda *_, **__: None)
+    monkeypatch.setattr("pipeline.storage.store.create_lake", lambda *_, **__: None)
     with pytest.raises(LakeUnavailableError):
         use(store)
     assert not (tmp_path / "lake").exists()
@@ -181,7 +181,7 @@ def test_of_many_that_begin_a_lake_at_once_each_finds_one(tmp_path: Path) -> Non
 
     def start(root: str, together: threading.Barrier) -> None:
         together.wait()
-        begin(root, stood=False)
+        create_lake(root, stood=False)
 
     with ThreadPoolExecutor(4) as pool:
         for number in range(200):
@@ -193,5 +193,5 @@ def test_of_many_that_begin_a_lake_at_once_each_finds_one(tmp_path: Path) -> Non
 
 def test_a_missing_folder_above_the_lake_is_named(tmp_path: Path) -> None:
     with pytest.raises(LakeUnavailableError, match=f"mkdir -p {tmp_path}/disk"):
-        begin(str(tmp_path / "disk" / "lake"), stood=False)
+        create_lake(str(tmp_path / "disk" / "lake"), stood=False)
     assert not (tmp_path / "disk").exists()

@@ -1,0 +1,1 @@
+"""Opens media files and checks what their containers claim."""

@@ -1,0 +1,1 @@
+"""The ONNX networks, and the names of extractors."""

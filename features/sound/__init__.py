@@ -1,0 +1,1 @@
+"""Decodes sound and turns it into embeddings and statistics."""

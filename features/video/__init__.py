@@ -1,0 +1,1 @@
+"""Samples frames and turns them into embeddings and statistics."""

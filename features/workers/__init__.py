@@ -1,0 +1,1 @@
+"""Runs extraction in child processes with limits."""

@@ -1,0 +1,98 @@
+"""One small picture of a clip, decoded like everything else: in a confined process.
+
+``thumbnail`` starts this module as ``python -m features.workers.thumbnail``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+import av
+import av.error
+import av.logging
+import cv2
+import numpy as np
+
+from features.config import Limits
+from features.container.media_file import check_file
+from features.errors import MediaError, Reason
+from features.video.sampling import sample_frames
+from features.video.scaling import display_matrix, tell_colours, upright
+from features.video.timeline import Timeline
+from features.workers import sandbox
+from features.workers.process import child_environment
+
+WIDTH = 160
+_QUALITY = 80
+
+
+def thumbnail(path: Path, limits: Limits) -> bytes:
+    """Return the JPEG of a clip's middle frame, 160 pixels wide.
+
+    Raises:
+        MediaError: the file gives no frame within the limits.
+    """
+    job = {"path": str(path), "parent": os.getpid(), "limits": limits.model_dump(mode="json")}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "features.workers.thumbnail"],
+            input=json.dumps(job).encode(),
+            capture_output=True,
+            env=child_environment(),
+            timeout=limits.wall_seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise MediaError(Reason.TIMED_OUT, f"over {limits.wall_seconds} s") from error
+    if done.returncode or not done.stdout.startswith(b"\xff\xd8"):
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise MediaError(Reason.UNDECODABLE, f"no thumbnail: {''.join(last)[:200]}")
+    return done.stdout
+
+
+def _middle_frame(path: Path, limits: Limits) -> bytes:
+    jpegs: list[bytes] = []
+
+    def choose(timeline: Timeline) -> Collection[int]:
+        return {timeline.shown_at(timeline.seconds / 2)}
+
+    def receive(_: int, frame: av.VideoFrame) -> None:
+        matrix = display_matrix(frame)
+        scale = WIDTH / (frame.height if matrix[0] == 0 else frame.width)
+        width, height = (max(2, round(scale * side)) for side in (frame.width, frame.height))
+        scaled = (
+            tell_colours(frame).reformat(width=width, height=height, format="bgr24").to_ndarray()
+        )
+        picture = upright(np.asarray(scaled, np.uint8), matrix)
+        _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+        jpegs.append(jpeg.tobytes())
+
+    sample_frames(path, choose, receive, limits)
+    return jpegs[-1]
+
+
+def main() -> int:
+    """Confine this process, read a job from stdin, write a JPEG to stdout."""
+    job = json.loads(sys.stdin.buffer.read())
+    av.logging.set_level(None)
+    sandbox.die_with_parent(job["parent"])
+    sandbox.leave_network()
+    limits = Limits.model_validate(job["limits"])
+    sandbox.confine(limits).begin_file()
+    path = Path(job["path"])
+    try:
+        check_file(path, limits)
+        sys.stdout.buffer.write(_middle_frame(path, limits))
+    except (MediaError, av.error.FFmpegError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""`debcm release ...`, `debcm recommend` and `debcm verify-erased`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.reporting.text import table
+
+if TYPE_CHECKING:
+    from pipeline.releases.serving import Recommendation
+    from pipeline.settings.load import Settings
+    from pipeline.storage.store import Store
+
+# Modules are imported when called: `debcm --help` must not wait for ONNX Runtime or torch.
+
+release_app = typer.Typer(
+    name="release", no_args_is_help=True, help="The releases that are kept: look, compare, switch."
+)
+
+ReleaseId = Annotated[str, typer.Argument(metavar="RELEASE_ID", help="of `debcm release list`")]
+Optional = Annotated[
+    str | None,
+    typer.Argument(metavar="[RELEASE_ID]", help="of `debcm release list`; default: the current"),
+]
+Reason = Annotated[str, typer.Option("--reason", help="recorded with the switch")]
+
+
+@release_app.command("list")
+def list_releases() -> None:
+    """Every release that is kept, newest first; * marks the current one."""
+    from pipeline.publishing import history
+
+    _, store = _open()
+    entries = history.list_releases(store)
+    if not entries:
+        typer.echo("no release has been published")
+        return
+    rows = [
+        (
+            "*" if entry.current else "",
+            entry.release_id,
+            f"{entry.music:,}",
+            f"{entry.videos:,}",
+            "damaged" if entry.damage else f"{entry.recall:.3f} ({entry.measure})",
+            entry.promoted_at or "never",
+            entry.why,
+        )
+        for entry in entries
+    ]
+    _table(("", "release", "music", "videos", "recall", "current since", "why"), rows)
+    for entry in entries:
+        if entry.damage:
+            typer.echo(entry.damage, err=True)
+
+
+@release_app.command()
+def show(release_id: Optional = None) -> None:
+    """The model card of a release."""
+    from pipeline.publishing import history
+    from pipeline.releases import files
+
+    _, store = _open()
+    release_id = release_id or _current(store)
+    history.require(store, release_id)
+    folder = store.fetch(f"releases/{release_id}")
+    typer.echo((folder / files.CARD).read_text(encoding="utf-8"))
+    typer.echo(f"files: {folder}")
+
+
+@release_app.command()
+def verify(release_id: Optional = None) -> None:
+    """Compare hashes and parts of a release, and ask it its known queries."""
+    from pipeline.publishing import history
+
+    _, store = _open()
+    found = history.verify_release(store, release_id or _current(store))
+    typer.echo(
+        f"{found.release_id}: good. {found.files} files as their hashes say; {found.queries} known "
+        f"queries answered; towers differ by {found.tower_difference:.1e}; index recall "
+        f"{found.index_recall:.2%}"
+    )
+
+
+@release_app.command()
+def diff(old: ReleaseId, new: Optional = None) -> None:
+    """What changed from one release to another."""
+    from pipeline.publishing import history
+
+    _, store = _open()
+    found = history.diff(store, old, new or _current(store))
+    _table(
+        ("measure", found.old, found.new),
+        [(name, f"{a:.4f}", f"{b:.4f}") for name, (a, b) in sorted(found.metrics.items())],
+    )
+    typer.echo(f"music: {found.music_added} added, {found.music_removed} removed")
+    typer.echo(f"videos: {found.videos_added} added, {found.videos_removed} removed")
+    if found.music_drift is not None:
+        typer.echo(f"mean cosine distance of common music: {found.music_drift:.4f}")
+    if found.same_recommendations is not None:
+        typer.echo(f"same ten best tracks of common videos: {found.same_recommendations:.1%}")
+    for name, (a, b) in found.changed.items():
+        typer.echo(f"{name}: {a} -> {b}")
+
+
+@release_app.command()
+def rollback(reason: Reason = "rolled back") -> None:
+    """Put the release back that was current before the current one."""
+    from pipeline.publishing import history
+
+    settings, store = _open()
+    typer.echo(f"current release: {history.rollback(settings, store, reason)}")
+
+
+@release_app.command()
+def promote(release_id: ReleaseId, reason: Reason = "promoted by hand") -> None:
+    """Make any kept release current, after verifying it."""
+    from pipeline.publishing import history
+
+    settings, store = _open()
+    history.promote(settings, store, release_id, reason)
+    typer.echo(f"current release: {release_id}")
+
+
+def recommend(
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="a video file")],
+    top: Annotated[int, typer.Option(min=1, help="length of the list")] = 10,
+    genre: Annotated[str | None, typer.Option(help="only this genre, or this genre group")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="music_id that may not be in the list; repeatable")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="show the score's parts")] = False,
+) -> None:
+    """Rank music for a new video file, through the current release alone."""
+    from features import MediaError
+    from pipeline.releases.serving import Release
+
+    _, store = _open()
+    release = Release(store.fetch(f"releases/{_current(store)}"))
+    try:
+        hits = release.recommend(video, top=top, genre=genre, exclude=exclude or ())
+    except MediaError as error:
+        # The reason's remedy is for a delivery.
+        typer.echo(f"{video}: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"release {release.release_id}")
+    _show_hits(hits, explain=explain)
+
+
+def verify_erased(
+    name: Annotated[str, typer.Argument(metavar="ID", help="of a video, track or uploader")],
+) -> None:
+    """Search every file of the lake for an erased id and its content; exit 1 if any is left."""
+    from pipeline.lake.tables import Lake
+    from pipeline.upkeep.erasure_search import find_traces
+
+    settings, store = _open()
+    # "nothing is left" of a lake that is not there would be believed.
+    require_lake(settings)
+    findings = find_traces(Lake(settings.lake), store, name)
+    for finding in findings:
+        note = " (old version of a table: goes with upkeep)" if finding.old_version else ""
+        typer.echo(f"{finding.file}: {finding.place}: {finding.what}{note}")
+    if findings:
+        typer.echo(f"{len(findings)} places still hold it", err=True)
+        raise typer.Exit(1)
+    typer.echo("nothing is left")
+
+
+def require_lake(settings: Settings) -> None:
+    """Check that the lake is there, for what a person asks of one that should be.
+
+    Raises:
+        LakeUnavailableError: it is not.
+    """
+    from pipeline.errors import LakeUnavailableError
+    from pipeline.storage.presence import lake_exists
+
+    if not lake_exists(settings.lake.root):
+        raise LakeUnavailableError("no such lake", where=settings.lake.root)
+
+
+def _open() -> tuple[Settings, Store]:
+    from pipeline.settings.load import load_settings
+    from pipeline.storage.store import Store
+
+    settings = load_settings()
+    return settings, Store(settings.lake)
+
+
+def _current(store: Store) -> str:
+    from pipeline.errors import ReleaseError
+    from pipeline.releases.current import read_current
+
+    current = read_current(store)
+    if current is None:
+        raise ReleaseError(
+            "no release has been published yet: `debcm retrain` makes one",
+            where=str(store.root),
+        )
+    return current.release_id
+
+
+def _show_hits(hits: Sequence[Recommendation], *, explain: bool) -> None:
+    head = ["", "music", "title", "artist", "genre", "score"]
+    rows = []
+    for hit in hits:
+        row = [str(hit.rank), hit.music_id, hit.title, hit.artist, hit.genre, f"{hit.score:+.3f}"]
+        if explain:
+            row += [f"{hit.unadjusted:+.3f}", f"{-hit.taken_away:+.3f}"]
+        rows.append(row)
+    _table([*head, "= unadjusted", "+ debiasing"] if explain else head, rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    for line in table([head, *rows]):
+        typer.echo(line)

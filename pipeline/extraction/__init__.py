@@ -1,0 +1,1 @@
+"""Plans and runs the extraction of features, and accounts for every row."""

@@ -1,0 +1,1 @@
+"""Reads deliveries and decides which rows to accept."""

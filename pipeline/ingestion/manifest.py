@@ -1,0 +1,305 @@
+"""One manifest file, read row by row: Parquet, CSV and JSON lines give the same rows and faults.
+
+A file that cannot be read as a whole is an error. A bad row costs itself alone: it is returned as a
+`BadRow`, naming file, row and field. A row of CSV or JSON is one line, so that a stray quote cannot
+swallow the rows below it.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import errno
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import (
+    LandingAccessError,
+    LandingUnavailableError,
+    ManifestError,
+    PipelineError,
+    RowReason,
+)
+from pipeline.lake.schemas import ID_BYTES
+from pipeline.lake.table_spec import Field, Table
+
+Row = dict[str, object]
+
+# Characters. Every field of a row at its longest, and escaped in JSON, takes a fifth of it.
+_LINE = 1 << 20
+_NAMED = 5
+_NO_ANSWER = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT}
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A manifest row that cannot enter the catalogue.
+
+    Attributes:
+        id: the row's id, or "file:row" where it has none that can be read.
+        reason: why.
+        detail: file, row number (from 1, the header not counted), field and what was found.
+    """
+
+    id: str
+    reason: RowReason
+    detail: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The rows of one manifest: valid ones with their row number, and the bad ones."""
+
+    rows: list[tuple[int, Row]]
+    bad: list[BadRow]
+    file: str
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    """A cell that its own type cannot hold: text that is not UTF-8, a time out of range."""
+
+    why: str
+
+
+def read_manifest(path: Path, table: Table) -> Manifest:
+    """Read a .parquet, .csv or .jsonl file.
+
+    Args:
+        path: the file.
+        table: the columns it must have, and their types.
+
+    Raises:
+        ManifestError: it cannot be read as a whole, lacks a column, or has one that is unknown or
+            there twice.
+        LandingAccessError: the operating system refuses to read it.
+        LandingUnavailableError: its storage does not answer.
+    """
+    rows: list[tuple[int, Row]] = []
+    bad: list[BadRow] = []
+    for number, raw in _raw_rows(path, table):
+        place = f"{path.name} row {number}"
+        if isinstance(raw, str):
+            bad.append(BadRow(f"{path.name}:{number}", RowReason.UNREADABLE_ROW, f"{place}: {raw}"))
+            continue
+        row, faults = _validated(raw, table)
+        if faults:
+            key = row.get(table.key[-1])
+            name = key if isinstance(key, str) and key else f"{path.name}:{number}"
+            bad.append(BadRow(name, RowReason.INVALID_FIELD, f"{place}, {'; '.join(faults)}"))
+        else:
+            rows.append((number, row))
+    return Manifest(rows, bad, path.name)
+
+
+def _raw_rows(path: Path, table: Table) -> Iterator[tuple[int, Row | str]]:
+    """Rows with their number from 1; a string instead of a row says why it is unreadable."""
+    read = {".parquet": _parquet_rows, ".csv": _csv_rows, ".jsonl": _jsonl_rows}[path.suffix]
+    try:
+        yield from read(path, table)
+    except OSError as error:
+        raise landing_error(error, path) from error
+    except (csv.Error, pa.ArrowException) as error:
+        raise ManifestError(f"cannot be read: {error}", where=str(path)) from error
+
+
+def landing_error(error: OSError, path: Path) -> PipelineError:
+    """The error of ours that says why a file or folder of the landing cannot be read."""
+    if isinstance(error, PermissionError):
+        return LandingAccessError(str(error.strerror), where=str(path))
+    if error.errno in _NO_ANSWER:
+        return LandingUnavailableError(str(error.strerror), where=str(path))
+    return ManifestError(f"cannot be read: {error}", where=str(path))
+
+
+def _check_columns(path: Path, table: Table, columns: list[str]) -> None:
+    missing = {field.name for field in table.fields if not field.nullable} - set(columns)
+    unknown = set(columns) - set(table.columns)
+    twice = {name for name, count in Counter(columns).items() if count > 1} - unknown
+    if columns and unknown == set(columns):
+        # A row that stands where the header should holds ids, which no message may keep.
+        raise ManifestError(
+            f"its first line is no header: it names none of {', '.join(table.columns)}",
+            where=str(path),
+        )
+    faults = [
+        f"{what} {_named(names)}"
+        for what, names in (
+            ("missing columns", missing),
+            ("unknown columns", unknown),
+            ("columns that are there twice:", twice),
+        )
+        if names
+    ]
+    if faults:
+        raise ManifestError(", ".join(faults), where=str(path))
+
+
+def _named(names: Iterable[str]) -> str:
+    """Some of the names, cut to a length that a message can bear."""
+    found = sorted(names)
+    rest = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return ", ".join(f"{name!r:.80}" for name in found[:_NAMED]) + rest
+
+
+def _parquet_rows(path: Path, table: Table) -> Iterator[tuple[int, Row | str]]:
+    with pq.ParquetFile(path) as file:
+        names = list(file.schema_arrow.names)
+        _check_columns(path, table, names)
+        number = 0
+        for batch in file.iter_batches():
+            for cells in zip(*(_cells(column) for column in batch.columns), strict=True):
+                number += 1
+                yield number, dict(zip(names, cells, strict=True))
+
+
+def _cells(column: pa.Array) -> list[object]:
+    """A column's values; where Python cannot hold one, what says so."""
+    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError, KeyError, pa.ArrowException):
+        return [_cell(scalar) for scalar in column]
+
+
+def _cell(scalar: pa.Scalar) -> object:
+    try:
+        return scalar.as_py()
+    # An unknown time zone is a KeyError.
+    except (ValueError, OverflowError, KeyError, pa.ArrowException) as error:
+        return _Unreadable(f"{scalar.type} that cannot be read: {error!s:.80}")
+
+
+def _csv_rows(path: Path, table: Table) -> Iterator[tuple[int, Row | str]]:
+    lines = _lines(path, newline="")
+    _, first = next(lines, (0, ""))
+    if not first or not first.strip():
+        raise ManifestError("the file is empty: not even a header", where=str(path))
+    header = next(csv.reader([first], strict=True))
+    _check_columns(path, table, header)
+    for number, line in lines:
+        if line is None:
+            yield number - 1, _TOO_LONG
+        elif line.strip():
+            yield number - 1, _csv_row(header, line)
+
+
+def _csv_row(header: list[str], line: str) -> Row | str:
+    try:
+        cells = next(csv.reader([line], strict=True))
+    except csv.Error as error:
+        return f"not valid CSV: {error}; a row is one line"
+    if len(cells) != len(header):
+        return f"{len(cells)} cells under {len(header)} columns"
+    # CSV cannot tell null from the empty text; ours is null.
+    return {name: cell or None for name, cell in zip(header, cells, strict=True)}
+
+
+def _jsonl_rows(path: Path, table: Table) -> Iterator[tuple[int, Row | str]]:
+    for number, line in _lines(path, newline="\n"):
+        if line is None:
+            yield number, _TOO_LONG
+        elif line.strip():
+            yield number, _json_row(line)
+
+
+def _json_row(line: str) -> Row | str:
+    try:
+        row = json.loads(line, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        return f"not valid JSON: {error}"
+    return row if isinstance(row, dict) else "not a JSON object"
+
+
+def _object(members: list[tuple[str, object]]) -> Row:
+    twice = [name for name, count in Counter(name for name, _ in members).items() if count > 1]
+    if twice:
+        raise ValueError(f"members that are there twice: {_named(twice)}")
+    return dict(members)
+
+
+_TOO_LONG = f"a line of {_LINE} characters or more"
+
+
+def _lines(path: Path, newline: str) -> Iterator[tuple[int, str | None]]:
+    """Lines with their number from 1; None for one that is too long to be a row.
+
+    Bytes that are not UTF-8 become surrogates, which no valid field holds: they cost their row.
+    """
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline) as stream:
+        number = 0
+        while line := stream.readline(_LINE):
+            number += 1
+            whole = len(line) < _LINE or line.endswith("\n")
+            while len(line) == _LINE and not line.endswith("\n"):
+                line = stream.readline(_LINE)
+            yield number, line if whole else None
+
+
+def _validated(raw: Row, table: Table) -> tuple[Row, list[str]]:
+    row: Row = {}
+    faults = []
+    for field in table.fields:
+        try:
+            row[field.name] = _value(raw.get(field.name), field)
+        except ValueError as error:
+            faults.append(f"field {field.name}: {error}")
+    # JSON leaves null members out, and may hold one too many in a single row.
+    if unknown := set(raw) - set(table.columns):
+        faults.append(f"unknown fields {_named(unknown)}")
+    return row, faults
+
+
+def _value(value: object, field: Field) -> object:
+    """The value in the field's type.
+
+    Raises:
+        ValueError: saying what was found instead.
+    """
+    if value is None or value == "":
+        if field.nullable:
+            return None
+        raise ValueError("empty")
+    if isinstance(value, _Unreadable):
+        raise ValueError(value.why)
+    if pa.types.is_timestamp(field.type):
+        return _time(value)
+    if not isinstance(value, str):
+        raise ValueError(f"text expected, found {type(value).__name__} {value!r:.80}")
+    if len(value.encode("utf-8", "surrogatepass")) > ID_BYTES:
+        raise ValueError(f"longer than {ID_BYTES} bytes")
+    if _NOT_UTF8.search(value):
+        raise ValueError(f"not UTF-8: {value!r:.80}")
+    if _CONTROL.search(value):
+        raise ValueError(f"control characters in {value!r:.80}")
+    if field.name == "sha256" and not re.fullmatch(r"[0-9a-fA-F]{64}", value):
+        raise ValueError(f"64 hex digits expected, found {value!r:.80}")
+    if field.one_of and value not in field.one_of:
+        raise ValueError(f"one of {', '.join(field.one_of)} expected, found {value!r:.80}")
+    return value.lower() if field.name == "sha256" else value
+
+
+def _time(value: object) -> dt.datetime:
+    if isinstance(value, str):
+        try:
+            value = dt.datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ValueError(f"ISO 8601 time expected, found {value!r:.80}") from error
+    if not isinstance(value, dt.datetime):
+        raise ValueError(f"time expected, found {type(value).__name__} {value!r:.80}")
+    if value.tzinfo is None:
+        raise ValueError(f"time with a time zone expected, found {value.isoformat()}")
+    try:
+        return value.astimezone(dt.UTC)
+    except OverflowError as error:
+        raise ValueError(f"outside the years 1 to 9999 in UTC: {value.isoformat()}") from error

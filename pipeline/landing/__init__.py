@@ -1,1 +1,0 @@
-"""Landing: what is delivered, read with trust in nothing, and who of it may enter the catalogue."""

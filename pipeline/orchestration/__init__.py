@@ -1,0 +1,1 @@
+"""What the DAGs need from Airflow: helpers, alerts, and a local instance."""

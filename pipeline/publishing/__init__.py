@@ -1,0 +1,1 @@
+"""Publishes releases: writes, promotes, rolls back, and copies them to sinks."""

@@ -1,0 +1,1 @@
+"""Optional copies of the current release in a database."""

@@ -1,0 +1,1 @@
+"""Settings: the TOML file, environment variables, and their checks."""

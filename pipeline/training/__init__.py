@@ -1,0 +1,1 @@
+"""Confounders, dataset, training, evaluation, and the gate."""

@@ -1,0 +1,32 @@
+"""Compacts tables and removes their old versions."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from pipeline.context import Context
+from pipeline.lake.schemas import TABLES
+
+log = logging.getLogger(__name__)
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Rewrite every table's small files into large ones and remove its old versions.
+
+    Returns:
+        Table -> files removed and added by compaction, and files of old versions removed.
+
+    Raises:
+        WriteConflictError: other writers won every attempt; nothing is lost.
+    """
+    settings, lake = context.settings, context.lake
+    done = {}
+    for table in TABLES:
+        if lake.version(table) < 0:
+            continue
+        removed, added = lake.compact(table)
+        forgotten = lake.forget_versions(table, settings.lake.keep_versions_days)
+        done[table] = {"compacted": removed, "into": added, "forgotten": forgotten}
+        log.info("%s: %s", table, done[table])
+    return done

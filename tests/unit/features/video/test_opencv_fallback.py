@@ -1,0 +1,116 @@
+"""The second decoder, and what a caller sees of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from features.config import Limits, VisualConfig
+from features.errors import MediaError, Reason
+from features.video import opencv_fallback, sampling
+from features.video.extractor import VisualExtractor, segment_centres
+from features.video.sampling import sample_frames
+from features.video.scaling import Scaler
+from tests.helpers.media_kinds import KINDS, number_of
+
+Rendered = Callable[[str], Path]
+NAMES = ["h264.mp4", "h264_uneven.mkv", "h264_turned_90.mp4", "vp8.webm", "mpeg4.avi"]
+
+
+@pytest.fixture
+def _pyav_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> sampling.Sampled:
+        raise MediaError(Reason.UNDECODABLE, "no decoder")
+
+    monkeypatch.setattr(sampling, "_sample_pyav", refuse)
+
+
+@pytest.mark.usefixtures("_pyav_cannot")
+@pytest.mark.parametrize("name", NAMES)
+def test_it_reads_the_same_frames_at_the_same_times(name: str, rendered: Rendered) -> None:
+    kind = next(kind for kind in KINDS if kind.name == name)
+    times = kind.times()
+    numbers: dict[int, int] = {}
+    chosen: list[int] = []
+    scale = Scaler(96)
+
+    def choose(timeline: sampling.Timeline) -> list[int]:
+        chosen[:] = [timeline.shown_at(t) for t in segment_centres((0.0, timeline.seconds), 8)]
+        return chosen
+
+    def receive(ticks: int, frame: av.VideoFrame) -> None:
+        numbers[ticks] = number_of(scale(frame))
+
+    sampled = sample_frames(rendered(name), choose, receive, Limits())
+    assert sampled.decoder == "opencv"
+    timeline = sampled.timeline
+    assert timeline.seconds == pytest.approx(times[-1] + np.median(np.diff(times)), abs=0.06)
+    centres = segment_centres((0.0, timeline.seconds), 8)
+    expected = [int(np.flatnonzero(times <= t + 0.002)[-1]) for t in centres]
+    assert [numbers[ticks] for ticks in chosen] == expected
+
+
+@pytest.mark.usefixtures("_pyav_cannot")
+def test_features_record_which_decoder_made_them(rendered: Rendered) -> None:
+    (found,) = VisualExtractor(VisualConfig(frames=2, blocks=())).extract(rendered("h264.mp4"))
+    assert found.decoder == "opencv"
+    assert found.frame_times == pytest.approx([15 / 24, 45 / 24], abs=0.05)
+
+
+@pytest.mark.usefixtures("_pyav_cannot")
+def test_what_neither_reads_keeps_the_first_reason(tmp_path: Path) -> None:
+    words = tmp_path / "words.mp4"
+    words.write_text("no pictures at all " * 100)
+    with pytest.raises(MediaError, match="no decoder") as caught:
+        sample_frames(words, lambda _: set(), lambda *_: None, Limits())
+    assert caught.value.reason is Reason.UNDECODABLE
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"frames": 59}, Reason.TOO_LONG),
+        ({"seconds": 2.4}, Reason.TOO_LONG),
+        ({"pixels": 192 * 112 - 1}, Reason.TOO_MANY_PIXELS),
+        ({"decoded_bytes": 192 * 112 * 3}, Reason.TOO_LARGE),
+    ],
+)
+def test_it_keeps_the_limits_too(
+    limits: dict[str, float], reason: Reason, rendered: Rendered
+) -> None:
+    with pytest.raises(MediaError) as caught:
+        opencv_fallback.read_timeline(rendered("h264.mp4"), Limits(**limits))
+    assert caught.value.reason is reason
+
+
+def test_frames_that_do_not_come_again_are_an_error(rendered: Rendered) -> None:
+    with pytest.raises(MediaError, match="misses 1 frames"):
+        opencv_fallback.decode(rendered("h264.mp4"), {-5}, lambda *_: None, Limits())
+
+
+def test_a_frame_of_any_size_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Huge:
+        """A film whose every frame has ten gigapixels."""
+
+        def isOpened(self) -> bool:  # noqa: N802
+            return True
+
+        def get(self, _: int) -> float:
+            return 1e5
+
+        def read(self) -> tuple[bool, np.ndarray]:
+            raise AssertionError("decoded")
+
+        def release(self) -> None:
+            """Nothing is held."""
+
+    monkeypatch.setattr(opencv_fallback.cv2, "VideoCapture", lambda *_: Huge())
+    with pytest.raises(MediaError) as caught:
+        opencv_fallback.read_timeline(Path("huge.mp4"), Limits())
+    assert caught.value.reason is Reason.TOO_MANY_PIXELS

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from features.config import Limits
+from features.errors import MediaError, Reason
+from features.video import sampling
+from features.video.extractor import segment_centres
+from features.video.sampling import Sampled, sample_frames
+from features.video.scaling import Scaler
+from features.video.timeline import Timeline
+from tests.helpers.media_kinds import HEIGHT, KINDS, RATE, WIDTH, Kind, number_of, render
+from tests.helpers.odd_streams import write_packed, write_two_sizes
+
+KIND = {kind.name: kind for kind in KINDS}
+Rendered = Callable[[str], Path]
+
+
+def full_decode(path: Path) -> list[npt.NDArray[np.generic]]:
+    """Every frame in the order shown: the plain way, against which skipping is held."""
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray() for frame in container.decode(video=0)]
+
+
+def sample(
+    path: Path, seconds: npt.NDArray[np.float64] | None
+) -> tuple[Sampled, dict[int, npt.NDArray[np.generic]], dict[int, int], list[int]]:
+    """Sample at the given seconds, or at 16 segment centres."""
+    arrays: dict[int, npt.NDArray[np.generic]] = {}
+    numbers: dict[int, int] = {}
+    chosen: list[int] = []
+    scale = Scaler(96)
+
+    def choose(timeline: Timeline) -> list[int]:
+        at = segment_centres((0.0, timeline.seconds), 16) if seconds is None else seconds
+        chosen[:] = [timeline.shown_at(t) for t in at]
+        return chosen
+
+    def receive(ticks: int, frame: av.VideoFrame) -> None:
+        arrays[ticks] = frame.to_ndarray()
+        numbers[ticks] = number_of(scale(frame))
+
+    return sample_frames(path, choose, receive, Limits()), arrays, numbers, chosen
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_sampled_frames_are_those_shown_at_the_segment_centres(
+    kind: Kind, rendered: Rendered
+) -> None:
+    path = rendered(kind.name)
+    times = kind.times()
+    sampled, arrays, numbers, chosen = sample(path, None)
+    timeline = sampled.timeline
+    shown = (timeline.pts[timeline.order] - timeline.start) * timeline.time_base
+    np.testing.assert_allclose(shown, times, atol=0.0015)
+
+    truth = full_decode(path)
+    assert len(truth) == len(times)
+    centres = segment_centres((0.0, timeline.seconds), 16)
+    # The twin: look up each centre in the rendered times, with a tick's worth of slack.
+    expected = [int(np.flatnonzero(times <= t + 0.001)[-1]) for t in centres]
+    assert [numbers[ticks] for ticks in chosen] == [kind.shown()[i][0] for i in expected]
+    for ticks, index in zip(chosen, expected, strict=True):
+        np.testing.assert_array_equal(arrays[ticks], truth[index])
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("count", [1, 3, 12])
+def test_any_choice_of_frames_is_bit_equal_to_a_full_decode(
+    kind: Kind, count: int, rendered: Rendered
+) -> None:
+    path = rendered(kind.name)
+    truth = full_decode(path)
+    seconds = np.random.default_rng(count).choice(kind.times(), min(count, len(truth)), False)
+    sampled, arrays, _, chosen = sample(path, seconds + 0.002)
+    ordered = sampled.timeline.pts[sampled.timeline.order]
+    for ticks in chosen:
+        np.testing.assert_array_equal(arrays[ticks], truth[int(np.searchsorted(ordered, ticks))])
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("h264.mp4", 3),
+        ("h264_fragmented.mp4", 3),
+        ("vp9.webm", 3),
+        ("av1.mp4", 3),
+        ("mjpeg.mov", 60),
+        ("h264_one_keyframe.mp4", 1),
+        ("h264_open_gop.mp4", 1),
+        ("h264_open_gop.ts", 1),
+        ("h264_intra_refresh.mkv", 1),
+    ],
+)
+def test_groups_are_cut_only_at_clean_keyframes(name: str, groups: int, rendered: Rendered) -> None:
+    sampled, *_ = sample(rendered(name), None)
+    assert sampled.decoder == "pyav"
+    assert len(sampled.timeline.groups()) == groups
+
+
+@pytest.mark.parametrize("name", ["h264.avi", "mpeg4.avi", "h264.asf", "h264_twice.ts"])
+def test_a_container_without_presentation_times_is_decoded_whole(
+    name: str, rendered: Rendered
+) -> None:
+    assert sample(rendered(name), None)[0].decoder == "pyav-full"
+
+
+def test_each_frame_alone_of_those_whose_times_are_in_the_order_of_decoding(
+    rendered: Rendered,
+) -> None:
+    path = rendered("mpeg4_no_shown_times.mp4")
+    for index, whole in enumerate(full_decode(path)):
+        _, arrays, _, (ticks,) = sample(path, np.array([(index + 0.2) / RATE]))
+        np.testing.assert_array_equal(arrays[ticks], whole)
+
+
+@pytest.mark.parametrize("suffix", ["avi", "mkv", "mp4"])
+def test_each_frame_alone_of_packed_b_frames(suffix: str, tmp_path: Path) -> None:
+    path = write_packed(tmp_path / f"packed.{suffix}")
+    for index in range(30):
+        _, _, numbers, (ticks,) = sample(path, np.array([(index + 0.2) / RATE]))
+        assert numbers[ticks] == index
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mkv"])
+def test_a_second_recording_whose_times_lie_between_those_of_the_first(
+    suffix: str, tmp_path: Path
+) -> None:
+    between = replace(
+        KIND["h264_twice.ts"], name=f"between.{suffix}", twice=False, pts=lambda i: i * 50 + 225
+    )
+    path = tmp_path / f"both.{suffix}"
+    second = render(between, tmp_path).read_bytes()
+    path.write_bytes(
+        render(replace(between, pts=lambda i: i * 50 + 200), tmp_path).read_bytes() + second
+    )
+    sampled, _, numbers, chosen = sample(path, (np.arange(120) + 0.5) / RATE)
+    assert sampled.decoder == "pyav-full"
+    assert [numbers[ticks] for ticks in chosen] == [*range(60), *range(60)]
+    sampled, _, numbers, (ticks,) = sample(path, np.array([10.2 / RATE]))
+    assert numbers[ticks] == 10
+    assert sampled.timeline.seconds == pytest.approx(120 / RATE, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["h264_trimmed.mp4", "mpeg4_trimmed.mp4", "h264_edit_list.mp4"])
+def test_what_an_edit_list_hides_costs_no_full_decode(name: str, rendered: Rendered) -> None:
+    sampled, *_ = sample(rendered(name), None)
+    assert sampled.decoder == "pyav"
+    assert sampled.timeline.hidden.any()
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "flv"])
+def test_parameters_that_change_on_the_way_are_not_skipped(suffix: str, tmp_path: Path) -> None:
+    path = write_two_sizes(tmp_path / f"two.{suffix}")
+    truth = full_decode(path)
+    assert len(truth) == 48
+    assert truth[40].shape != truth[0].shape
+    sampled, arrays, _, (ticks,) = sample(path, np.array([40.5 / RATE]))
+    np.testing.assert_array_equal(arrays[ticks], truth[40])
+    assert len(sampled.timeline.groups()) == 2
+
+
+def test_lower_layers_of_hevc_are_not_discarded(rendered: Rendered) -> None:
+    assert sample(rendered("hevc.mp4"), None)[0].timeline.discarding
+    assert not sample(rendered("hevc_layers.mkv"), None)[0].timeline.discarding
+
+
+def test_no_frame_of_vp8_is_discarded(rendered: Rendered) -> None:
+    """By ffmpeg's decoder: a frame that is left out takes its map of segments with it."""
+    assert not sample(rendered("vp8.webm"), None)[0].timeline.discarding
+
+
+def test_packets_that_no_wanted_frame_needs_are_not_decoded(
+    rendered: Rendered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+    plain = sampling._decode
+
+    def counting(stream, packet, budget):  # type: ignore[no-untyped-def]
+        found = plain(stream, packet, budget)
+        decoded.extend(frame.pts for frame in found)
+        return found
+
+    monkeypatch.setattr(sampling, "_decode", counting)
+    path = rendered("h264.mp4")
+    sampled, _, _, chosen = sample(path, np.array([0.1, 2.3]))
+    first, last = chosen
+    groups = sampled.timeline.groups()
+    middle = sampled.timeline.pts[groups[1][0] : groups[1][1]]
+    assert not set(decoded) & set(middle.tolist())
+    assert first in decoded
+    assert last in decoded
+    assert len(decoded) < 25
+
+
+def test_a_clip_cut_short_is_rejected_beyond_the_allowed_share(
+    rendered: Rendered, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.flv"
+    flv = rendered("h264.flv").read_bytes()
+    cut.write_bytes(flv[: len(flv) * 19 // 20])
+    sampled, *_ = sample(cut, None)
+    assert 0 < len(sampled.timeline.pts) < 60
+
+    moved = tmp_path / "cut.mov"
+    data = bytearray(rendered("mjpeg.mov").read_bytes())
+    with av.open(str(rendered("mjpeg.mov"))) as source:
+        packets = [(p.pos, p.size) for p in source.demux(source.streams.video[0]) if p.size]
+    # The index of a mov lies behind its pictures, so it outlives them.
+    for position, size in packets[30:]:
+        data[position : position + size] = bytes(size)
+    moved.write_bytes(data)
+    with pytest.raises(MediaError) as caught:
+        sample(moved, None)
+    assert caught.value.reason is Reason.TRUNCATED
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"frames": 59}, Reason.TOO_LONG),
+        ({"seconds": 2.4}, Reason.TOO_LONG),
+        ({"pixels": 192 * 112 - 1}, Reason.TOO_MANY_PIXELS),
+        ({"decoded_bytes": 192 * 112 * 3}, Reason.TOO_LARGE),
+    ],
+)
+@pytest.mark.parametrize(
+    "name",
+    ["h264.mp4", "h264_fragmented.mp4", "h264.avi", "h264.flv", "vp8.webm", "h264_open_gop.ts"],
+)
+def test_limits_hold_for_what_is_decoded(
+    name: str, limits: dict[str, float], reason: Reason, rendered: Rendered
+) -> None:
+    with pytest.raises(MediaError) as caught:
+        sample_frames(rendered(name), lambda t: t.pts.tolist(), lambda *_: None, Limits(**limits))
+    assert caught.value.reason is reason
+    assert "limits." in caught.value.detail
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 0.0, 0.1, 1e300, float("nan")])
+def test_a_length_in_the_header_that_lies_moves_no_limit(
+    seconds: float, rendered: Rendered, tmp_path: Path
+) -> None:
+    data = rendered("h264.flv").read_bytes()
+    at = data.index(b"\0\x08duration\0") + 11
+    path = tmp_path / "lying.flv"
+    path.write_bytes(data[:at] + struct.pack(">d", seconds) + data[at + 8 :])
+    assert sample(path, None)[0].timeline.seconds == pytest.approx(2.5, abs=0.01)
+    with pytest.raises(MediaError) as caught:
+        sample_frames(path, lambda _: [], lambda *_: None, Limits(seconds=2.4))
+    assert caught.value.reason is Reason.TOO_LONG
+
+
+def test_what_all_attempts_decode_counts_as_one_file(rendered: Rendered) -> None:
+    # Presentation times come from a first decode, frames from a second.
+    once = 60 * WIDTH * HEIGHT * 3 // 2
+    path = rendered("h264.avi")
+
+    def read(allowed: int) -> Sampled:
+        limits = Limits(decoded_bytes=allowed)
+        return sample_frames(path, lambda t: t.pts.tolist(), lambda *_: None, limits)
+
+    assert read(2 * once).decoder == "pyav-full"
+    with pytest.raises(MediaError, match=r"limits\.decoded_bytes"):
+        read(2 * once - 1)
+
+
+def test_length_is_held_before_all_is_decoded(
+    rendered: Rendered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int | None] = []
+    plain = sampling._decode_all
+
+    def counting(*args):  # type: ignore[no-untyped-def]
+        for ticks, frame in plain(*args):
+            seen.append(ticks)
+            yield ticks, frame
+
+    monkeypatch.setattr(sampling, "_decode_all", counting)
+    with pytest.raises(MediaError, match=r"limits\.seconds"):
+        sample_frames(rendered("h264.avi"), lambda _: [], lambda *_: None, Limits(seconds=0.5))
+    assert len(seen) < 20

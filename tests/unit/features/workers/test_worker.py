@@ -1,0 +1,83 @@
+"""What a worker answers when a file is not, or does not stay, what it was."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from features import Limits, MediaError, MediaInfo, Reason
+from features.workers import protocol, sandbox, worker
+
+GOOD = b"the bytes that were promised"
+
+
+def answer(path: str, content_hash: str | None = None) -> MediaError:
+    """The answer to a probe, as it comes out of the wire."""
+    job = {"path": path, "kind": "probe", "content_hash": content_hash, "segments": []}
+    given = worker.Worker(Limits(), None, None).answer(job)
+    ((header, arrays),) = protocol.Unpacker().feed(protocol.pack_result(given))
+    result = protocol.unpack_result(header, arrays)
+    assert isinstance(result, MediaError)
+    return result
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a\0b.mp4", chr(0xD800), chr(0xDCFF), "x" * 5000, ""],
+    ids=["zero", "half a pair", "no utf-8", "long", "folder"],
+)
+def test_a_name_that_no_file_can_have_is_explained(name: str, tmp_path: Path) -> None:
+    error = answer(f"{tmp_path}/{name}")
+    assert error.reason in (Reason.MISSING, Reason.UNREADABLE)
+    error.detail.encode()
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "reason"),
+    [
+        (lambda path: None, Reason.UNDECODABLE),
+        (lambda path: path.write_bytes(b"other bytes"), Reason.HASH_MISMATCH),
+        (lambda path: path.unlink(), Reason.UNREADABLE),
+    ],
+)
+def test_a_verdict_is_about_the_bytes_that_were_promised(
+    meanwhile: Callable[[Path], object],
+    reason: Reason,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(GOOD)
+
+    def probe(*_: object) -> MediaInfo:
+        meanwhile(path)
+        raise MediaError(Reason.UNDECODABLE, "no decoder")
+
+    monkeypatch.setattr(worker, "probe", probe)
+    assert answer(str(path), hashlib.sha256(GOOD).hexdigest()).reason is reason
+
+
+def test_a_disk_that_fails_is_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def probe(*_: object) -> MediaInfo:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(worker, "probe", probe)
+    error = answer(str(tmp_path / "film.mp4"))
+    assert (error.reason, error.detail) == (
+        Reason.UNREADABLE,
+        "while it was read: Input/output error",
+    )
+
+
+@pytest.mark.parametrize(("idle", "is_worn"), [(1 << 60, False), (0, True)])
+def test_a_worker_is_replaced_for_what_files_left_behind_not_for_what_they_asked(
+    idle: int, is_worn: bool
+) -> None:
+    """A few bytes can ask for more memory than there is; a worker takes seconds to start."""
+    walls = sandbox.Sandbox(Limits(memory=1 << 20), idle)
+    asked = MediaError(Reason.OUT_OF_MEMORY, "while opening the container")
+    ((header, _),) = protocol.Unpacker().feed(worker._message(asked, walls))
+    assert header["worn"] is is_worn

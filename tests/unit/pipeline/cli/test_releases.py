@@ -1,0 +1,171 @@
+"""The commands about releases, and the model card that one of them shows."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline import steps
+from pipeline.cli import releases
+from pipeline.cli.main import app
+from pipeline.context import Context
+from pipeline.errors import PipelineError, ProvenanceError, ReleaseError
+from pipeline.lake.catalog import id_hash
+from pipeline.lake.schemas import TABLES
+from pipeline.publishing.model_card import model_card
+from pipeline.releases.files import read_release_info
+from pipeline.releases.serving import Recommendation
+from pipeline.training.evaluate import load_metrics
+from pipeline.training.gate import ForceError
+from pipeline.upkeep import erasure
+
+
+@pytest.fixture
+def run(published, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DEBCM_LAKE__ROOT", published.settings.lake.root)
+
+    def call(*arguments: str, code: int = 0) -> str:
+        outcome = CliRunner().invoke(app, list(arguments))
+        if isinstance(outcome.exception, PipelineError):
+            raise outcome.exception
+        assert outcome.exit_code == code, outcome.output
+        return outcome.output
+
+    return call
+
+
+def test_list_show_verify(published, run) -> None:
+    listed = run("release", "list").splitlines()
+    assert listed[0].split()[:2] == ["release", "music"]
+    assert listed[1].split()[:4] == ["*", published.run_id, "120", "900"]
+    assert f"# Model card: release {published.run_id}" in run("release", "show")
+    assert "good. 12 files" in run("release", "verify")
+    assert "good. 12 files" in run("release", "verify", published.run_id)
+
+
+def test_diff_rollback_promote(published, run, next_run, publishing) -> None:
+    run_id = next_run(published)
+    publishing(published, run_id)
+    shown = run("release", "diff", published.run_id)
+    assert "music: 0 added, 0 removed" in shown
+    assert "same ten best tracks of common videos: 100.0%" in shown
+    assert run("release", "rollback", "--reason", "it hums").endswith(f"{published.run_id}\n")
+    assert "it hums" in run("release", "list")
+    assert run_id in run("release", "promote", run_id)
+    with pytest.raises(ReleaseError, match="no such release"):
+        run("release", "promote", "2020-01-01-x")
+
+
+def test_a_damaged_release_is_listed_as_such_beside_the_others(
+    published, run, next_run, publishing
+) -> None:
+    run_id = next_run(published)
+    publishing(published, run_id)
+    damaged = published.store.fetch(f"releases/{published.run_id}") / "music.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    good, bad, named = run("release", "list").splitlines()[1:]
+    assert good.split()[:3] == ["*", run_id, "120"]
+    assert bad.split()[:4] == [published.run_id, "0", "0", "damaged"]
+    assert str(damaged) in named
+
+
+def test_upkeep_does_the_rest_where_deletions_fail(run, monkeypatch) -> None:
+    called: list[str] = []
+
+    def fail() -> None:
+        raise ProvenanceError("damaged", where="releases/x")
+
+    monkeypatch.setattr(steps, "apply_deletions", fail)
+    for name in ("retention", "compaction"):
+        monkeypatch.setattr(steps, name, lambda name=name: called.append(name) or {})
+    with pytest.raises(ProvenanceError, match="releases/x"):
+        run("upkeep")
+    assert called == ["retention", "compaction"]
+
+
+def test_recommend_says_why_a_file_is_refused(run, tmp_path) -> None:
+    assert "missing" in run("recommend", str(tmp_path / "no.mp4"), code=1)
+
+
+def test_titles_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    hit = Recommendation(1, "m1", "\x1b[2Jgone\n", "花\u202e", "pop", "pop", 1.5, 1.25, -0.25)
+    releases._show_hits([hit], explain=True)
+    head, line = capsys.readouterr().out.splitlines()
+    assert head.split() == [
+        "music",
+        "title",
+        "artist",
+        "genre",
+        "score",
+        "=",
+        "unadjusted",
+        "+",
+        "debiasing",
+    ]
+    assert line == "1  m1     ?[2Jgone?  花?     pop    +1.500  +1.250        +0.250"
+
+
+def test_verify_erased_names_what_is_left_and_then_nothing(published, run) -> None:
+    assert "places still hold it" in run("verify-erased", "v0003", code=1)
+    row = {"kind": "video", "id_hash": id_hash("video", "v0003"), "dt": dt.date(2026, 3, 3)}
+    row["requested_at"] = dt.datetime(2026, 3, 4, tzinfo=dt.UTC)
+    published.lake.add("deletions", TABLES["deletions"].frame([row]))
+    erasure.run(Context(published.settings))
+    assert "old version" in run("verify-erased", "v0003", code=1)
+    for table in TABLES:
+        published.lake.forget_versions(table, 0)
+    assert run("verify-erased", "v0003") == "nothing is left\n"
+
+
+def test_before_the_first_release_the_commands_say_so(toy, monkeypatch) -> None:
+    monkeypatch.setenv("DEBCM_LAKE__ROOT", toy.settings.lake.root)
+    assert "no release" in CliRunner().invoke(app, ["release", "list"]).output
+    outcome = CliRunner().invoke(app, ["recommend", "x.mp4"])
+    assert isinstance(outcome.exception, ReleaseError)
+
+
+def test_the_card_holds_the_figures_of_metrics_json(published) -> None:
+    folder = published.store.fetch(f"releases/{published.run_id}")
+    card = (folder / "model_card.md").read_text()
+    metrics = load_metrics(published.store, published.run_id)
+    found = metrics["contenders"]["challenger"]
+    low, high = found["intervals"]["recall@10"]
+    assert f"{found['recall@10']:.3f} [{low:.3f}, {high:.3f}]" in card
+    for name, part in found["slices"].items():
+        assert f"| {name} | {part['rows']} | {part['recall@10']:.3f} |  |" in card
+    assert "| tracks | 120 |" in card
+    assert "No champion was scored: there is no current release yet." in card
+    assert "| beats_random | kept |" in card
+    assert read_release_info(folder).visual_extractor in card
+
+
+def test_the_card_of_a_second_release_tells_of_the_first(published, next_run, publishing) -> None:
+    run_id = next_run(published)
+    publishing(published, run_id)
+    card = (published.store.fetch(f"releases/{run_id}") / "model_card.md").read_text()
+    assert f"The champion was {published.run_id}." in card
+    assert f"On the axes of {published.run_id}" in card
+    assert "| music | 120 | 0.0000 |" in card
+
+
+def test_a_cell_cannot_end_its_table(published) -> None:
+    folder = published.store.fetch(f"releases/{published.run_id}")
+    manifest = read_release_info(folder).model_copy(update={"groups": ("a|b", "c\nd")})
+    metrics = load_metrics(published.store, published.run_id)
+    index = {"kind": "flat", "tracks": 1, "queries": 1, "k": 1, "recall": 1.0}
+    card = model_card(manifest, metrics | {"index": index, "continuity": None})
+    assert "| genre groups | a\\|b, c d |" in card
+
+
+def test_a_person_may_overrule_the_gate_with_a_name_and_a_reason(
+    published, run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEBCM_GATE__MIN_TEST_ROWS", "1000000")
+    assert '"decision": "refuse"' in run("gate", published.run_id)
+    with pytest.raises(ForceError):
+        run("gate", published.run_id, "--force", "--by", "Ada")
+    forced = run("gate", published.run_id, "--force", "--by", "Ada", "--reason", "a small market")
+    assert '"decision": "forced"' in forced
+    assert "a small market" in forced

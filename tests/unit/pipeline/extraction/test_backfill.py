@@ -1,0 +1,121 @@
+"""What a feature backfill plans, refuses, and leaves alone."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from features.config import AudioConfig, VisualConfig
+from pipeline import steps
+from pipeline.cli.main import app
+from pipeline.context import Context
+from pipeline.extraction import backfill, extract
+from pipeline.extraction.backfill import BackfillError
+from pipeline.extraction.clips import extractors
+from pipeline.ingestion import ingest
+from pipeline.lake.tables import Lake
+from pipeline.settings.load import CandidateExtractor, Settings, SettingsError
+
+DAY = dt.date(2026, 3, 1)
+NEXT_DAY = dt.date(2026, 3, 2)
+CANDIDATE = CandidateExtractor(
+    visual=VisualConfig(frames=2, blocks=("light",)), audio=AudioConfig(blocks=("timbre",))
+)
+
+
+@pytest.fixture
+def two_days(settings: Settings, lake: Lake, platform: Any) -> Settings:
+    """A day of three files and one of one more, ingested; a candidate in the settings."""
+    professional = {"source": "pgc", "uploader_id": "", "music_id": ""}
+    videos = [platform.video("v1"), platform.video("p1", "music_video.mp4", **professional)]
+    platform.deliver(DAY, videos, [platform.track("m1")])
+    platform.deliver(NEXT_DAY, [platform.video("v2", "blue.webm")], [])
+    for day in (DAY, NEXT_DAY):
+        ingest.run(Context(settings), day)
+    return settings.model_copy(update={"candidates": {"fewer": CANDIDATE}})
+
+
+def clips(settings: Settings, lake: Lake, *what: Any) -> int:
+    return sum(shard.clips for shard in backfill.plan(Context(settings), *what))
+
+
+def test_it_takes_the_days_and_the_kinds_it_is_asked_for(two_days: Settings, lake: Lake) -> None:
+    assert clips(two_days, lake, DAY, NEXT_DAY, "current", "both") == 4
+    assert clips(two_days, lake, DAY, DAY, "current", "both") == 3
+    assert clips(two_days, lake, NEXT_DAY, NEXT_DAY, "current", "both") == 1
+    assert clips(two_days, lake, DAY, dt.date(2030, 1, 1), "fewer", "visual") == 3
+    assert clips(two_days, lake, DAY, NEXT_DAY, "fewer", "audio") == 2
+
+
+def test_parameters_that_make_no_sense_run_nothing(two_days: Settings, lake: Lake) -> None:
+    early = DAY - dt.timedelta(days=9)
+    for first, last, extractor, kind, expected in (
+        (NEXT_DAY, DAY, "current", "both", "the last day is before the first"),
+        (early, early, "current", "both", "no ingested day in the range"),
+        (DAY, DAY, "current", "smell", "kind must be one of both, visual, audio"),
+    ):
+        with pytest.raises(BackfillError, match=expected):
+            backfill.plan(Context(two_days), first, last, extractor, kind)
+    with pytest.raises(SettingsError, match="no extractor 'newer'; there are: current, fewer"):
+        backfill.plan(Context(two_days), DAY, DAY, "newer", "both")
+    assert lake.read("shards").is_empty()
+
+
+def test_it_says_clips_minutes_and_hours_before_it_costs_any(
+    two_days: Settings, lake: Lake, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "pipeline.extraction.backfill"):
+        backfill.plan(Context(two_days), DAY, NEXT_DAY, "current", "both")
+    assert "4 clips, 0.2 minutes of media, 0.00 CPU hours expected" in caplog.text
+    assert "shard 0: 4 clips, 0 min, 2 CPU s expected" in caplog.text
+
+
+def test_a_candidates_features_stand_beside_the_current_ones(
+    two_days: Settings, lake: Lake
+) -> None:
+    for extractor in ("current", "fewer"):
+        chosen = two_days.with_extractor(extractor)
+        for shard in backfill.plan(Context(two_days), DAY, DAY, extractor, "both"):
+            extract.run(Context(chosen), shard.plan, shard.shard)
+        assert clips(two_days, lake, DAY, DAY, extractor, "both") == 0
+    for kind in ("visual", "audio"):
+        rows = lake.read(f"{kind}_features")
+        assert len(rows) == 4
+        assert set(rows["extractor"]) == {
+            extractors(two_days)[kind],
+            extractors(two_days.with_extractor("fewer"))[kind],
+        }
+
+
+def test_at_the_keyboard_it_is_dry_unless_told_otherwise(
+    two_days: Settings, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEBCM_LAKE__ROOT", two_days.lake.root)
+    monkeypatch.setenv("DEBCM_LANDING__ROOT", str(two_days.landing.root))
+    asked = ["backfill", "--first-day", "2026-03-01", "--last-day", "2026-03-02"]
+    said = CliRunner().invoke(app, asked).output
+    assert "shard 0: 4 clips, 0 min, 2 CPU s expected" in said
+    assert said.endswith("4 clips would be extracted; --no-dry-run does it\n")
+    assert lake.read("audio_features").is_empty()
+    done = CliRunner().invoke(app, [*asked, "--kind", "audio", "--no-dry-run"])
+    assert done.exit_code == 0, done.output
+    assert lake.read("audio_features").height == 2
+    assert lake.read("visual_features").is_empty()
+    again = CliRunner().invoke(app, [*asked, "--kind", "audio"]).output
+    assert again == "0 clips would be extracted; --no-dry-run does it\n"
+
+
+def test_a_dry_run_hands_nothing_to_the_tasks_that_extract(
+    two_days: Settings, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEBCM_LAKE__ROOT", two_days.lake.root)
+    monkeypatch.setenv("DEBCM_LANDING__ROOT", str(two_days.landing.root))
+    asked = {"first_day": "2026-03-01", "last_day": "2026-03-02", "extractor": "current"}
+    assert steps.plan_backfill(**asked, kind="both", dry_run=True) == []
+    (shard,) = steps.plan_backfill(**asked, kind="visual", dry_run=False)
+    assert shard["kinds"] == ("visual",)
+    assert shard["label"] == "shard 0: 3 clips, 0 min"

@@ -1,0 +1,242 @@
+"""A file that cannot be extracted is explained, and tried again when that can help."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import polars as pl
+import pytest
+
+from features import Job, MediaError, MediaPool, Reason
+from pipeline.context import Context
+from pipeline.errors import LostRowsError
+from pipeline.extraction import accounting, extract, shards
+from pipeline.extraction.clips import KINDS
+from pipeline.extraction.failures import _OF_THE_FOLDER, record
+from pipeline.ingestion import ingest
+from pipeline.ingestion.delivery import days_worth_another_try
+from pipeline.lake.schemas import TABLES
+from pipeline.lake.tables import Lake
+from pipeline.settings.load import Settings
+
+DAY = dt.date(2026, 3, 1)
+MAY_PASS = (Reason.CRASHED, Reason.TIMED_OUT, Reason.OUT_OF_MEMORY)
+
+
+class Decoder:
+    """Stands in for the pool: every file fails for the reason of the moment, and is counted."""
+
+    def __init__(self) -> None:
+        self.reason = Reason.CRASHED
+        self.tried: Counter[str] = Counter()
+
+    def run(self, _: MediaPool, jobs: Iterable[Job]) -> Iterator[tuple[Job, MediaError]]:
+        for job in jobs:
+            self.tried[job.kind] += 1
+            yield job, MediaError(self.reason, f"{job.path.name} makes the decoder fail")
+
+
+@pytest.fixture
+def decoder(monkeypatch: pytest.MonkeyPatch) -> Decoder:
+    decoder = Decoder()
+    monkeypatch.setattr(MediaPool, "run", lambda pool, jobs: decoder.run(pool, jobs))
+    return decoder
+
+
+def ingested(lake: Lake) -> None:
+    row = {"dt": DAY, "fingerprint": "f", "rows": 5, "accepted": 5, "rejected": 0}
+    now = dt.datetime.now(dt.UTC)
+    lake.replace(
+        "landing_days", TABLES["landing_days"].frame([row | {"finished_at": now}]), {"dt": DAY}
+    )
+
+
+@pytest.fixture
+def catalogue(lake: Lake) -> None:
+    """A film that two videos share, one that is a music video and a track, and another track."""
+    now = dt.datetime.now(dt.UTC)
+    common = {"dt": DAY, "duration": 2.0, "ingested_at": now}
+    film = common | {"uploader_id": "u", "uploaded_at": now, "width": 64, "height": 48, "fps": 25.0}
+    ugc = film | {"source": "ugc", "music_id": "m0", "content_hash": "a", "media_path": "a.mp4"}
+    pgc = film | {"source": "pgc", "music_id": None, "content_hash": "b", "media_path": "b.mp4"}
+    track = common | {"genre": "pop", "genre_group": "pop", "title": "t", "artist": "a"}
+    videos = [ugc | {"video_id": "v1"}, ugc | {"video_id": "v2"}, pgc | {"video_id": "p1"}]
+    music = [
+        track | {"music_id": "m0", "content_hash": "c", "media_path": "c.mp3"},
+        track | {"music_id": "m1", "content_hash": "b", "media_path": "b.mp4"},
+    ]
+    segment = {"segment_id": "p1#0", "video_id": "p1", "content_hash": "b", "segment": 0, "dt": DAY}
+    lake.add("videos", TABLES["videos"].frame(videos))
+    lake.add("music", TABLES["music"].frame(music))
+    lake.add("segments", TABLES["segments"].frame([segment | {"start": 0.0, "end": 2.0}]))
+    ingested(lake)
+
+
+@pytest.fixture
+def one_day(settings: Settings, lake: Lake, platform: Any) -> Any:
+    """The same, of real files."""
+    track = platform.track("m1", "music_video.mp4")
+    pgc = platform.video("p1", "music_video.mp4", source="pgc", uploader_id="", music_id="")
+    platform.deliver(
+        DAY, [platform.video("v1"), platform.video("v2"), pgc], [platform.track("m0"), track]
+    )
+    ingest.run(Context(settings), DAY)
+    return platform
+
+
+def night(settings: Settings, lake: Lake) -> None:
+    for shard in shards.plan(Context(settings), [DAY]):
+        extract.run(Context(settings), shard.plan, shard.shard)
+
+
+def let_a_day_pass(lake: Lake) -> None:
+    rows = lake.read("failures").with_columns(pl.col("failed_at") - dt.timedelta(days=1))
+    lake.upsert("failures", rows)
+
+
+@pytest.mark.usefixtures("catalogue")
+@pytest.mark.parametrize("reason", MAY_PASS)
+def test_what_may_pass_is_tried_once_more_on_a_later_night(
+    reason: Reason, settings: Settings, lake: Lake, decoder: Decoder
+) -> None:
+    decoder.reason = reason
+    night(settings, lake)
+    once = Counter(decoder.tried)
+    night(settings, lake)
+    assert decoder.tried == once
+    assert accounting.check(Context(settings), DAY).rejected == {reason: 5}
+    assert days_worth_another_try(settings, lake) == {DAY}
+    let_a_day_pass(lake)
+    night(settings, lake)
+    assert decoder.tried == once + once
+    accounting.check(Context(settings), DAY)
+    assert set(lake.read("quarantine")["attempts"]) == {2}
+    assert days_worth_another_try(settings, lake) == set()
+    let_a_day_pass(lake)
+    night(settings, lake)
+    assert decoder.tried == once + once
+
+
+@pytest.mark.usefixtures("catalogue")
+@pytest.mark.parametrize("reason", sorted(set(Reason) - set(MAY_PASS) - set(_OF_THE_FOLDER)))
+def test_what_lies_in_the_file_is_not_tried_again(
+    reason: Reason, settings: Settings, lake: Lake, decoder: Decoder
+) -> None:
+    decoder.reason = reason
+    night(settings, lake)
+    once = Counter(decoder.tried)
+    let_a_day_pass(lake)
+    night(settings, lake)
+    assert decoder.tried == once
+    accounting.check(Context(settings), DAY)
+    assert days_worth_another_try(settings, lake) == set()
+
+
+@pytest.mark.usefixtures("catalogue")
+def test_a_second_attempt_of_a_shard_does_not_try_its_failures_again(
+    settings: Settings, lake: Lake, decoder: Decoder
+) -> None:
+    (shard,) = shards.plan(Context(settings), [DAY])
+    extract.run(Context(settings), shard.plan, shard.shard)
+    once = Counter(decoder.tried)
+    again = extract.run(Context(settings), shard.plan, shard.shard)
+    assert (again.rejected, again.skipped) == (0, 4)
+    assert decoder.tried == once
+    assert set(lake.read("failures")["attempts"]) == {1}
+
+
+@pytest.mark.usefixtures("catalogue")
+@pytest.mark.parametrize("change", ["extractor", "limits"])
+def test_a_new_extractor_or_other_limits_try_anew(
+    change: str, settings: Settings, lake: Lake, decoder: Decoder
+) -> None:
+    decoder.reason = Reason.TOO_LONG
+    night(settings, lake)
+    decoder.tried.clear()
+    if change == "limits":
+        limits = settings.limits.model_copy(update={"seconds": settings.limits.seconds + 1})
+        changed = settings.model_copy(update={"limits": limits})
+        tried = {"video": 1, "music": 2, "segments": 1}
+    else:
+        visual = settings.visual.model_copy(update={"frames": 3})
+        changed = settings.model_copy(update={"visual": visual})
+        tried = {"video": 1, "segments": 1}
+        with pytest.raises(LostRowsError):
+            accounting.check(Context(changed), DAY)
+    night(changed, lake)
+    assert decoder.tried == tried
+    accounting.check(Context(changed), DAY)
+    videos = lake.read("quarantine", pl.col("id").is_in(["v1", "v2"]))
+    assert videos["attempts"].to_list() == [1, 1]
+
+
+def test_rows_of_one_file_share_its_outcome_and_each_job_has_its_own(
+    settings: Settings, lake: Lake, one_day: Any
+) -> None:
+    night(settings, lake)
+    assert accounting.check(Context(settings), DAY).rejected == {}
+    lake.delete("visual_features", "true")
+    videos = lake.read("videos", pl.col("video_id") == "v1")
+    job = Job("x", one_day.root / "red.mp4", "video", videos["content_hash"][0])
+    record(settings, lake, [(job, MediaError(Reason.UNDECODABLE, "red.mp4 is odd"))], [], KINDS)
+    assert lake.read("failures")["detail"].to_list() == ["the file is odd"]
+    # The same file as a segment, or a track's, is no part of that.
+    with pytest.raises(LostRowsError, match="1 clips with neither"):
+        accounting.check(Context(settings), DAY)
+    night(settings, lake)
+    assert accounting.check(Context(settings), DAY).rejected == {"undecodable": 2}
+    rows = lake.read("quarantine").sort("id")
+    assert rows["id"].to_list() == ["v1", "v2"]
+    assert all(": the file is odd" in detail for detail in rows["detail"])
+
+
+@pytest.mark.usefixtures("one_day")
+def test_what_is_done_is_forgotten_as_a_failure(
+    settings: Settings, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = Decoder()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MediaPool, "run", lambda pool, jobs: decoder.run(pool, jobs))
+        night(settings, lake)
+    accounting.check(Context(settings), DAY)
+    assert len(lake.read("failures")) == 5
+    let_a_day_pass(lake)
+    night(settings, lake)
+    assert accounting.check(Context(settings), DAY).rejected == {}
+    assert lake.read("failures").is_empty()
+    assert lake.read("quarantine").is_empty()
+
+
+@pytest.mark.usefixtures("catalogue")
+@pytest.mark.parametrize("reason", _OF_THE_FOLDER)
+def test_a_file_that_was_not_there_is_tried_when_it_is_delivered_again(
+    reason: Reason, settings: Settings, lake: Lake, decoder: Decoder
+) -> None:
+    decoder.reason = reason
+    for _ in range(4):
+        night(settings, lake)
+    assert decoder.tried == {"video": 2, "music": 4, "segments": 2}
+    ingested(lake)
+    night(settings, lake)
+    assert decoder.tried == {"video": 3, "music": 6, "segments": 3}
+
+
+def test_a_clip_that_cannot_even_be_tried_costs_itself(
+    settings: Settings, lake: Lake, one_day: Any
+) -> None:
+    media = settings.landing.root / f"dt={DAY}" / lake.read("videos")["media_path"][0]
+    aside = media.with_name("aside")
+    media.rename(aside)
+    media.symlink_to(aside)
+    night(settings, lake)
+    summary = accounting.check(Context(settings), DAY)
+    assert summary.rejected
+    assert set(summary.rejected) == {"unreadable"}
+    assert summary.clips > 0
+
+
+def test_failures_hold_no_names() -> None:
+    assert not {"id", "media_path"} & set(TABLES["failures"].columns)

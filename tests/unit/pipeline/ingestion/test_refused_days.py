@@ -1,0 +1,165 @@
+"""A day that was refused fails once: only another delivery, or a person, has it tried again."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from features import Job, MediaError, Reason
+from pipeline.context import Context
+from pipeline.errors import ManifestError, TooManyRejectsError
+from pipeline.extraction import accounting
+from pipeline.extraction.clips import KINDS
+from pipeline.extraction.failures import record
+from pipeline.ingestion import delivery, ingest
+from pipeline.ingestion.refused_days import refusals
+from pipeline.lake.tables import Lake
+from pipeline.settings.load import Settings
+
+DAY = dt.date(2026, 3, 1)
+NEXT_DAY = dt.date(2026, 3, 2)
+
+
+@pytest.fixture
+def strict(settings: Settings) -> Settings:
+    landing = settings.landing.model_copy(update={"reject_share": 0.3})
+    return settings.model_copy(update={"landing": landing})
+
+
+def due(settings: Settings, lake: Lake) -> list[dt.date]:
+    return list(delivery.unfinished_days(Context(settings), DAY, NEXT_DAY))
+
+
+def test_a_day_of_too_many_rejects_is_due_again_when_its_delivery_changes(
+    strict: Settings, lake: Lake, platform: Any
+) -> None:
+    bad = platform.video("bad", media_path="media/absent.mp4")
+    platform.deliver(DAY, [bad], [platform.track("m1")])
+    assert due(strict, lake) == [DAY]
+    with pytest.raises(TooManyRejectsError):
+        ingest.run(Context(strict), DAY)
+    (refusal,) = refusals(lake)
+    assert (refusal.day, refusal.step, refusal.reason) == (DAY, "ingest", "TooManyRejectsError")
+    assert "1 of 2 rows rejected" in refusal.detail
+    assert due(strict, lake) == []
+    # By hand it is tried whenever somebody likes.
+    with pytest.raises(TooManyRejectsError):
+        ingest.run(Context(strict), DAY)
+    platform.deliver(DAY, [platform.video("good")], [platform.track("m1")])
+    assert due(strict, lake) == [DAY]
+    ingest.run(Context(strict), DAY)
+    assert refusals(lake) == []
+
+
+def test_a_manifest_that_cannot_be_read_costs_its_day_alone(
+    settings: Settings, lake: Lake, platform: Any, account: Any
+) -> None:
+    broken = platform.deliver(DAY, [], [platform.track("m1")])
+    (broken / "videos.csv").write_bytes(b"\x00" * 100)
+    (broken / "deletions.jsonl").write_text(
+        '{"kind": "video", "id": "gone", "requested_at": "2026-03-01T12:00:00Z"}\n'
+    )
+    platform.deliver(NEXT_DAY, [], [platform.track("m1")])
+    assert due(settings, lake) == [DAY, NEXT_DAY]
+    assert ingest.run(Context(settings), NEXT_DAY).accepted == 1
+    # A deletion is law, whatever else is wrong with its day.
+    assert lake.read("deletions").height == 1
+    # Its own run has not failed yet, so nobody knows.
+    assert refusals(lake) == []
+    account(NEXT_DAY)
+    assert due(settings, lake) == [DAY]
+    with pytest.raises(ManifestError, match=r"dt=2026-03-01/videos\.csv"):
+        ingest.run(Context(settings), DAY)
+    assert due(settings, lake) == []
+    version = lake.version("quarantine")
+    ingest.run(Context(settings), NEXT_DAY)
+    assert lake.version("quarantine") == version
+
+
+def test_what_comes_while_a_day_is_refused_is_another_delivery(
+    strict: Settings, lake: Lake, platform: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = platform.video("v1", media_path="media/absent.mp4")
+    folder: Path = platform.deliver(DAY, [absent], [platform.track("m1")])
+
+    def late(*_: Any, **__: Any) -> dict[str, list[Any]]:
+        (folder / "media" / "absent.mp4").write_bytes(b"here it is")
+        raise TooManyRejectsError("as it was before")
+
+    monkeypatch.setattr("pipeline.ingestion.ingest._admitted", late)
+    with pytest.raises(TooManyRejectsError):
+        ingest.run(Context(strict), DAY)
+    assert due(strict, lake) == [DAY]
+
+
+def test_a_day_that_check_refuses_is_not_due_again(
+    strict: Settings, settings: Settings, lake: Lake, platform: Any
+) -> None:
+    platform.deliver(DAY, [], [platform.track("m1")])
+    ingest.run(Context(strict), DAY)
+    content_hash = lake.read("music")["content_hash"][0]
+    job = Job("m1", Path("low.ogg"), "music", content_hash)
+    record(settings, lake, [(job, MediaError(Reason.UNDECODABLE, "noise"))], [], KINDS)
+    with pytest.raises(TooManyRejectsError, match="1 of 1 rows rejected"):
+        accounting.check(Context(strict), DAY)
+    (refusal,) = refusals(lake)
+    assert (refusal.step, refusal.fingerprint) == ("check", lake.read("landing_days")[0, 1])
+    assert due(strict, lake) == []
+    # Somebody raises the share and clears the task.
+    assert accounting.check(Context(settings), DAY).rejected == {"undecodable": 1}
+    assert refusals(lake) == []
+    assert due(settings, lake) == []
+
+
+def test_a_file_that_the_machine_may_have_failed_is_tried_once_more(
+    settings: Settings, lake: Lake, platform: Any, account: Any
+) -> None:
+    platform.deliver(DAY, [], [platform.track("m1"), platform.track("m2", media_path="media")])
+    for attempts in (1, 2):
+        assert due(settings, lake) == [DAY]
+        assert ingest.run(Context(settings), DAY).rejected == {"unreadable": 1}
+        assert lake.read("quarantine")["attempts"].to_list() == [attempts]
+        account(DAY)
+    assert due(settings, lake) == []
+    assert ingest.run(Context(settings), DAY).unchanged
+
+
+def test_a_second_try_that_is_killed_is_made_again(
+    settings: Settings, lake: Lake, platform: Any, account: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform.deliver(DAY, [], [platform.track("m1"), platform.track("m2", media_path="media")])
+    ingest.run(Context(settings), DAY)
+    account(DAY)
+
+    def kill(*_: Any) -> None:
+        raise RuntimeError("killed after the quarantine was written")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.ingestion.ingest._write_catalogue", kill)
+        with pytest.raises(RuntimeError):
+            ingest.run(Context(settings), DAY)
+    assert due(settings, lake) == [DAY]
+    assert not ingest.run(Context(settings), DAY).unchanged
+
+
+def test_a_mended_file_of_a_day_takes_the_place_of_the_broken_one(
+    settings: Settings, lake: Lake, platform: Any, account: Any
+) -> None:
+    tracks = [platform.track("m1", "noise.mp4"), platform.track("m2")]
+    folder: Path = platform.deliver(DAY, [], tracks)
+    ingest.run(Context(settings), DAY)
+    account(DAY)
+    assert lake.read("music")["music_id"].to_list() == ["m2"]
+    good = (folder / "media" / "high.mp3").read_bytes()
+    # One that was turned away, and one that entered, both under their names.
+    (folder / "media" / "noise.mp4").write_bytes(good)
+    (folder / "media" / "low.ogg").write_bytes(good)
+    assert due(settings, lake) == [DAY]
+    assert ingest.run(Context(settings), DAY).accepted == 2
+    assert lake.read("quarantine").is_empty()
+    assert lake.read("music")["content_hash"].n_unique() == 1
+    account(DAY)
+    assert due(settings, lake) == []

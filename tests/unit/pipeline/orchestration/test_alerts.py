@@ -1,0 +1,154 @@
+"""Alerts against a real web server and a real mail server on loopback."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import http.server
+import json
+import logging
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from pipeline.orchestration.alerts import Alert, send
+from pipeline.settings.load import AlertSettings
+
+ALERT = Alert(
+    title="media_features.ingest failed",
+    day="2026-03-01",
+    what="TooManyRejectsError: day 2026-03-01: 3 of 10 rows rejected, missing größte Datei",
+    where="http://127.0.0.1:8080/dags/media_features/runs/x",
+    next_step="Mend the delivery.",
+)
+
+
+@contextmanager
+def serving(server: socketserver.BaseServer) -> Iterator[int]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield server.server_address[1]  # type: ignore[index]
+    finally:
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
+
+
+@contextmanager
+def webhook(answer: bytes = b"HTTP/1.0 204 No Content\r\n\r\n") -> Iterator[tuple[str, list[Any]]]:
+    """A web server that keeps what is posted and says `answer`, byte for byte."""
+    posted: list[Any] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            assert self.headers["Content-Type"] == "application/json"
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.wfile.write(answer)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with serving(http.server.HTTPServer(("127.0.0.1", 0), Handler)) as port:
+        yield f"http://127.0.0.1:{port}/hook", posted
+
+
+@contextmanager
+def mail_server() -> Iterator[tuple[int, list[tuple[list[str], bytes]]]]:
+    """As much of SMTP as one mail needs; keeps recipients and message."""
+    kept: list[tuple[list[str], bytes]] = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            recipients: list[str] = []
+            self.wfile.write(b"220 ready\r\n")
+            while line := self.rfile.readline().decode().strip():
+                verb = line[:4].upper()
+                if verb == "RCPT":
+                    recipients.append(line.partition("<")[2].partition(">")[0])
+                if verb == "DATA":
+                    self.wfile.write(b"354 go on\r\n")
+                    lines = iter(self.rfile.readline, b".\r\n")
+                    kept.append((recipients, b"".join(lines)))
+                self.wfile.write(b"221 bye\r\n" if verb == "QUIT" else b"250 ok\r\n")
+
+    with serving(socketserver.TCPServer(("127.0.0.1", 0), Handler)) as port:
+        yield port, kept
+
+
+def test_a_webhook_gets_text_for_people_and_fields_for_machines() -> None:
+    with webhook() as (url, posted):
+        send(AlertSettings(webhook=url), ALERT)
+    (body,) = posted
+    assert {name: body[name] for name in ("title", "day", "what", "where", "next_step")} == {
+        "title": ALERT.title,
+        "day": ALERT.day,
+        "what": ALERT.what,
+        "where": ALERT.where,
+        "next_step": ALERT.next_step,
+    }
+    for part in (ALERT.title, ALERT.day, ALERT.what, ALERT.where, ALERT.next_step):
+        assert part in body["text"]
+
+
+def test_a_mail_says_what_which_day_where_and_what_next() -> None:
+    with mail_server() as (port, kept):
+        settings = AlertSettings(
+            email_to=["night@example.org", "day@example.org"],
+            email_from="debcm@example.org",
+            smtp_host="127.0.0.1",
+            smtp_port=port,
+        )
+        send(settings, ALERT)
+    ((recipients, data),) = kept
+    assert recipients == ["night@example.org", "day@example.org"]
+    message = email.message_from_bytes(data, policy=email.policy.default)
+    assert message["Subject"] == "[debcm] media_features.ingest failed 2026-03-01"
+    assert message["From"] == "debcm@example.org"
+    text = message.get_content().replace("\r\n", "\n")
+    for part in (ALERT.what, f"Look: {ALERT.where}", f"Next: {ALERT.next_step}"):
+        assert part in text
+
+
+def test_a_title_cannot_add_headers() -> None:
+    hostile = Alert("x\r\nBcc: all@example.org", "\n", "", "", "")
+    assert hostile.subject == "x Bcc: all@example.org"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"HTTP/1.0 500 Broken\r\n\r\n", b"no HTTP at all\r\n\r\n", b""],
+    ids=["error", "nonsense", "hangs up"],
+)
+def test_a_dead_channel_is_logged_and_the_other_one_still_used(
+    answer: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with webhook(answer) as (url, posted), mail_server() as (port, kept):
+        settings = AlertSettings(
+            webhook=url, email_to=["night@example.org"], smtp_host="127.0.0.1", smtp_port=port
+        )
+        send(settings, ALERT)
+    assert len(posted) == len(kept) == 1
+    assert "not delivered to the webhook" in caplog.text
+
+
+def test_what_cannot_be_delivered_stands_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler)) as port:
+        pass  # closed again: nobody listens there
+    settings = AlertSettings(
+        email_to=["night@example.org"], smtp_host="127.0.0.1", smtp_port=port
+    ).model_copy(update={"webhook": "file:///etc/passwd"})  # which settings refuse
+    with caplog.at_level(logging.ERROR):
+        send(settings, ALERT)
+    assert "not an http(s) URL" in caplog.text
+    assert "not delivered by mail" in caplog.text
+    assert ALERT.what in caplog.text
+
+
+def test_without_channels_the_log_is_the_channel(caplog: pytest.LogCaptureFixture) -> None:
+    send(AlertSettings(), ALERT)
+    assert ALERT.next_step in caplog.text

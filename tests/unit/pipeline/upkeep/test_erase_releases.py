@@ -1,0 +1,108 @@
+"""A release with an erased item is written again without it, and takes the old one's place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pipeline.context import Context
+from pipeline.errors import ProvenanceError
+from pipeline.releases import files
+from pipeline.releases.current import read_current
+from pipeline.releases.serving import Release
+from pipeline.releases.verify import verify_folder
+from pipeline.storage.folder import CHECKSUMS
+from pipeline.upkeep import erasure
+from pipeline.upkeep.erasure_search import find_traces
+
+
+def test_the_release_answers_without_it_at_once(published) -> None:
+    toy = published
+    first = Release.open(toy.settings.lake.root)
+    best = first.recommend_known("v0000", top=4)
+    toy.ask("music", best[0].music_id)
+    toy.ask("video", "v0001")
+    summary = erasure.run(Context(toy.settings))
+    assert summary.releases == (f"{toy.run_id}.1",)
+    second = Release.open(toy.settings.lake.root)
+    assert second.release_id == f"{toy.run_id}.1"
+    hits = second.recommend_known("v0000", top=3)
+    assert [hit.music_id for hit in hits] == [hit.music_id for hit in best[1:]]
+    assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in best[1:]])
+    with pytest.raises(Exception, match="no video 'v0001'"):
+        second.recommend_known("v0001")
+    assert second.manifest.music == 119
+    assert second.manifest.videos == 899
+    assert verify_folder(second.folder).queries == 32
+    assert toy.store.names("releases") == [f"{toy.run_id}.1"]
+    # The towers are those of the model; what is served is the model less the item.
+    assert second.manifest.run_id == toy.run_id
+
+
+def test_every_kept_release_is_written_again_and_history_goes_on(
+    published, next_run, publishing
+) -> None:
+    from pipeline.publishing.history import rollback
+
+    toy = published
+    run_id = next_run(toy)
+    publishing(toy, run_id)
+    toy.ask("video", "v0003")
+    erasure.run(Context(toy.settings))
+    assert toy.store.names("releases") == [f"{toy.run_id}.1", f"{run_id}.1"]
+    assert read_current(toy.store).release_id == f"{run_id}.1"
+    toy.ask("video", "v0004")
+    erasure.run(Context(toy.settings))
+    assert rollback(toy.settings, toy.store) == f"{toy.run_id}.2"
+    assert Release.open(toy.settings.lake.root).manifest.videos == 898
+
+
+@pytest.mark.parametrize("file", [files.VIDEO, CHECKSUMS])
+def test_a_damaged_release_is_named_once_all_else_is_erased(
+    published, next_run, publishing, file: str
+) -> None:
+    toy = published
+    run_id = next_run(toy)
+    publishing(toy, run_id)
+    root = Path(toy.settings.lake.root)
+    damaged = root / "releases" / toy.run_id / file
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-1])
+    if file == CHECKSUMS:
+        damaged.unlink()
+    toy.ask("video", "v0003")
+    for _ in range(2):
+        with pytest.raises(ProvenanceError, match=f"releases/{toy.run_id}"):
+            erasure.run(Context(toy.settings))
+    assert read_current(toy.store).release_id == f"{run_id}.1"
+    toy.forget()
+    left = find_traces(toy.lake, toy.store, "v0003")
+    assert {Path(f.file).parts[1] for f in left} == {toy.run_id}
+    assert {f.what for f in left} == ({"unknown"} if file == files.VIDEO else {"id"})
+    # Restored from a copy, it is written again like the others.
+    damaged.write_bytes(whole)
+    erasure.run(Context(toy.settings))
+    assert toy.store.names("releases") == [f"{toy.run_id}.1", f"{run_id}.1"]
+    assert find_traces(toy.lake, toy.store, "v0003") == []
+
+
+def test_a_request_that_comes_between_dataset_and_publish_is_kept(toy, publishing) -> None:
+    toy.ask("video", "v0003")
+    toy.ask("uploader", "u05")
+    publishing(toy, toy.run_id)
+    names = pl.read_parquet(toy.store.fetch(f"releases/{toy.run_id}") / files.VIDEO)["video_id"]
+    uploaders = toy.lake.read("videos").filter(uploader_id="u05")["video_id"].to_list()
+    assert not set(names) & {"v0003", *uploaders}
+    assert len(names) == 900 - len({"v0003", *uploaders})
+    assert erasure.run(Context(toy.settings)).releases == ()
+
+
+def test_a_catalogue_without_tracks_is_an_empty_release_not_a_crash(published) -> None:
+    toy = published
+    toy.ask("music", *toy.lake.read("music")["music_id"])
+    erasure.run(Context(toy.settings))
+    release = Release.open(toy.settings.lake.root)
+    assert release.recommend_known("v0000") == []
+    assert toy.lake.read("videos")["music_id"].null_count() == 960

@@ -1,0 +1,76 @@
+"""What `debcm verify-erased` finds, and what it only takes for part of another word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from pipeline.context import Context
+from pipeline.upkeep import erasure, erasure_search
+from pipeline.upkeep.erasure_search import find_traces, mentions
+
+
+def test_the_search_reads_every_kind_of_file(published, tmp_path: Path) -> None:
+    toy = published
+    toy.ask("video", "v0003")
+    content = toy.lake.read("videos").filter(video_id="v0003")["content_hash"][0]
+    erasure.run(Context(toy.settings))
+    toy.forget()
+    assert find_traces(toy.lake, toy.store, "v0003") == []
+    root = Path(toy.settings.lake.root)
+    planted = {
+        "report.html": ('<a href="clips/v0003.mp4">', "id"),
+        "card.md": ("| v0003 |", "id"),
+        "nested.json": ('{"stats": "{\\"minValues\\": {\\"id\\": \\"v0003\\"}}"}', "id"),
+        "lines.json": ('{"a": 1}\n{"b": ["v0003#2"]}', "id"),
+        "hash.bin": (f"\x00\x01{content}\x02", "content"),
+    }
+    for name, (text, _) in planted.items():
+        (root / name).write_text(text)
+    pl.DataFrame({"x": [{"y": ["a", content]}]}).write_parquet(root / "nested.parquet")
+    found = {(f.file, f.what) for f in find_traces(toy.lake, toy.store, "v0003")}
+    expected = {(name, what) for name, (_, what) in planted.items()}
+    assert found == {*expected, ("nested.parquet", "content")}
+
+
+def test_the_search_goes_on_past_what_is_damaged_or_removed_meanwhile(
+    published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = published
+    root = Path(toy.settings.lake.root)
+    (root / "broken.json").write_text('{"id": "v0003"')
+    (root / "broken.parquet").write_bytes(b"PAR1v0003")
+    for name in ("a.txt", "b.txt"):
+        (root / name).write_text("v0003")
+    search = erasure_search._search
+
+    def overtaken(file: str, stream: pa.NativeFile, traces: erasure_search.Traces):
+        (root / "b.txt").unlink(missing_ok=True)
+        return search(file, stream, traces)
+
+    monkeypatch.setattr(erasure_search, "_search", overtaken)
+    found = {(f.file, f.what) for f in find_traces(toy.lake, toy.store, "v0003")}
+    top = {(file, what) for file, what in found if "/" not in file}
+    assert top == {("broken.json", "id"), ("broken.parquet", "unknown"), ("a.txt", "id")}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("v1", "v1", True),
+        ("v1", "a v1.", True),
+        ("v1", "media/v1.mp4", True),
+        ("v1", "v1#3", True),
+        ("v1", "v10 v1", True),
+        ("v1", "v10", False),
+        ("v1", "av1", False),
+        ("v1", "v1-b", False),
+        ("v1", "é_v1", False),
+        ("a b", "x a b y", True),
+    ],
+)
+def test_an_id_is_a_word(name: str, text: str, found: bool) -> None:
+    assert mentions(name, text) is found
