@@ -178,7 +178,8 @@ def test_a_sound_network_needs_its_block(loudness: Path) -> None:
 
 def test_many_processes_export_the_packaged_network_once(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from features import VisualConfig, export\n"
+        "import sys, time; from pathlib import Path; from features import VisualConfig\n"
+        "from features.networks import export\n"
         "def fake(target):\n"
         "    time.sleep(0.3)\n"
         "    with (target.parent / 'count').open('a') as count: count.write('x')\n"

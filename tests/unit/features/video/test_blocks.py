@@ -6,14 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
+from features.arrays import UInt8Array
 from features.video import blocks
-from features.video.blocks import DIMS, MOTION_SIZE, WINDOW_RATE, Moments, Picture, flow, measure
+from features.video.blocks import DIMS, MOTION_SIZE, WINDOW_RATE, Moments, flow, measure
 
 SIZE = MOTION_SIZE
 STEP = 1 / WINDOW_RATE
 
 
-def texture(x: float = 0.0, y: float = 0.0, zoom: float = 1.0, seed: int = 0) -> Picture:
+def texture(x: float = 0.0, y: float = 0.0, zoom: float = 1.0, seed: int = 0) -> UInt8Array:
     """Smooth noise, moved by (x, y) picture sides to the right and down, and zoomed."""
     noise = np.random.default_rng(seed).uniform(0, 255, (24, 24, 3)).astype(np.float32)
     wide = cv2.resize(noise, (3 * SIZE, 3 * SIZE), interpolation=cv2.INTER_CUBIC)
@@ -28,7 +29,7 @@ def texture(x: float = 0.0, y: float = 0.0, zoom: float = 1.0, seed: int = 0) ->
     return np.clip(moved, 0, 255).astype(np.uint8)
 
 
-def flat(*rgb: int, count: int = 1) -> Picture:
+def flat(*rgb: int, count: int = 1) -> UInt8Array:
     return np.broadcast_to(np.array(rgb, np.uint8), (count, SIZE, SIZE, 3)).copy()
 
 
@@ -157,6 +158,6 @@ def test_blocks_stand_side_by_side_in_the_order_asked_for() -> None:
 
 
 @pytest.mark.parametrize("picture", [flat(0, 0, 0)[0], flat(255, 255, 255)[0], texture()])
-def test_one_frame_gives_finite_values(picture: Picture) -> None:
+def test_one_frame_gives_finite_values(picture: UInt8Array) -> None:
     moments = Moments(picture[None], [(picture, picture, 0.0)], picture[None], np.zeros(1))
     assert np.isfinite(measure(moments, list(DIMS))).all()

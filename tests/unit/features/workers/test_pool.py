@@ -257,7 +257,8 @@ def test_workers_end_with_a_parent_that_is_killed(named: Callable[[str], Path]) 
     script = textwrap.dedent(
         f"""
         from pathlib import Path
-        from features import Job, Limits, MediaPool, pool
+        from features import Job, Limits, MediaPool
+        from features.workers import pool
         pool._WORKER = ("-P", {str(BAD_WORKER)!r})
         with MediaPool(2, Limits(), None, None) as media:
             jobs = [Job(str(i), Path({str(named("hang"))!r}), "probe") for i in range(2)]

@@ -292,7 +292,8 @@ def test_what_a_file_may_cost_is_counted_for_each_file() -> None:
     script = textwrap.dedent(
         """
         import gc, time
-        from features import Limits, sandbox
+        from features import Limits
+        from features.workers import sandbox
         walls = sandbox.confine(Limits(memory=400 << 20, cpu_seconds=1))
         gc.disable()
         # As a decoder does that its own callback holds.
@@ -330,7 +331,8 @@ def test_workers_end_with_a_parent_that_is_ended(killed_by: signal.Signals) -> N
     script = textwrap.dedent(
         f"""
         from pathlib import Path
-        from features import Job, Limits, MediaPool, pool
+        from features import Job, Limits, MediaPool
+        from features.workers import pool
         pool._WORKER = ("-P", {STUB!r})
         with MediaPool(2, Limits(wall_seconds=60), None, None) as media:
             names = ("good", "hang 1", "hang 2")

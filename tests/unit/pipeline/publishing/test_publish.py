@@ -51,8 +51,8 @@ def test_an_undecided_run_is_not_published(toy) -> None:
 
 
 def test_a_refused_run_is_not_published_and_the_rule_is_named(toy) -> None:
-    gate = toy.settings.gate.model_copy(update={"min_test_rows": 1000})
-    settings = toy.settings.model_copy(update={"gate": gate})
+    strict = toy.settings.gate.model_copy(update={"min_test_rows": 1000})
+    settings = toy.settings.model_copy(update={"gate": strict})
     evaluate.run(Context(settings), toy.run_id)
     gate.decide(Context(settings), toy.run_id)
     with pytest.raises(ReleaseError, match="enough_rows"):
@@ -258,10 +258,9 @@ def start_publisher(root: str, run_id: str) -> subprocess.Popen[bytes]:
     code = (
         "import faulthandler; faulthandler.dump_traceback_later(100, exit=True);"
         "import sys; from pipeline.settings.load import load_settings;"
-        "from pipeline.lake.tables import Lake;"
-        "from pipeline.storage.store import Store; from pipeline.publishing.publish import publish;"
+        "from pipeline.context import Context; from pipeline.publishing import publish;"
         "s = load_settings(lake={'root': sys.argv[1]});"
-        "publish(s, Lake(s.lake), Store(s.lake), sys.argv[2])"
+        "publish.run(Context(s), sys.argv[2])"
     )
     return subprocess.Popen([sys.executable, "-c", code, root, run_id])
 

@@ -15,6 +15,7 @@ from pipeline.context import Context
 from pipeline.errors import ProvenanceError
 from pipeline.releases.current import read_current
 from pipeline.releases.onnx_towers import MUSIC_TOWER
+from pipeline.storage.folder import write_checksums
 from pipeline.training import evaluate
 from pipeline.training.dataset import load_dataset
 from pipeline.training.evaluate import (
@@ -143,6 +144,7 @@ def test_a_champion_of_another_extractor_is_not_scored_and_it_is_said(published,
     folder = published.store.fetch(f"releases/{published.run_id}")
     document = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(document | {"visual_extractor": "old@1"}))
+    write_checksums(folder)
     run_id = next_run(published)
     summary = evaluate.run(Context(published.settings), run_id)
     assert "old@1" in summary.champion

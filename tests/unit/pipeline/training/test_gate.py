@@ -116,8 +116,8 @@ def test_an_honest_small_improvement_passes(toy, next_run, publishing) -> None:
 
 
 def test_without_enough_rows_nothing_is_published_and_the_rule_is_named(toy) -> None:
-    gate = toy.settings.gate.model_copy(update={"min_test_rows": 271})
-    settings = toy.settings.model_copy(update={"gate": gate})
+    strict = toy.settings.gate.model_copy(update={"min_test_rows": 271})
+    settings = toy.settings.model_copy(update={"gate": strict})
     evaluate.run(Context(settings), toy.run_id)
     decision = gate.decide(Context(settings), toy.run_id)
     assert broken(decision) == {"enough_rows"}
