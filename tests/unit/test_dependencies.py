@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-FOLDERS = ("dags", "plugins", "pipeline", "features", "models", "simulation", "benchmarks", "tests")
+FOLDERS = (
+    *("dags", "plugins", "debcm", "pipeline", "features", "models"),
+    *("simulation", "benchmarks", "tools", "examples", "tests"),
+)
 # Packages whose name is not that of their module.
 PACKAGE_OF = {
     "cv2": "opencv-python-headless",
@@ -69,13 +72,11 @@ def package_of(module: str) -> str:
 def imported() -> dict[str, str]:
     """Package -> a file that imports it."""
     files = [path for folder in FOLDERS for path in sorted((CHECKOUT / folder).rglob("*.py"))]
-    # Tests import helpers that lie beside them.
-    ours = set(FOLDERS) | {path.stem for path in files}
     found: dict[str, str] = {}
     for path in files:
         for module in modules(ast.parse(path.read_text(encoding="utf-8"))):
             top = module.split(".")[0]
-            if top not in sys.stdlib_module_names and top not in ours:
+            if top not in sys.stdlib_module_names and top not in FOLDERS:
                 found.setdefault(package_of(module), str(path.relative_to(CHECKOUT)))
     return found
 
