@@ -38,7 +38,7 @@ from features import AudioConfig, AudioExtractor, Limits, VisualConfig, VisualEx
 from features.arrays import Float64Array
 from features.sound.blocks import BLOCKS
 from features.sound.decode import decode_sound
-from pipeline.settings.load import GenreSettings
+from pipeline.settings.sections import GenreSettings
 from simulation.encode import SAMPLE_RATE, write_sound, write_video
 from simulation.music import Musical, make_music
 from simulation.pictures import SCENES, Pictorial, make_frames

@@ -33,20 +33,15 @@ from pipeline.context import Context
 from pipeline.extraction import accounting, extract, shards
 from pipeline.extraction.clips import delivered_clips
 from pipeline.ingestion import ingest
-from pipeline.ingestion.id_owners import look_up
+from pipeline.ingestion.id_owners import find_earlier_owners
 from pipeline.ingestion.manifest import Manifest
 from pipeline.lake.tables import Lake
 from pipeline.publishing import publish
 from pipeline.releases import index
 from pipeline.releases.current import read_current
 from pipeline.releases.files import MUSIC, read_release_info, read_vectors
-from pipeline.settings.load import (
-    ExtractSettings,
-    LakeSettings,
-    LandingSettings,
-    Settings,
-    SplitSettings,
-)
+from pipeline.settings.load import Settings
+from pipeline.settings.sections import ExtractSettings, LakeSettings, LandingSettings, SplitSettings
 from pipeline.storage.store import Store
 from pipeline.training import confounders, dataset, evaluate, gate
 from pipeline.training.dataset import load_dataset
@@ -120,7 +115,7 @@ class Bench:
         videos = self.lake.read("videos").filter(dt=TONIGHT).select("video_id", "music_id")
         rows = list(enumerate(videos.iter_rows(named=True), start=1))
         manifests = Manifest(rows, [], "videos"), Manifest([], [], "music")
-        return seconds(lambda: look_up(self.lake, TONIGHT, *manifests))
+        return seconds(lambda: find_earlier_owners(self.lake, TONIGHT, *manifests))
 
     def plan(self) -> float:
         """Which of tonight's clips lack features: none."""

@@ -22,7 +22,8 @@ from pipeline.errors import Permanent, PipelineError, RowReason, Transient
 from pipeline.lake.schemas import LANDING, TABLES
 from pipeline.lake.table_spec import Table
 from pipeline.reporting.metrics import METRICS
-from pipeline.settings.load import CandidateExtractor, Settings
+from pipeline.settings.load import Settings
+from pipeline.settings.sections import CandidateExtractor
 from pipeline.storage.folder import write_atomically
 from tools.command_page import command_sections
 

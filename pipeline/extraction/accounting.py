@@ -13,7 +13,7 @@ from pipeline.context import Context
 from pipeline.errors import LostRowsError, NotIngestedError, TooManyRejectsError
 from pipeline.extraction.clips import KINDS, delivered_clips, extractors, lacking_features
 from pipeline.extraction.failures import CLIP, failures
-from pipeline.ingestion.refused_days import accept, refuse
+from pipeline.ingestion.refused_days import clear_refused_day, record_refused_day
 from pipeline.ingestion.row_rules import refuse_too_many_rejects
 from pipeline.lake.schemas import TABLES
 
@@ -65,7 +65,7 @@ def check(context: Context, day: dt.date) -> FeatureSummary:
         )
     except TooManyRejectsError as error:
         for fingerprint in ingested["fingerprint"]:
-            refuse(lake, day, fingerprint, "check", error)
+            record_refused_day(lake, day, fingerprint, "check", error)
         raise
     names = extractors(settings)
     done = {
@@ -77,7 +77,7 @@ def check(context: Context, day: dt.date) -> FeatureSummary:
         "finished_at": dt.datetime.now(dt.UTC),
     }
     lake.replace("feature_days", TABLES["feature_days"].frame([done]), {"dt": day})
-    accept(lake, day)
+    clear_refused_day(lake, day)
     summary = FeatureSummary(
         day.isoformat(),
         clips=len(clips) - len(lacking),

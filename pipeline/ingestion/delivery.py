@@ -12,10 +12,10 @@ import polars as pl
 from features.errors import Reason
 from pipeline.context import Context
 from pipeline.errors import LandingAccessError, ManifestError, Permanent
-from pipeline.ingestion.id_owners import Earlier, look_up
+from pipeline.ingestion.id_owners import EarlierOwners, find_earlier_owners
 from pipeline.ingestion.landing_day import LandingDay, landing_days
 from pipeline.ingestion.manifest import Manifest
-from pipeline.ingestion.refused_days import refusals
+from pipeline.ingestion.refused_days import read_refused_days
 from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
 
@@ -37,7 +37,7 @@ class Delivery:
 
     landing: LandingDay
     manifests: Mapping[str, Manifest]
-    earlier: Earlier
+    earlier: EarlierOwners
     fingerprint: str
     fault: Permanent | None = None
 
@@ -56,7 +56,7 @@ def read_delivery(settings: Settings, lake: Lake, day: dt.date) -> Delivery:
         manifests = {kind: landing.manifest(name) for kind, name in _MANIFESTS.items()}
     except (ManifestError, LandingAccessError) as error:
         fault = error
-    earlier = look_up(lake, day, manifests["video"], manifests["music"])
+    earlier = find_earlier_owners(lake, day, manifests["video"], manifests["music"])
     fingerprint = hashlib.sha256(f"{files}{earlier.digest}".encode()).hexdigest()
     return Delivery(landing, manifests, earlier, fingerprint, fault)
 
@@ -79,8 +79,8 @@ def unfinished_days(context: Context, first: dt.date, last: dt.date) -> dict[dt.
     read = dict(marks.select("dt", "fingerprint").iter_rows())
     ingested = dict(marks.select("dt", "finished_at").iter_rows())
     checked = dict(lake.read("feature_days").select("dt", "finished_at").iter_rows())
-    refused = {refusal.day: refusal.fingerprint for refusal in refusals(lake)}
-    again = days_worth_another_try(settings, lake)
+    refused = {refusal.day: refusal.fingerprint for refusal in read_refused_days(lake)}
+    again = days_to_retry(settings, lake)
     found = {
         day: read_delivery(settings, lake, day).fingerprint
         for day in complete_days(settings, first, last)
@@ -98,12 +98,12 @@ def unfinished_days(context: Context, first: dt.date, last: dt.date) -> dict[dt.
     }
 
 
-def days_worth_another_try(settings: Settings, lake: Lake) -> set[dt.date]:
+def days_to_retry(settings: Settings, lake: Lake) -> set[dt.date]:
     """Days with a file that failed for a cause that may have passed, and has a try left."""
-    return set(lake.read("quarantine", worth_another_try(settings))["dt"])
+    return set(lake.read("quarantine", retryable_rejects(settings))["dt"])
 
 
-def worth_another_try(settings: Settings) -> pl.Expr:
+def retryable_rejects(settings: Settings) -> pl.Expr:
     """Of table `quarantine`: rows whose file failed for a cause that may lie in the machine."""
     passing = [str(reason) for reason in Reason if reason.may_pass]
     tries = settings.extract.max_attempts

@@ -18,7 +18,7 @@ Owners = dict[str, tuple[str, dt.date]]
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierOwners:
     """Owners of the ids that a day's manifests name, as far as earlier days own them.
 
     Attributes:
@@ -36,11 +36,13 @@ class Earlier:
         return hashlib.sha256(json.dumps(found, default=str).encode()).hexdigest()
 
 
-def look_up(lake: Lake, day: dt.date, videos: Manifest, music: Manifest) -> Earlier:
+def find_earlier_owners(
+    lake: Lake, day: dt.date, videos: Manifest, music: Manifest
+) -> EarlierOwners:
     """Find out what earlier days own of what a day's manifests name."""
     video_ids = {str(row["video_id"]) for _, row in videos.rows}
     named = {str(row["music_id"]) for _, row in [*music.rows, *videos.rows] if row["music_id"]}
-    return Earlier(
+    return EarlierOwners(
         _owners(lake, "videos", "video_id", video_ids, day),
         _owners(lake, "music", "music_id", named, day),
     )

@@ -17,25 +17,26 @@ from pipeline.errors import (
     RowReason,
     TooManyRejectsError,
 )
-from pipeline.ingestion.delivery import Delivery, complete_days, read_delivery, worth_another_try
+from pipeline.ingestion.delivery import Delivery, complete_days, read_delivery, retryable_rejects
 from pipeline.ingestion.landing_day import LandingDay
 from pipeline.ingestion.manifest import Manifest, Row
-from pipeline.ingestion.refused_days import accept, refusals, refuse
+from pipeline.ingestion.refused_days import clear_refused_day, read_refused_days, record_refused_day
 from pipeline.ingestion.row_rules import (
     PendingRow,
-    Rejects,
-    first_of_each_id,
-    not_deleted,
-    not_taken,
-    plausible,
-    probed,
+    RejectedRows,
+    probe_media,
     refuse_too_many_rejects,
-    with_music,
+    reject_deleted,
+    reject_duplicate_ids,
+    reject_implausible_times,
+    reject_owned_ids,
+    reject_unknown_music,
 )
 from pipeline.lake.catalog import id_hash
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
-from pipeline.settings.load import ExtractSettings, Settings
+from pipeline.settings.load import Settings
+from pipeline.settings.sections import ExtractSettings
 
 log = logging.getLogger(__name__)
 
@@ -84,14 +85,14 @@ def run(context: Context, day: dt.date) -> IngestSummary:
     try:
         return _ingest_day(settings, lake, day, delivery)
     except (ManifestError, LandingAccessError, TooManyRejectsError) as error:
-        refuse(lake, day, delivery.fingerprint, "ingest", error)
+        record_refused_day(lake, day, delivery.fingerprint, "ingest", error)
         raise
 
 
 def _ingest_earlier_days(settings: Settings, lake: Lake, day: dt.date) -> None:
     first = day - dt.timedelta(days=settings.landing.lookback_days)
     read = set(lake.read("landing_days")["dt"])
-    refused = {refusal.day: refusal.fingerprint for refusal in refusals(lake)}
+    refused = {refusal.day: refusal.fingerprint for refusal in read_refused_days(lake)}
     for earlier in complete_days(settings, first, day - dt.timedelta(days=1)):
         if earlier in read:
             continue
@@ -115,14 +116,14 @@ def _ingest_day(settings: Settings, lake: Lake, day: dt.date, delivery: Delivery
     earlier_tries: dict[tuple[str, str], int] = {}
     if previous["fingerprint"].to_list() == [delivery.fingerprint]:
         rejected = lake.read("quarantine", pl.col("dt") == day, pl.col("step") == "ingest")
-        if rejected.filter(worth_another_try(settings)).is_empty():
+        if rejected.filter(retryable_rejects(settings)).is_empty():
             log.info("day %s: unchanged since its ingest", day)
             return _unchanged(day, previous, rejected)
         tried = rejected.select("kind", "id", "attempts").iter_rows()
         earlier_tries = {(kind, name): attempts for kind, name, attempts in tried}
         # The day is not whole while it is written again: a kill must not leave it marked as read.
         lake.replace("landing_days", TABLES["landing_days"].empty, {"dt": day})
-    rejects = Rejects(day, earlier_tries)
+    rejects = RejectedRows(day, earlier_tries)
     rejects.add_bad("video", requests.bad)
     accepted = _admitted(settings, lake, day, delivery, rejects)
     rows = sum(len(m.rows) + len(m.bad) for m in delivery.manifests.values()) + len(requests.bad)
@@ -145,7 +146,7 @@ def _ingest_day(settings: Settings, lake: Lake, day: dt.date, delivery: Delivery
     }
     # The day's own row comes last: it says that the other tables hold the day.
     lake.replace("landing_days", TABLES["landing_days"].frame([done]), {"dt": day})
-    accept(lake, day)
+    clear_refused_day(lake, day)
     summary = IngestSummary(
         day.isoformat(),
         unchanged=False,
@@ -158,19 +159,19 @@ def _ingest_day(settings: Settings, lake: Lake, day: dt.date, delivery: Delivery
 
 
 def _admitted(
-    settings: Settings, lake: Lake, day: dt.date, delivery: Delivery, rejects: Rejects
+    settings: Settings, lake: Lake, day: dt.date, delivery: Delivery, rejects: RejectedRows
 ) -> dict[str, list[PendingRow]]:
     """The candidates of each kind that every rule lets in."""
     accepted: dict[str, list[PendingRow]] = {}
     owners = {"music": delivery.earlier.music, "video": delivery.earlier.videos}
     for kind in ("music", "video"):
-        candidates = first_of_each_id(kind, delivery.manifests[kind], rejects)
-        candidates = not_deleted(lake, candidates, rejects)
-        candidates = plausible(settings, day, candidates, rejects)
-        candidates = probed(settings, delivery.landing, candidates, rejects)
-        accepted[kind] = not_taken(owners[kind], candidates, rejects)
+        candidates = reject_duplicate_ids(kind, delivery.manifests[kind], rejects)
+        candidates = reject_deleted(lake, candidates, rejects)
+        candidates = reject_implausible_times(settings, day, candidates, rejects)
+        candidates = probe_media(settings, delivery.landing, candidates, rejects)
+        accepted[kind] = reject_owned_ids(owners[kind], candidates, rejects)
     known = delivery.earlier.music.keys() | {track.id for track in accepted["music"]}
-    accepted["video"] = with_music(known, accepted["video"], rejects)
+    accepted["video"] = reject_unknown_music(known, accepted["video"], rejects)
     return accepted
 
 

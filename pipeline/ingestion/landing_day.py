@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 
 from pipeline.errors import DayNotReadyError, ManifestError, PipelineError
-from pipeline.ingestion.manifest import Manifest, landing_error, read_manifest
+from pipeline.ingestion.manifest import Manifest, as_landing_error, read_manifest
 from pipeline.lake.schemas import LANDING
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class LandingDay:
         try:
             there = success.is_file()
         except OSError as error:
-            raise landing_error(error, self.folder) from error
+            raise as_landing_error(error, self.folder) from error
         if not there:
             raise DayNotReadyError("the day is not complete", where=str(success))
 
@@ -67,7 +67,7 @@ class LandingDay:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise landing_error(error, path) from error
+                raise as_landing_error(error, path) from error
             if stat.S_ISLNK(modes[path]):
                 raise ManifestError("a symbolic link", where=str(path))
         modes.pop(self.folder, None)
@@ -144,7 +144,7 @@ def landing_days(root: Path) -> list[dt.date]:
         log.warning("there is no landing folder %s", root)
         return []
     except OSError as error:
-        raise landing_error(error, root) from error
+        raise as_landing_error(error, root) from error
     days = []
     for entry in entries:
         if _is_day(entry):

@@ -107,12 +107,12 @@ def _raw_rows(path: Path, table: Table) -> Iterator[tuple[int, Row | str]]:
     try:
         yield from read(path, table)
     except OSError as error:
-        raise landing_error(error, path) from error
+        raise as_landing_error(error, path) from error
     except (csv.Error, pa.ArrowException) as error:
         raise ManifestError(f"cannot be read: {error}", where=str(path)) from error
 
 
-def landing_error(error: OSError, path: Path) -> PipelineError:
+def as_landing_error(error: OSError, path: Path) -> PipelineError:
     """The error of ours that says why a file or folder of the landing cannot be read."""
     if isinstance(error, PermissionError):
         return LandingAccessError(str(error.strerror), where=str(path))

@@ -16,7 +16,7 @@ from pipeline.lake.tables import Lake
 
 
 @dataclass(frozen=True)
-class Refusal:
+class RefusedDay:
     """A day that was refused and not accepted since.
 
     Attributes:
@@ -36,7 +36,9 @@ class Refusal:
     at: dt.datetime
 
 
-def refuse(lake: Lake, day: dt.date, fingerprint: str, step: str, error: PipelineError) -> None:
+def record_refused_day(
+    lake: Lake, day: dt.date, fingerprint: str, step: str, error: PipelineError
+) -> None:
     """Remember that a step has refused a delivery of a day."""
     row = {
         "dt": day,
@@ -49,15 +51,15 @@ def refuse(lake: Lake, day: dt.date, fingerprint: str, step: str, error: Pipelin
     lake.replace("refused_days", TABLES["refused_days"].frame([row]), {"dt": day})
 
 
-def accept(lake: Lake, day: dt.date) -> None:
+def clear_refused_day(lake: Lake, day: dt.date) -> None:
     """Forget that a day was refused."""
     if not lake.read("refused_days", pl.col("dt") == day).is_empty():
         lake.replace("refused_days", TABLES["refused_days"].empty, {"dt": day})
 
 
-def refusals(lake: Lake) -> list[Refusal]:
+def read_refused_days(lake: Lake) -> list[RefusedDay]:
     """Every day that is refused, in order."""
     columns = ("dt", "fingerprint", "step", "reason", "detail", "finished_at")
     return [
-        Refusal(*row) for row in lake.read("refused_days").sort("dt").select(columns).iter_rows()
+        RefusedDay(*row) for row in lake.read("refused_days").sort("dt").select(columns).iter_rows()
     ]

@@ -1,6 +1,6 @@
 """Who may enter the catalogue: each rule takes candidates and gives back those that keep it.
 
-What a rule turns away is written to `Rejects` with its reason; nothing leaves in silence.
+What a rule turns away is written to `RejectedRows` with its reason; nothing leaves in silence.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from features import Job, MediaError, MediaInfo, MediaPool
+from features import Job, JobKind, MediaError, MediaInfo, MediaPool
 from pipeline.errors import RowReason, TooManyRejectsError
 from pipeline.ingestion.id_owners import Owners
 from pipeline.ingestion.landing_day import LandingDay
@@ -37,7 +37,7 @@ class PendingRow:
 
 
 @dataclass
-class Rejects:
+class RejectedRows:
     """Quarantine rows of one ingest, in the making.
 
     Attributes:
@@ -86,7 +86,7 @@ class Rejects:
         self.add(candidate.kind, candidate.id, reason, f"{candidate.place}: {detail}", content_hash)
 
 
-def first_of_each_id(kind: str, manifest: Manifest, rejects: Rejects) -> list[PendingRow]:
+def reject_duplicate_ids(kind: str, manifest: Manifest, rejects: RejectedRows) -> list[PendingRow]:
     """The manifest's valid rows; the first of several rows with one id counts."""
     rejects.add_bad(kind, manifest.bad)
     first: dict[str, PendingRow] = {}
@@ -109,7 +109,9 @@ def _empty_fields(row: Row) -> list[str]:
     return [name for name in ("uploader_id", "music_id") if not row[name]]
 
 
-def not_deleted(lake: Lake, candidates: list[PendingRow], rejects: Rejects) -> list[PendingRow]:
+def reject_deleted(
+    lake: Lake, candidates: list[PendingRow], rejects: RejectedRows
+) -> list[PendingRow]:
     """The candidates whose deletion, or whose uploader's, nobody has requested."""
     deleted = set(lake.read("deletions")["id_hash"])
     if not deleted:
@@ -132,8 +134,8 @@ def not_deleted(lake: Lake, candidates: list[PendingRow], rejects: Rejects) -> l
     return kept
 
 
-def plausible(
-    settings: Settings, day: dt.date, candidates: list[PendingRow], rejects: Rejects
+def reject_implausible_times(
+    settings: Settings, day: dt.date, candidates: list[PendingRow], rejects: RejectedRows
 ) -> list[PendingRow]:
     """The candidates that were uploaded before their day ended, by a tolerable clock.
 
@@ -164,8 +166,8 @@ def plausible(
     return kept
 
 
-def probed(
-    settings: Settings, landing: LandingDay, candidates: list[PendingRow], rejects: Rejects
+def probe_media(
+    settings: Settings, landing: LandingDay, candidates: list[PendingRow], rejects: RejectedRows
 ) -> list[PendingRow]:
     """The candidates whose file is there, has the promised hash and can be decoded."""
     jobs = []
@@ -183,7 +185,7 @@ def probed(
             Job(
                 candidate.id,
                 path,
-                "probe_music" if candidate.kind == "music" else "probe_video",
+                JobKind.PROBE_MUSIC if candidate.kind == "music" else JobKind.PROBE_VIDEO,
                 str(expected) if expected else None,
             )
         )
@@ -202,7 +204,9 @@ def probed(
     ]
 
 
-def not_taken(owners: Owners, candidates: list[PendingRow], rejects: Rejects) -> list[PendingRow]:
+def reject_owned_ids(
+    owners: Owners, candidates: list[PendingRow], rejects: RejectedRows
+) -> list[PendingRow]:
     """The candidates whose id no earlier day has given to a file."""
     kept = []
     for candidate in candidates:
@@ -217,7 +221,9 @@ def not_taken(owners: Owners, candidates: list[PendingRow], rejects: Rejects) ->
     return kept
 
 
-def with_music(known: Set[str], candidates: list[PendingRow], rejects: Rejects) -> list[PendingRow]:
+def reject_unknown_music(
+    known: Set[str], candidates: list[PendingRow], rejects: RejectedRows
+) -> list[PendingRow]:
     """The videos whose track was delivered by the end of their day."""
     kept = []
     for candidate in candidates:

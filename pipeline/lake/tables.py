@@ -24,12 +24,12 @@ from deltalake.table import TableMerger
 
 from pipeline.errors import ProvenanceError, WriteConflictError
 from pipeline.lake.schemas import TABLES
-from pipeline.settings.load import LakeSettings
+from pipeline.settings.sections import LakeSettings
 from pipeline.storage.checked_parquet import WRITER, CheckedFiles
 from pipeline.storage.delta_log_check import check_log
 from pipeline.storage.filesystem import filesystem
 from pipeline.storage.presence import create_lake, lake_exists, refuse_missing_lake
-from pipeline.storage.storage_errors import as_pipeline_error, may_be_cleaned_up
+from pipeline.storage.storage_errors import as_pipeline_error, may_be_log_cleanup
 from pipeline.storage.stray_writes import set_aside_stray_writes
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Lake:
         self._attempts = settings.commit_attempts
         storage, base = filesystem(self.root, self.options)
         self._storage = pafs.SubTreeFileSystem(base, storage)
-        self._stood = lake_exists(self.root)
+        self._seen_before = lake_exists(self.root)
 
     def uri(self, table: str) -> str:
         """Where the table lies."""
@@ -210,7 +210,7 @@ class Lake:
         data = _arrow(rows, schema.arrow_schema)
         # Literal partition values let the merge leave other partitions' files unread.
         literal = [
-            f"t.{column} IN ({', '.join(repr_sql(v) for v in rows[column].unique().sort())})"
+            f"t.{column} IN ({', '.join(sql_literal(v) for v in rows[column].unique().sort())})"
             for column in schema.partition_by
         ]
         equal = [f"t.{column} = s.{column}" for column in schema.identity]
@@ -321,7 +321,7 @@ class Lake:
         delta = DeltaTable(self.uri(table), storage_options=self.options)
         return delta if mark.items() <= delta.metadata().configuration.items() else None
 
-    def forget_versions(self, table: str, keep_days: float) -> int:
+    def remove_old_versions(self, table: str, keep_days: float) -> int:
         """Remove files and log entries of versions older than `keep_days`; return the files.
 
         Files that no version names, which killed writers left, go with them. A reader of such a
@@ -368,10 +368,10 @@ class Lake:
                 return delta
             except TableNotFoundError:
                 # A disk that is not mounted must not look like a lake that is still empty.
-                refuse_missing_lake(self.root, stood=self._stood)
+                refuse_missing_lake(self.root, seen_before=self._seen_before)
                 return None
             except (DeltaError, OSError) as error:
-                if look == _LOOKS or not may_be_cleaned_up(error):
+                if look == _LOOKS or not may_be_log_cleanup(error):
                     raise as_pipeline_error(error, uri) from error
                 log.info("%s was cleaned up while it was opened: %s", table, error)
                 time.sleep(0.05 * look)
@@ -379,7 +379,7 @@ class Lake:
 
     def _create(self, table: str) -> None:
         if self._open(table) is None:
-            create_lake(self.root, stood=self._stood)
+            create_lake(self.root, seen_before=self._seen_before)
             schema = TABLES[table]
             DeltaTable.create(
                 self.uri(table),
@@ -388,7 +388,7 @@ class Lake:
                 partition_by=list(schema.partition_by),
                 storage_options=self.options,
             )
-            self._stood = True
+            self._seen_before = True
 
     def _retry(self, commit: Callable[[], T], table: str) -> T:
         for attempt in range(1, self._attempts + 1):
@@ -396,7 +396,7 @@ class Lake:
                 with set_aside_stray_writes(self.root):
                     return commit()
             except (DeltaError, OSError, ProvenanceError) as error:
-                overtaken = attempt < _LOOKS and may_be_cleaned_up(error)
+                overtaken = attempt < _LOOKS and may_be_log_cleanup(error)
                 if not isinstance(error, CommitFailedError) and not overtaken:
                     if isinstance(error, ProvenanceError):
                         raise
@@ -409,7 +409,7 @@ class Lake:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def repr_sql(value: str | dt.date) -> str:
+def sql_literal(value: str | dt.date) -> str:
     """A literal for a Delta predicate: the engine takes no bound parameters."""
     return f"'{_quoted(value)}'"
 

@@ -10,7 +10,7 @@ import urllib.request
 from dataclasses import asdict, dataclass
 from email.message import EmailMessage
 
-from pipeline.settings.load import AlertSettings
+from pipeline.settings.sections import AlertSettings
 
 log = logging.getLogger(__name__)
 

@@ -30,7 +30,8 @@ from pipeline.releases.current import Current, make_current, read_current, revis
 from pipeline.releases.files import ReleaseInfo, read_release_info, read_table, read_vectors
 from pipeline.releases.towers import Towers, save_towers
 from pipeline.releases.verify import verify_folder
-from pipeline.settings.load import ReleaseSettings, Settings
+from pipeline.settings.load import Settings
+from pipeline.settings.sections import ReleaseSettings
 from pipeline.storage.presence import missing_lake_errors
 from pipeline.storage.store import Store
 from pipeline.training.dataset import Dataset, load_dataset

@@ -10,7 +10,7 @@ import polars as pl
 from pipeline.context import Context
 from pipeline.errors import PipelineError
 from pipeline.ingestion.landing_day import SUCCESS, LandingDay, landing_days
-from pipeline.ingestion.refused_days import Refusal, refusals
+from pipeline.ingestion.refused_days import RefusedDay, read_refused_days
 from pipeline.lake.table_sizes import sizes
 from pipeline.lake.tables import Lake
 from pipeline.orchestration.dag_runs import FAILED_DAYS, DagRunState
@@ -52,7 +52,7 @@ class Status:
     decision: Decision | None
     decided_at: dt.datetime | None
     quarantine: dict[str, int]
-    refused: tuple[Refusal, ...] = ()
+    refused: tuple[RefusedDay, ...] = ()
     waiting: tuple[dt.date, ...] | str = ()
 
 
@@ -81,7 +81,7 @@ def read(context: Context, now: dt.datetime) -> Status:
         quarantine=quarantine,
         refused=tuple(
             refusal
-            for refusal in refusals(lake)
+            for refusal in read_refused_days(lake)
             if refusal.at > now - dt.timedelta(days=QUARANTINE_DAYS)
         ),
         waiting=_waiting(settings, now.date()),
@@ -102,7 +102,7 @@ def quarantine_text(lake: Lake, day: dt.date) -> str:
     rows = lake.read("quarantine", pl.col("dt") == day).sort("reason", "kind", "id")
     told = [
         f"{day} was refused by {refusal.step}: {refusal.reason}: {printable(refusal.detail)}"
-        for refusal in refusals(lake)
+        for refusal in read_refused_days(lake)
         if refusal.day == day
     ]
     if not rows.is_empty():

@@ -25,7 +25,7 @@ from pydantic_settings.exceptions import SettingsError as UnreadableVariableErro
 from features.config import AudioConfig, Limits, VisualConfig
 from models.config import ModelConfig
 from pipeline.errors import Permanent
-from pipeline.settings.names import faults, unknown_variables
+from pipeline.settings.names import describe_errors, unknown_variables
 from pipeline.settings.sections import (
     AlertSettings,
     CandidateExtractor,
@@ -38,23 +38,6 @@ from pipeline.settings.sections import (
     ScheduleSettings,
     SplitSettings,
 )
-
-__all__ = [
-    "AlertSettings",
-    "CandidateExtractor",
-    "ExtractSettings",
-    "GateSettings",
-    "GenreSettings",
-    "LakeSettings",
-    "LandingSettings",
-    "ReleaseSettings",
-    "ScheduleSettings",
-    "Settings",
-    "SettingsError",
-    "SplitSettings",
-    "load_settings",
-    "settings_file",
-]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -174,7 +157,7 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         settings = Settings(**overrides)
     except ValidationError as error:
-        raise SettingsError(faults(error, Settings, file)) from error
+        raise SettingsError(describe_errors(error, Settings, file)) from error
     except UnreadableVariableError as error:
         json = """lists and tables are JSON in a variable: '["a", "b"]', '{"a": "b"}'"""
         raise SettingsError(f"{error}: {json}", where="environment") from error

@@ -38,7 +38,7 @@ def unknown_variables(settings: type[BaseModel]) -> list[str]:
     return unknown
 
 
-def faults(error: ValidationError, settings: type[BaseModel], file: Path | None) -> str:
+def describe_errors(error: ValidationError, settings: type[BaseModel], file: Path | None) -> str:
     """Every fault of the settings: the variable or file that it stands in, its field, and what."""
     return "; ".join(
         f"{_origin(fault['loc'], file)}{'.'.join(map(str, fault['loc']))}: {_what(fault, settings)}"

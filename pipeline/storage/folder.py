@@ -12,7 +12,7 @@ from pipeline.errors import ProvenanceError
 
 CHECKSUMS = "folder.json"
 # How files and folders begin that are not finished yet.
-ASIDE = ".aside-"
+UNFINISHED_PREFIX = ".aside-"
 # No step writes a folder for a day: what is unfinished and older was left by a killed task.
 LEFTOVER_SECONDS = 86_400.0
 
@@ -61,7 +61,7 @@ def _files(folder: Path) -> list[Path]:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file aside, sync it, and rename it over `path`."""
-    handle, aside = tempfile.mkstemp(prefix=ASIDE, dir=path.parent)
+    handle, aside = tempfile.mkstemp(prefix=UNFINISHED_PREFIX, dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)

@@ -27,7 +27,7 @@ import pyarrow.fs as pafs
 
 from pipeline.errors import DiskFullError, ProvenanceError
 from pipeline.storage import object_pointer
-from pipeline.storage.folder import ASIDE, CHECKSUMS, LEFTOVER_SECONDS, verify_checksums
+from pipeline.storage.folder import CHECKSUMS, LEFTOVER_SECONDS, UNFINISHED_PREFIX, verify_checksums
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,11 @@ class ObjectFolders:
         """Remove from this machine what the lake has no more, and of the rest all but some."""
         copies = sorted(self._copies.glob(f"**/{'[0-9a-f]' * 64}"), key=_last_used, reverse=True)
         long_ago = time.time() - LEFTOVER_SECONDS
-        gone = [path for path in self._copies.glob(f"**/{ASIDE}*") if _last_used(path) < long_ago]
+        gone = [
+            path
+            for path in self._copies.glob(f"**/{UNFINISHED_PREFIX}*")
+            if _last_used(path) < long_ago
+        ]
         for rank, copy in enumerate(copies):
             unused = rank >= KEPT_COPIES and _last_used(copy) < long_ago
             if unused or self.digest(copy.parent.relative_to(self._copies).as_posix()) != copy.name:
@@ -200,7 +204,7 @@ class ObjectFolders:
 
     def _download(self, name: str, manifest: bytes, copy: Path) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=copy.parent))
+        aside = Path(tempfile.mkdtemp(prefix=UNFINISHED_PREFIX, dir=copy.parent))
         prefix = f"{name}/{copy.name}"
         try:
             for file in _listed(manifest, name):

@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import LakeUnavailableError, PipelineError
+from pipeline.storage.folder import UNFINISHED_PREFIX
 from pipeline.storage.storage_errors import storage_errors
-
-_UNFINISHED = ".aside-"
 
 
 def lake_exists(root: str) -> bool:
@@ -24,21 +23,21 @@ def lake_exists(root: str) -> bool:
     return "://" in root or (Path(root).is_dir() and any(Path(root).iterdir()))
 
 
-def create_lake(root: str, *, stood: bool) -> None:
+def create_lake(root: str, *, seen_before: bool) -> None:
     """Make the folder of a new lake, unless a lake is expected there; do nothing where one stands.
 
     Only the last folder is made: where the one above is missing, so is its disk.
 
     Args:
         root: of the lake, local or a URL.
-        stood: whether this process has seen the lake standing.
+        seen_before: whether this process has seen the lake standing.
 
     Raises:
         LakeUnavailableError: the lake has gone away, or its disk is not mounted.
     """
     if lake_exists(root):
         return
-    refuse_missing_lake(root, stood=stood)
+    refuse_missing_lake(root, seen_before=seen_before)
     above = Path(root).parent
     if not above.is_dir():
         raise LakeUnavailableError(
@@ -47,7 +46,7 @@ def create_lake(root: str, *, stood: bool) -> None:
         )
     with storage_errors(root):
         # Another process may be at it: the folder appears with something in it, or not at all.
-        aside = Path(f"{root}{_UNFINISHED}{uuid.uuid4().hex}")
+        aside = Path(f"{root}{UNFINISHED_PREFIX}{uuid.uuid4().hex}")
         aside.mkdir()
         (aside / "tables").mkdir()
         try:
@@ -63,11 +62,11 @@ def unfinished_lakes(root: str) -> list[Path]:
     lake = Path(root)
     if not lake.is_dir() or not os.access(lake.parent, os.R_OK):
         return []
-    name = re.compile(re.escape(f"{lake.name}{_UNFINISHED}") + "[0-9a-f]{32}")
+    name = re.compile(re.escape(f"{lake.name}{UNFINISHED_PREFIX}") + "[0-9a-f]{32}")
     return sorted(path for path in lake.parent.iterdir() if name.fullmatch(path.name))
 
 
-def refuse_missing_lake(root: str, *, stood: bool) -> None:
+def refuse_missing_lake(root: str, *, seen_before: bool) -> None:
     """Tell a lake that is yet to be made from one whose disk is missing.
 
     Raises:
@@ -75,7 +74,7 @@ def refuse_missing_lake(root: str, *, stood: bool) -> None:
     """
     if lake_exists(root):
         return
-    if stood:
+    if seen_before:
         raise LakeUnavailableError("was there a moment ago", where=root)
     # Looked at again: a lake that another process begins appears with something in it.
     if Path(root).is_dir() and not lake_exists(root):

@@ -61,7 +61,7 @@ def as_pipeline_error(error: Exception, where: str) -> PipelineError:
     return ProvenanceError(f"damaged: {text}", where=where)
 
 
-def may_be_cleaned_up(error: Exception) -> bool:
+def may_be_log_cleanup(error: Exception) -> bool:
     """Whether a table's log lacks what upkeep may have removed while it was read."""
     return isinstance(error, FileNotFoundError) or bool(_CLEANED_UP_TEXT.search(str(error)))
 

@@ -23,12 +23,12 @@ import pyarrow.fs as pafs
 
 from features.environment import cache_folder
 from pipeline.errors import LakeUnavailableError, ProvenanceError
-from pipeline.settings.load import LakeSettings
+from pipeline.settings.sections import LakeSettings
 from pipeline.storage import object_pointer
 from pipeline.storage.filesystem import filesystem
 from pipeline.storage.folder import (
-    ASIDE,
     CHECKSUMS,
+    UNFINISHED_PREFIX,
     sync_folder,
     verify_checksums,
     write_atomically,
@@ -57,7 +57,7 @@ class Store:
         cache = cache_folder() / hashlib.sha256(self.root.encode()).hexdigest()[:12]
         self._objects = ObjectFolders(self._filesystem, self._base, self._options, cache)
         self._checked: set[str] = set()
-        self._stood = lake_exists(self.root)
+        self._seen_before = lake_exists(self.root)
 
     def exists(self, name: str) -> bool:
         """Whether the folder was written to its end.
@@ -88,7 +88,9 @@ class Store:
             if not self.remote:
                 self._stand(name)
             above = self._objects.place() if self.remote else (Path(self.root) / name).parent
-            aside = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{name.rsplit('/')[-1]}-", dir=above))
+            aside = Path(
+                tempfile.mkdtemp(prefix=f"{UNFINISHED_PREFIX}{name.rsplit('/')[-1]}-", dir=above)
+            )
         try:
             with write_errors(aside):
                 yield aside
@@ -102,8 +104,8 @@ class Store:
 
     def _stand(self, name: str) -> None:
         """Make the folder that `name` will lie in, unless the whole lake has gone away."""
-        create_lake(self.root, stood=self._stood)
-        self._stood = True
+        create_lake(self.root, seen_before=self._seen_before)
+        self._seen_before = True
         self._make(name.rpartition("/")[0])
 
     def _make(self, name: str) -> None:
@@ -167,7 +169,7 @@ class Store:
         with storage_errors(self.root):
             infos = self._filesystem.get_file_info(selector)
         folders = [i.base_name for i in infos if i.type == pafs.FileType.Directory]
-        return sorted(name for name in folders if ASIDE not in name)
+        return sorted(name for name in folders if UNFINISHED_PREFIX not in name)
 
     def modified(self, name: str) -> float:
         """When anything below a folder was last written, in seconds since the epoch; 0: never."""
@@ -206,7 +208,7 @@ class Store:
                 self._objects.remove(name)
                 return
             folder = Path(self.root) / name
-            aside = folder.with_name(f"{ASIDE}{folder.name}-{uuid.uuid4().hex}")
+            aside = folder.with_name(f"{UNFINISHED_PREFIX}{folder.name}-{uuid.uuid4().hex}")
             try:
                 folder.rename(aside)
             except FileNotFoundError:
@@ -280,9 +282,9 @@ class Store:
         # os.walk passes over folders that other processes rename or remove under it.
         for folder, names, files in os.walk(self.root):
             for name in [*names, *files]:
-                if name.startswith(ASIDE) or _STAGED.search(name):
+                if name.startswith(UNFINISHED_PREFIX) or _STAGED.search(name):
                     yield Path(folder, name)
-            names[:] = [name for name in names if not name.startswith(ASIDE)]
+            names[:] = [name for name in names if not name.startswith(UNFINISHED_PREFIX)]
 
 
 def _modified(path: Path) -> float:

@@ -18,7 +18,7 @@ from pipeline.context import Context
 from pipeline.errors import Permanent
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
-from pipeline.settings.load import GateSettings
+from pipeline.settings.sections import GateSettings
 from pipeline.storage.presence import missing_lake_errors
 from pipeline.training.dataset import load_dataset
 from pipeline.training.evaluate import load_metrics

@@ -26,7 +26,7 @@ def run(context: Context) -> dict[str, Any]:
         if lake.version(table) < 0:
             continue
         removed, added = lake.compact(table)
-        forgotten = lake.forget_versions(table, settings.lake.keep_versions_days)
+        forgotten = lake.remove_old_versions(table, settings.lake.keep_versions_days)
         done[table] = {"compacted": removed, "into": added, "forgotten": forgotten}
         log.info("%s: %s", table, done[table])
     return done

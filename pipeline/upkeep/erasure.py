@@ -94,7 +94,7 @@ class Items:
 def run(context: Context) -> DeletionSummary:
     """Carry out every deletion request; doing it again does nothing.
 
-    Old versions of tables keep the rows until `Lake.forget_versions` removes them.
+    Old versions of tables keep the rows until `Lake.remove_old_versions` removes them.
 
     Raises:
         ProvenanceError: a release is damaged, so that nobody knows what it holds; everything else

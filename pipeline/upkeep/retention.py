@@ -12,7 +12,7 @@ import polars as pl
 
 from pipeline.context import Context
 from pipeline.lake.table_sizes import live_files
-from pipeline.lake.tables import Lake, repr_sql
+from pipeline.lake.tables import Lake, sql_literal
 from pipeline.publishing.history import retire
 from pipeline.releases.current import run_of
 from pipeline.settings.load import Settings
@@ -66,9 +66,9 @@ def run(context: Context, *, dry_run: bool = False) -> RetentionSummary:
         for run in runs:
             _remove_run(store, run)
         if plans:
-            lake.delete("shards", f"plan IN ({', '.join(map(repr_sql, plans))})")
+            lake.delete("shards", f"plan IN ({', '.join(map(sql_literal, plans))})")
         if preferences:
-            lake.delete("uploader_genres", f"as_of <= {repr_sql(preferences[-1])}")
+            lake.delete("uploader_genres", f"as_of <= {sql_literal(preferences[-1])}")
     summary = RetentionSummary(
         tuple(leftovers), tuple(releases), tuple(runs), len(plans), len(preferences)
     )

@@ -16,7 +16,7 @@ import pytest
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
 from pipeline.orchestration.local_airflow import environment, free_port
-from pipeline.settings.load import LakeSettings
+from pipeline.settings.sections import LakeSettings
 from tests.helpers.real_airflow import DAYS, Platform, Watched, debcm, small_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -22,7 +22,7 @@ from playwright.sync_api import sync_playwright
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
 from pipeline.orchestration.local_airflow import PASSWORDS, environment, free_port, run_airflow
-from pipeline.settings.load import LakeSettings
+from pipeline.settings.sections import LakeSettings
 from tests.helpers.real_airflow import Platform, Receivers, Watched, debcm, small_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

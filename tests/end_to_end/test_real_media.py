@@ -11,7 +11,7 @@ import polars as pl
 
 from pipeline.lake.tables import Lake
 from pipeline.releases.current import read_current
-from pipeline.settings.load import LakeSettings
+from pipeline.settings.sections import LakeSettings
 from pipeline.storage.store import Store
 from pipeline.training.gate import stored_decision
 

@@ -25,7 +25,7 @@ import polars as pl
 from pipeline import steps
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
-from pipeline.settings.load import LakeSettings
+from pipeline.settings.sections import LakeSettings
 
 # What a step imports when it is called, so that a forked step need not.
 IMPORTED = (

@@ -86,7 +86,7 @@ def test_an_uploader_is_deleted_in_the_midst_of_everything(
     assert reader.failures == []
     upkeep_later(site)
     for table in TABLES:
-        site.lake.forget_versions(table, 0)
+        site.lake.remove_old_versions(table, 0)
     for uploader in UPLOADERS:
         assert find_traces(site.lake, site.store, uploader) == []
     assert leftovers(site.root) == []

@@ -15,7 +15,7 @@ import pytest
 from pipeline.errors import ProvenanceError
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
-from pipeline.settings.load import LakeSettings
+from pipeline.settings.sections import LakeSettings
 from pipeline.storage.store import Store
 from tests.faults.fault_harness import copy_lake
 from tests.faults.fault_nights import judged
@@ -175,7 +175,7 @@ def test_flipped_bits_in_logs_are_named(tmp_path: Path, record: Callable[..., No
     lake.delete(TABLE, f"content_hash = '{1:064x}'")
     rng = np.random.default_rng(8)
     entries = flipped_in_log(lake, "*.json", 300, rng)
-    lake.forget_versions(TABLE, 0)
+    lake.remove_old_versions(TABLE, 0)
     checkpoints = flipped_in_log(lake, "*.checkpoint.parquet", 300, rng)
     assert set(entries) == {"named", "harmless"}
     # What ends the step in the library's own words is not used either.

@@ -13,7 +13,8 @@ import pytest
 from pipeline.context import Context
 from pipeline.ingestion import delivery, ingest
 from pipeline.releases.serving import Release
-from pipeline.settings.load import LakeSettings, Settings
+from pipeline.settings.load import Settings
+from pipeline.settings.sections import LakeSettings
 from pipeline.training import confounders, dataset
 from simulation.lake import Night, Taste, deliver
 from tests.faults.fault_harness import copy_lake, tables

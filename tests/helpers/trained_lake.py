@@ -17,13 +17,8 @@ from pipeline.lake.catalog import id_hash
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
 from pipeline.publishing import publish
-from pipeline.settings.load import (
-    GateSettings,
-    GenreSettings,
-    LakeSettings,
-    Settings,
-    SplitSettings,
-)
+from pipeline.settings.load import Settings
+from pipeline.settings.sections import GateSettings, GenreSettings, LakeSettings, SplitSettings
 from pipeline.storage.store import Store
 from pipeline.training import dataset, evaluate, gate, train
 from simulation.world import World, WorldConfig, make_world
@@ -73,7 +68,7 @@ class Toy:
     def forget(self) -> None:
         """Remove all old versions of tables."""
         for table in TABLES:
-            self.lake.forget_versions(table, 0)
+            self.lake.remove_old_versions(table, 0)
 
     def everything(self) -> dict[str, pl.DataFrame]:
         """The rows of every table but those of deletion itself."""

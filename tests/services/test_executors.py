@@ -20,7 +20,7 @@ from pipeline.lake.tables import Lake
 from pipeline.orchestration.local_airflow import environment, free_port
 from pipeline.releases.current import read_current
 from pipeline.reporting.metrics import METRICS
-from pipeline.settings.load import LakeSettings
+from pipeline.settings.sections import LakeSettings
 from pipeline.storage.folder import sha256_of
 from pipeline.storage.store import Store
 from tests.helpers.real_airflow import (

@@ -24,7 +24,8 @@ from pipeline.ingestion.landing_day import LandingDay
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
 from pipeline.orchestration import local_airflow
-from pipeline.settings.load import LakeSettings, LandingSettings, Settings
+from pipeline.settings.load import Settings
+from pipeline.settings.sections import LakeSettings, LandingSettings
 from tests.helpers import deliveries
 from tests.helpers.deliveries import video
 
@@ -96,7 +97,7 @@ def test_sql_is_never_put_together_from_text() -> None:
             predicates += 1
             for part in node.args[1].values:
                 if isinstance(part, ast.FormattedValue):
-                    assert "repr_sql" in ast.unparse(part), place
+                    assert "sql_literal" in ast.unparse(part), place
     assert statements > 5
     assert predicates > 0
 

@@ -8,7 +8,7 @@ from pipeline.publishing.sinks.base import Sink
 from pipeline.publishing.sinks.lancedb import LanceSink
 from pipeline.publishing.sinks.postgres import PostgresSink
 from pipeline.releases.current import read_current
-from pipeline.settings.load import ReleaseSettings
+from pipeline.settings.sections import ReleaseSettings
 from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from models import Model
 from pipeline.context import Context
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
-from pipeline.settings.load import ExtractSettings, LakeSettings, LandingSettings, Settings
+from pipeline.settings.load import Settings
+from pipeline.settings.sections import ExtractSettings, LakeSettings, LandingSettings
 from pipeline.storage.store import Store
 from pipeline.training import dataset
 from simulation.world import World

@@ -41,8 +41,8 @@ def test_list_show_verify(published, run) -> None:
     assert listed[0].split()[:2] == ["release", "music"]
     assert listed[1].split()[:4] == ["*", published.run_id, "120", "900"]
     assert f"# Model card: release {published.run_id}" in run("release", "show")
-    assert "good. 12 files" in run("release", "verify")
-    assert "good. 12 files" in run("release", "verify", published.run_id)
+    assert "valid. 12 files" in run("release", "verify")
+    assert "valid. 12 files" in run("release", "verify", published.run_id)
 
 
 def test_diff_rollback_promote(published, run, next_run, publishing) -> None:
@@ -50,7 +50,7 @@ def test_diff_rollback_promote(published, run, next_run, publishing) -> None:
     publishing(published, run_id)
     shown = run("release", "diff", published.run_id)
     assert "music: 0 added, 0 removed" in shown
-    assert "same ten best tracks of common videos: 100.0%" in shown
+    assert "top-10 overlap for videos in both: 100.0%" in shown
     assert run("release", "rollback", "--reason", "it hums").endswith(f"{published.run_id}\n")
     assert "it hums" in run("release", "list")
     assert run_id in run("release", "promote", run_id)
@@ -58,7 +58,7 @@ def test_diff_rollback_promote(published, run, next_run, publishing) -> None:
         run("release", "promote", "2020-01-01-x")
 
 
-def test_a_damaged_release_is_listed_as_such_beside_the_others(
+def test_a_damaged_release_is_listed_as_damaged(
     published, run, next_run, publishing
 ) -> None:
     run_id = next_run(published)
@@ -71,7 +71,7 @@ def test_a_damaged_release_is_listed_as_such_beside_the_others(
     assert str(damaged) in named
 
 
-def test_upkeep_does_the_rest_where_deletions_fail(run, monkeypatch) -> None:
+def test_upkeep_continues_when_deletions_fail(run, monkeypatch) -> None:
     called: list[str] = []
 
     def fail() -> None:
@@ -85,11 +85,11 @@ def test_upkeep_does_the_rest_where_deletions_fail(run, monkeypatch) -> None:
     assert called == ["retention", "compaction"]
 
 
-def test_recommend_says_why_a_file_is_refused(run, tmp_path) -> None:
+def test_recommend_says_why_a_file_is_rejected(run, tmp_path) -> None:
     assert "missing" in run("recommend", str(tmp_path / "no.mp4"), code=1)
 
 
-def test_titles_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_in_titles_are_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
     hit = Recommendation(1, "m1", "\x1b[2Jgone\n", "花\u202e", "pop", "pop", 1.5, 1.25, -0.25)
     releases._show_hits([hit], explain=True)
     head, line = capsys.readouterr().out.splitlines()
@@ -107,19 +107,19 @@ def test_titles_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> No
     assert line == "1  m1     ?[2Jgone?  花?     pop    +1.500  +1.250        +0.250"
 
 
-def test_verify_erased_names_what_is_left_and_then_nothing(published, run) -> None:
-    assert "places still hold it" in run("verify-erased", "v0003", code=1)
+def test_verify_erased_lists_traces_until_they_are_removed(published, run) -> None:
+    assert "found in " in run("verify-erased", "v0003", code=1)
     row = {"kind": "video", "id_hash": id_hash("video", "v0003"), "dt": dt.date(2026, 3, 3)}
     row["requested_at"] = dt.datetime(2026, 3, 4, tzinfo=dt.UTC)
     published.lake.add("deletions", TABLES["deletions"].frame([row]))
     erasure.run(Context(published.settings))
     assert "old version" in run("verify-erased", "v0003", code=1)
     for table in TABLES:
-        published.lake.forget_versions(table, 0)
-    assert run("verify-erased", "v0003") == "nothing is left\n"
+        published.lake.remove_old_versions(table, 0)
+    assert run("verify-erased", "v0003") == "not found in any file\n"
 
 
-def test_before_the_first_release_the_commands_say_so(toy, monkeypatch) -> None:
+def test_commands_before_the_first_release_say_that_there_is_none(toy, monkeypatch) -> None:
     monkeypatch.setenv("DEBCM_LAKE__ROOT", toy.settings.lake.root)
     assert "no release" in CliRunner().invoke(app, ["release", "list"]).output
     outcome = CliRunner().invoke(app, ["recommend", "x.mp4"])
@@ -159,7 +159,7 @@ def test_a_cell_cannot_end_its_table(published) -> None:
     assert "| genre groups | a\\|b, c d |" in card
 
 
-def test_a_person_may_overrule_the_gate_with_a_name_and_a_reason(
+def test_forcing_a_refused_run_needs_a_name_and_a_reason(
     published, run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEBCM_GATE__MIN_TEST_ROWS", "1000000")

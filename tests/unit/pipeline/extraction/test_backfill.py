@@ -18,7 +18,8 @@ from pipeline.extraction.backfill import BackfillError
 from pipeline.extraction.clips import extractors
 from pipeline.ingestion import ingest
 from pipeline.lake.tables import Lake
-from pipeline.settings.load import CandidateExtractor, Settings, SettingsError
+from pipeline.settings.load import Settings, SettingsError
+from pipeline.settings.sections import CandidateExtractor
 
 DAY = dt.date(2026, 3, 1)
 NEXT_DAY = dt.date(2026, 3, 2)
@@ -99,14 +100,14 @@ def test_at_the_keyboard_it_is_dry_unless_told_otherwise(
     asked = ["backfill", "--first-day", "2026-03-01", "--last-day", "2026-03-02"]
     said = CliRunner().invoke(app, asked).output
     assert "shard 0: 4 clips, 0 min, 2 CPU s expected" in said
-    assert said.endswith("4 clips would be extracted; --no-dry-run does it\n")
+    assert said.endswith("4 clips to extract. Run again with --no-dry-run to extract them.\n")
     assert lake.read("audio_features").is_empty()
     done = CliRunner().invoke(app, [*asked, "--kind", "audio", "--no-dry-run"])
     assert done.exit_code == 0, done.output
     assert lake.read("audio_features").height == 2
     assert lake.read("visual_features").is_empty()
     again = CliRunner().invoke(app, [*asked, "--kind", "audio"]).output
-    assert again == "0 clips would be extracted; --no-dry-run does it\n"
+    assert again == "0 clips to extract. Run again with --no-dry-run to extract them.\n"
 
 
 def test_a_dry_run_hands_nothing_to_the_tasks_that_extract(

@@ -10,14 +10,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from features import Job, MediaError, MediaPool, Reason
+from features import Job, JobKind, MediaError, MediaPool, Reason
 from pipeline.context import Context
 from pipeline.errors import LostRowsError
 from pipeline.extraction import accounting, extract, shards
 from pipeline.extraction.clips import KINDS
 from pipeline.extraction.failures import _OF_THE_FOLDER, record
 from pipeline.ingestion import ingest
-from pipeline.ingestion.delivery import days_worth_another_try
+from pipeline.ingestion.delivery import days_to_retry
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
@@ -108,13 +108,13 @@ def test_what_may_pass_is_tried_once_more_on_a_later_night(
     night(settings, lake)
     assert decoder.tried == once
     assert accounting.check(Context(settings), DAY).rejected == {reason: 5}
-    assert days_worth_another_try(settings, lake) == {DAY}
+    assert days_to_retry(settings, lake) == {DAY}
     let_a_day_pass(lake)
     night(settings, lake)
     assert decoder.tried == once + once
     accounting.check(Context(settings), DAY)
     assert set(lake.read("quarantine")["attempts"]) == {2}
-    assert days_worth_another_try(settings, lake) == set()
+    assert days_to_retry(settings, lake) == set()
     let_a_day_pass(lake)
     night(settings, lake)
     assert decoder.tried == once + once
@@ -132,7 +132,7 @@ def test_what_lies_in_the_file_is_not_tried_again(
     night(settings, lake)
     assert decoder.tried == once
     accounting.check(Context(settings), DAY)
-    assert days_worth_another_try(settings, lake) == set()
+    assert days_to_retry(settings, lake) == set()
 
 
 @pytest.mark.usefixtures("catalogue")
@@ -180,7 +180,7 @@ def test_rows_of_one_file_share_its_outcome_and_each_job_has_its_own(
     assert accounting.check(Context(settings), DAY).rejected == {}
     lake.delete("visual_features", "true")
     videos = lake.read("videos", pl.col("video_id") == "v1")
-    job = Job("x", one_day.root / "red.mp4", "video", videos["content_hash"][0])
+    job = Job("x", one_day.root / "red.mp4", JobKind.VIDEO, videos["content_hash"][0])
     record(settings, lake, [(job, MediaError(Reason.UNDECODABLE, "red.mp4 is odd"))], [], KINDS)
     assert lake.read("failures")["detail"].to_list() == ["the file is odd"]
     # The same file as a segment, or a track's, is no part of that.

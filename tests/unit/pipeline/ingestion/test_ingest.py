@@ -16,10 +16,11 @@ from pipeline.context import Context
 from pipeline.errors import DayNotReadyError, ManifestError, TooManyRejectsError
 from pipeline.ingestion import delivery, ingest
 from pipeline.ingestion.ingest import segment_rows
-from pipeline.ingestion.row_rules import PendingRow, Rejects
+from pipeline.ingestion.row_rules import PendingRow, RejectedRows
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
-from pipeline.settings.load import ExtractSettings, LandingSettings, Settings
+from pipeline.settings.load import Settings
+from pipeline.settings.sections import ExtractSettings, LandingSettings
 
 DAY = dt.date(2026, 3, 1)
 NEXT_DAY = dt.date(2026, 3, 2)
@@ -129,7 +130,7 @@ def test_first_of_two_rows_with_one_id_counts(
 
 
 def test_every_row_of_one_id_has_a_place_in_quarantine() -> None:
-    rejects = Rejects(DAY)
+    rejects = RejectedRows(DAY)
     # The second of these is what the third would be called.
     for name in ("v1", "v1 (2)", "v1", "v1", "v1 (2)"):
         rejects.add("video", name, "empty", "")

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from features import Job, MediaError, Reason
+from features import Job, JobKind, MediaError, Reason
 from pipeline.context import Context
 from pipeline.errors import ManifestError, TooManyRejectsError
 from pipeline.extraction import accounting
 from pipeline.extraction.clips import KINDS
 from pipeline.extraction.failures import record
 from pipeline.ingestion import delivery, ingest
-from pipeline.ingestion.refused_days import refusals
+from pipeline.ingestion.refused_days import read_refused_days
 from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
 
@@ -41,7 +41,7 @@ def test_a_day_of_too_many_rejects_is_due_again_when_its_delivery_changes(
     assert due(strict, lake) == [DAY]
     with pytest.raises(TooManyRejectsError):
         ingest.run(Context(strict), DAY)
-    (refusal,) = refusals(lake)
+    (refusal,) = read_refused_days(lake)
     assert (refusal.day, refusal.step, refusal.reason) == (DAY, "ingest", "TooManyRejectsError")
     assert "1 of 2 rows rejected" in refusal.detail
     assert due(strict, lake) == []
@@ -51,7 +51,7 @@ def test_a_day_of_too_many_rejects_is_due_again_when_its_delivery_changes(
     platform.deliver(DAY, [platform.video("good")], [platform.track("m1")])
     assert due(strict, lake) == [DAY]
     ingest.run(Context(strict), DAY)
-    assert refusals(lake) == []
+    assert read_refused_days(lake) == []
 
 
 def test_a_manifest_that_cannot_be_read_costs_its_day_alone(
@@ -68,7 +68,7 @@ def test_a_manifest_that_cannot_be_read_costs_its_day_alone(
     # A deletion is law, whatever else is wrong with its day.
     assert lake.read("deletions").height == 1
     # Its own run has not failed yet, so nobody knows.
-    assert refusals(lake) == []
+    assert read_refused_days(lake) == []
     account(NEXT_DAY)
     assert due(settings, lake) == [DAY]
     with pytest.raises(ManifestError, match=r"dt=2026-03-01/videos\.csv"):
@@ -101,16 +101,16 @@ def test_a_day_that_check_refuses_is_not_due_again(
     platform.deliver(DAY, [], [platform.track("m1")])
     ingest.run(Context(strict), DAY)
     content_hash = lake.read("music")["content_hash"][0]
-    job = Job("m1", Path("low.ogg"), "music", content_hash)
+    job = Job("m1", Path("low.ogg"), JobKind.MUSIC, content_hash)
     record(settings, lake, [(job, MediaError(Reason.UNDECODABLE, "noise"))], [], KINDS)
     with pytest.raises(TooManyRejectsError, match="1 of 1 rows rejected"):
         accounting.check(Context(strict), DAY)
-    (refusal,) = refusals(lake)
+    (refusal,) = read_refused_days(lake)
     assert (refusal.step, refusal.fingerprint) == ("check", lake.read("landing_days")[0, 1])
     assert due(strict, lake) == []
     # Somebody raises the share and clears the task.
     assert accounting.check(Context(settings), DAY).rejected == {"undecodable": 1}
-    assert refusals(lake) == []
+    assert read_refused_days(lake) == []
     assert due(settings, lake) == []
 
 

@@ -17,7 +17,7 @@ from deltalake import write_deltalake
 from pipeline.errors import LakeUnavailableError, ProvenanceError, SchemaError
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
-from pipeline.settings.load import LakeSettings
+from pipeline.settings.sections import LakeSettings
 from pipeline.storage.store import Store
 
 DAY = dt.date(2026, 3, 1)
@@ -128,7 +128,7 @@ def test_old_version_can_be_read(lake: Lake) -> None:
     lake.replace("landing_days", days((DAY, "b")), {"dt": DAY})
     old = lake.scan("landing_days", version=before).collect()
     assert old["fingerprint"].to_list() == ["a"]
-    lake.forget_versions("landing_days", 0)
+    lake.remove_old_versions("landing_days", 0)
     with pytest.raises(ProvenanceError, match=f"landing_days: no version {before}"):
         lake.scan("landing_days", version=before)
 
@@ -194,7 +194,7 @@ def test_files_of_no_version_go_when_no_writer_can_still_be_at_work(
     for path, age in ((young, 3600), (old, 90_000)):
         path.write_bytes(file.read_bytes())
         os.utime(path, (time.time() - age,) * 2)
-    assert lake.forget_versions("landing_days", 0) == 1
+    assert lake.remove_old_versions("landing_days", 0) == 1
     assert set(file.parent.iterdir()) == {file, young}
     assert lake.read("landing_days")["fingerprint"].to_list() == ["a"]
 
@@ -203,9 +203,9 @@ _WRITER = """
 import datetime as dt, sys
 from pipeline.lake.tables import Lake
 from pipeline.lake.schemas import TABLES
-from pipeline.settings.load import LakeSettings
+from pipeline.settings.sections import LakeSettings
 from pipeline.storage.store import Store
-from pipeline.settings.load import LakeSettings
+from pipeline.settings.sections import LakeSettings
 lake = Lake(LakeSettings(root=sys.argv[1]))
 for number in range(6):
     row = {"content_hash": str(number), "segment": -1, "extractor": "e@1", "embedding": [1.0],

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pipeline.orchestration.alerts import Alert, send
-from pipeline.settings.load import AlertSettings
+from pipeline.settings.sections import AlertSettings
 
 ALERT = Alert(
     title="media_features.ingest failed",

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import LakeUnavailableError, WriteConflictError
 from pipeline.releases.current import make_current, read_current
-from pipeline.settings.load import LakeSettings
+from pipeline.settings.sections import LakeSettings
 from pipeline.storage.store import Store
 
 NAME = "releases/current.json"

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.context import Context
 from pipeline.errors import ManifestError
-from pipeline.ingestion.refused_days import refuse
+from pipeline.ingestion.refused_days import record_refused_day
 from pipeline.lake.schemas import TABLES
 from pipeline.orchestration.dag_runs import DagRunState
 from pipeline.reporting import status, summary
@@ -75,7 +75,7 @@ def test_a_day_without_rejects_says_which_kind_it_is(toy: Any) -> None:
 
 def test_days_that_were_refused_or_never_completed_are_named(toy: Any, tmp_path: Path) -> None:
     error = ManifestError("cannot be read: \x1b[2Jnoise", where="/landing/dt=2026-03-03/videos.csv")
-    refuse(toy.lake, DAY, "f", "ingest", error)
+    record_refused_day(toy.lake, DAY, "f", "ingest", error)
     landing = toy.settings.landing.model_copy(update={"root": tmp_path / "landing"})
     settings = toy.settings.model_copy(update={"landing": landing})
     for number in range(1, 9):

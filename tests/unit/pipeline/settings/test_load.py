@@ -8,13 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic_settings import TomlConfigSettingsSource
 
-from pipeline.settings.load import (
-    CandidateExtractor,
-    GenreSettings,
-    Settings,
-    SettingsError,
-    load_settings,
-)
+from pipeline.settings.load import Settings, SettingsError, load_settings
+from pipeline.settings.sections import CandidateExtractor, GenreSettings
 
 
 def test_variable_wins_over_file_and_file_over_default(

@@ -11,7 +11,7 @@ from pipeline.errors import DiskFullError, LakeUnavailableError, ProvenanceError
 from pipeline.storage.presence import missing_lake_errors
 from pipeline.storage.storage_errors import (
     as_pipeline_error,
-    may_be_cleaned_up,
+    may_be_log_cleanup,
     storage_errors,
     write_errors,
 )
@@ -105,4 +105,4 @@ def test_library_that_may_not_write_is_told_so(tmp_path: Path) -> None:
     ],
 )
 def test_log_that_upkeep_shortened_is_worth_another_look(text: str, expected: bool) -> None:
-    assert may_be_cleaned_up(RuntimeError(text)) is expected
+    assert may_be_log_cleanup(RuntimeError(text)) is expected

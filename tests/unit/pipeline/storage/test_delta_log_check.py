@@ -11,7 +11,7 @@ import pytest
 from pipeline.errors import ProvenanceError
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
-from pipeline.settings.load import LakeSettings
+from pipeline.settings.sections import LakeSettings
 
 TABLE = "audio_features"
 
@@ -82,7 +82,7 @@ def test_a_sound_log_passes_whatever_its_partitions_are_called(lake: Lake) -> No
         lake.add(TABLE, sound("00", name))
     assert len(lake.read(TABLE)) == 7
     lake.delete(TABLE, "extractor = 'x\u2028y'")
-    lake.forget_versions(TABLE, 0)
+    lake.remove_old_versions(TABLE, 0)
     assert not entry(lake, 0).exists()
     lake.delete(TABLE, "extractor = 'a b'")
     assert sorted(lake.read(TABLE)["extractor"]) == ["..", "a\nb", "a@1", "e\u0301", "ü/😀=%41@1"]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DiskFullError, ProvenanceError
-from pipeline.settings.load import LakeSettings
+from pipeline.settings.sections import LakeSettings
 from pipeline.storage import object_folders, object_pointer
 from pipeline.storage.filesystem import filesystem
-from pipeline.storage.folder import ASIDE, CHECKSUMS
+from pipeline.storage.folder import CHECKSUMS, UNFINISHED_PREFIX
 from pipeline.storage.object_folders import KEPT_COPIES, ObjectFolders
 from pipeline.storage.store import Store
 
@@ -225,7 +225,7 @@ def test_what_killed_writers_and_readers_left_on_a_machine_is_pruned(
         patch.setattr("pipeline.storage.store.shutil.rmtree", lambda *_, **__: None)
         put(s3, x="1")
         s3.fetch(NAME)
-    left = sorted(tmp_path.glob(f"cache/*/folders/**/{ASIDE}*"))
+    left = sorted(tmp_path.glob(f"cache/*/folders/**/{UNFINISHED_PREFIX}*"))
     assert left, "on the disk of the copies, not in /tmp"
     s3.sweep(older_than=time.time() - 3600)
     assert all(folder.is_dir() for folder in left), "young ones may be at work"

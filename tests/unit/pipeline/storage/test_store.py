@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import LakeUnavailableError, ProvenanceError
-from pipeline.settings.load import LakeSettings, Settings
+from pipeline.settings.load import Settings
+from pipeline.settings.sections import LakeSettings
 from pipeline.storage.folder import CHECKSUMS, verify_checksums, write_atomically
 from pipeline.storage.presence import create_lake
 from pipeline.storage.store import Store
@@ -117,7 +118,7 @@ def test_sweep_takes_what_a_killed_begin_left_beside_the_lake(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", killed)
         with pytest.raises(KeyboardInterrupt):
-            create_lake(store.root, stood=False)
+            create_lake(store.root, seen_before=False)
     (left,) = root.parent.glob("*.aside-*")
     put(store, "runs/a")
     of_others = [
@@ -181,7 +182,7 @@ def test_of_many_that_begin_a_lake_at_once_each_finds_one(tmp_path: Path) -> Non
 
     def start(root: str, together: threading.Barrier) -> None:
         together.wait()
-        create_lake(root, stood=False)
+        create_lake(root, seen_before=False)
 
     with ThreadPoolExecutor(4) as pool:
         for number in range(200):
@@ -193,5 +194,5 @@ def test_of_many_that_begin_a_lake_at_once_each_finds_one(tmp_path: Path) -> Non
 
 def test_a_missing_folder_above_the_lake_is_named(tmp_path: Path) -> None:
     with pytest.raises(LakeUnavailableError, match=f"mkdir -p {tmp_path}/disk"):
-        create_lake(str(tmp_path / "disk" / "lake"), stood=False)
+        create_lake(str(tmp_path / "disk" / "lake"), seen_before=False)
     assert not (tmp_path / "disk").exists()

@@ -13,7 +13,7 @@ from models import Model, Picks
 from models.train import train_student
 from pipeline.context import Context
 from pipeline.errors import ProvenanceError
-from pipeline.settings.load import GateSettings
+from pipeline.settings.sections import GateSettings
 from pipeline.training import evaluate, gate
 from pipeline.training.dataset import load_dataset
 from pipeline.training.gate import Decision, Force, ForceError, judge, stored_decision

@@ -12,7 +12,8 @@ from pipeline.context import Context
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.table_sizes import sizes
 from pipeline.lake.tables import Lake
-from pipeline.settings.load import LakeSettings, ReleaseSettings, Settings
+from pipeline.settings.load import Settings
+from pipeline.settings.sections import LakeSettings, ReleaseSettings
 from pipeline.storage.store import Store
 from pipeline.upkeep import compaction
 

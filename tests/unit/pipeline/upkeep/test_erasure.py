@@ -296,10 +296,10 @@ def test_forgetting_keeps_what_is_young_enough(published) -> None:
     version = lake.version("videos")
     published.ask("video", "v0003")
     erasure.run(Context(published.settings))
-    lake.forget_versions("videos", keep_days=7)
+    lake.remove_old_versions("videos", keep_days=7)
     old = lake.collect(lake.scan("videos", version), "videos")
     assert "v0003" in old["video_id"].to_list()
-    lake.forget_versions("videos", keep_days=0)
+    lake.remove_old_versions("videos", keep_days=0)
     with pytest.raises(ProvenanceError, match=f"no version {version}"):
         lake.collect(lake.scan("videos", version), "videos")
     assert len(lake.read("videos")) == 959

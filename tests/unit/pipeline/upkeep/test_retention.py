@@ -9,8 +9,9 @@ from pipeline.context import Context
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.table_sizes import sizes
 from pipeline.lake.tables import Lake
-from pipeline.settings.load import LakeSettings, ReleaseSettings, Settings
-from pipeline.storage.folder import ASIDE
+from pipeline.settings.load import Settings
+from pipeline.settings.sections import LakeSettings, ReleaseSettings
+from pipeline.storage.folder import UNFINISHED_PREFIX
 from pipeline.storage.store import Store
 from pipeline.upkeep import compaction, retention
 
@@ -107,12 +108,12 @@ def test_folders_that_killed_writers_left_go_and_young_ones_stay(
 ) -> None:
     runs = Path(settings.lake.root) / "runs"
     for name, age in (("old", 2 * retention.LEFTOVER_SECONDS), ("young", 0)):
-        folder = runs / f"{ASIDE}{name}"
+        folder = runs / f"{UNFINISHED_PREFIX}{name}"
         folder.mkdir(parents=True)
         os.utime(folder, (time.time() - age,) * 2)
     summary = retention.run(Context(settings))
-    assert summary.leftovers == (f"runs/{ASIDE}old",)
-    assert [path.name for path in runs.iterdir()] == [f"{ASIDE}young"]
+    assert summary.leftovers == (f"runs/{UNFINISHED_PREFIX}old",)
+    assert [path.name for path in runs.iterdir()] == [f"{UNFINISHED_PREFIX}young"]
 
 
 def test_upkeep_of_an_empty_lake_does_nothing(settings: Settings, lake: Lake, store: Store) -> None:
