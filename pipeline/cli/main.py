@@ -1,4 +1,4 @@
-"""`debcm`: every step of the pipeline at the keyboard, and what a day's work needs besides."""
+"""Defines the command line `debcm`: the steps of the pipeline, status, releases and upkeep."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,62 +28,79 @@ from pipeline.errors import (
 
 log = logging.getLogger(__name__)
 
-# What is the matter with one delivered day, and with no other.
-_REFUSED = (DayNotReadyError, LandingAccessError, ManifestError, TooManyRejectsError)
+# Errors of a single landing day: `debcm run` continues with the next day.
+DAY_ERRORS = (DayNotReadyError, LandingAccessError, ManifestError, TooManyRejectsError)
 
 app = typer.Typer(
     name="debcm",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="From a micro-video platform's uploads to background-music recommendations. The settings "
-    "are those of $DEBCM_CONFIG, or of debcm.toml in the working folder (docs/configuration.md).",
-    epilog="Exit codes: 0 done; 1 an error that the message explains (docs/reasons.md); 2 wrong "
-    "usage; 3 an error that nobody foresaw; 130 interrupted.",
+    help="Recommends background music for micro-videos: extracts features from a platform's "
+    "uploads, trains the model and publishes releases. Settings are read from the file named by "
+    "$DEBCM_CONFIG, or from debcm.toml in the working folder (docs/configuration.md).",
+    epilog="Exit codes: 0 success; 1 an error that the message explains (docs/reasons.md); 2 wrong "
+    "usage; 3 an unexpected error; 130 interrupted.",
 )
-ALL, NIGHT, MODEL = "All at once", "A day, step by step", "A run of the model, step by step"
-LOOK, RELEASES, CARE = "Look", "Releases", "Care"
-AIRFLOW = "Airflow"
+# Titles of the groups of commands in `debcm --help`.
+PIPELINE, INSPECT = "Whole pipeline", "Inspect"
+DAY_STEPS, RUN_STEPS = "Steps for a landing day", "Steps of a run"
+RELEASES, UPKEEP, AIRFLOW = "Releases", "Upkeep", "Airflow"
 
 
-def _day(text: str) -> dt.date:
+def _parse_day(text: str) -> dt.date:
     try:
         return dt.datetime.strptime(text, "%Y-%m-%d").date()
     except ValueError as error:
-        raise typer.BadParameter(f"a day written YYYY-MM-DD expected, found {text!r}") from error
+        raise typer.BadParameter(f"expected a day as YYYY-MM-DD, found {text!r}") from error
 
 
 def _day_option(*names: str, text: str = "landing day") -> Any:
-    return typer.Option(*names, parser=_day, metavar="YYYY-MM-DD", help=text)
+    return typer.Option(*names, parser=_parse_day, metavar="YYYY-MM-DD", help=text)
 
 
 Day = Annotated[dt.date, _day_option("--day")]
 AsOf = Annotated[
-    dt.date | None, _day_option("--as-of", text="last day included; default: the newest complete")
+    dt.date | None,
+    _day_option("--as-of", text="last landing day to include; default: the newest complete day"),
 ]
 
 
-def _run_id(text: str) -> str:
+def _check_run_id(text: str) -> str:
     known = steps.run_ids()
     if known and text not in known:
         near = difflib.get_close_matches(text, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the newest is {known[-1]}"
+        hint = f"did you mean {near[0]}?" if near else f"the newest run is {known[-1]}"
         raise typer.BadParameter(f"there is no run {text!r}; {hint}")
     return text
 
 
 RunId = Annotated[
     str,
-    typer.Argument(metavar="RUN_ID", callback=_run_id, help="what `debcm dataset` printed"),
+    typer.Argument(
+        metavar="RUN_ID", callback=_check_run_id, help="run_id printed by `debcm dataset`"
+    ),
 ]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"debcm-pipeline {metadata.version('debcm-pipeline')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _logging(
+def _global_options(
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="log what each step does")
+        bool, typer.Option("--verbose", "-v", help="log the progress of each step")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="log more, and the traceback of an error")
+        bool, typer.Option("--debug", help="log details, and the traceback of an error")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="print the version and exit"
+        ),
     ] = False,
 ) -> None:
     logging.basicConfig(
@@ -91,154 +109,159 @@ def _logging(
         stream=sys.stderr,
     )
     for package in ("pipeline", "features", "models"):
-        # Of the libraries, INFO is enough.
+        # Only our own packages log at DEBUG: libraries would flood the terminal.
         logging.getLogger(package).setLevel(logging.DEBUG if debug else logging.NOTSET)
 
 
-@app.command(rich_help_panel=ALL)
+@app.command(rich_help_panel=PIPELINE)
 def run(
     landing: Annotated[
-        Path | None, typer.Option("--landing", help="landing folder; default: the settings'")
+        Path | None, typer.Option("--landing", help="landing folder; default: [landing] root")
     ] = None,
     day: Annotated[
         list[dt.date] | None,
-        _day_option("--day", text="only this day; repeatable; default: every complete one"),
+        _day_option("--day", text="only this day; repeatable; default: every complete day"),
     ] = None,
 ) -> None:
-    """Everything, without Airflow: each landing day into features, then retrain and publish.
+    """Run the whole pipeline without Airflow: process the landing days, retrain and publish.
 
-    A day whose delivery cannot be taken costs itself: the others go on, and the exit code is 1.
+    A day with an invalid delivery does not stop the other days; the exit code is then 1.
     """
     from pipeline.cli.select_days import choose_days
     from pipeline.settings.load import load_settings
 
     if landing is not None:
-        # The steps read the settings in force, each for itself.
+        # Every step loads the settings itself, so an argument would not reach it.
         os.environ["DEBCM_LANDING__ROOT"] = str(landing.resolve())
     days, skipped = choose_days(load_settings().landing.root, day or ())
     for name, why in skipped:
         typer.echo(f"skipped {name}: {why}")
-    refused = [each for each in days if not _night(each.isoformat())]
+    failed = [each for each in days if not _process_day(each.isoformat())]
     typer.echo(steps.summary(_retrain(steps.newest_day())))
-    if refused:
-        typer.echo(f"not taken: {', '.join(map(str, refused))} (messages above)", err=True)
+    if failed:
+        typer.echo(f"days that failed: {', '.join(map(str, failed))} (errors above)", err=True)
         raise typer.Exit(1)
 
 
-@app.command(rich_help_panel=ALL)
+@app.command(rich_help_panel=PIPELINE)
 def retrain(as_of: AsOf = None) -> None:
-    """From features to a release: confounders to report, in order (DAG `debcm_retrain`)."""
-    run_id = _retrain(_iso(as_of))
+    """Train, evaluate and publish a model: all steps of a run, in order (DAG `debcm_retrain`)."""
+    run_id = _retrain(_iso_or_newest(as_of))
     typer.echo(steps.summary(run_id))
 
 
-@app.command(rich_help_panel=LOOK)
+@app.command(rich_help_panel=INSPECT)
 def status() -> None:
-    """How things stand: days, tables, release, gate, quarantine, DAG runs."""
+    """Show the current release, the newest days, tables, quarantine and DAG runs."""
     typer.echo(steps.status())
 
 
-@app.command(rich_help_panel=LOOK)
+@app.command(rich_help_panel=INSPECT)
 def quarantine(day: Day) -> None:
-    """Every row of a landing day that was rejected: reason, id, and what exactly was wrong."""
-    typer.echo(steps.quarantine(_iso(day)))
+    """List every rejected row of a landing day with its reason, id and details."""
+    typer.echo(steps.quarantine(day.isoformat()))
 
 
-app.command(rich_help_panel=LOOK)(releases.recommend)
+app.command(rich_help_panel=INSPECT)(releases.recommend)
 
 
-@app.command(rich_help_panel=NIGHT)
+@app.command(rich_help_panel=DAY_STEPS)
 def ingest(day: Day) -> None:
-    """Read a delivered day: each row into the catalogue, or into quarantine with its reason."""
-    _show(steps.ingest(_iso(day)))
+    """Read a landing day: add valid rows to the catalogue, quarantine invalid rows."""
+    _show(steps.ingest(day.isoformat()))
 
 
-@app.command(rich_help_panel=NIGHT)
+@app.command(rich_help_panel=DAY_STEPS)
 def extract(day: Day) -> None:
-    """Decode what has no features yet of an ingested day, and account for every row."""
-    _extract([_iso(day)])
+    """Extract missing features of an ingested day, then check that no row was lost."""
+    _extract(day.isoformat())
 
 
-@app.command(rich_help_panel=NIGHT)
+@app.command(rich_help_panel=DAY_STEPS)
 def backfill(
     first_day: Annotated[dt.date, _day_option("--first-day", text="first landing day")],
     last_day: Annotated[dt.date, _day_option("--last-day", text="last landing day")],
-    extractor: Annotated[str, typer.Option(help="current, or a name of [candidates]")] = "current",
+    extractor: Annotated[str, typer.Option(help="current, or a name in [candidates]")] = "current",
     kind: Annotated[str, typer.Option(help="both, visual or audio")] = "both",
-    dry_run: Annotated[bool, typer.Option(help="only say what would be done, the default")] = True,
+    dry_run: Annotated[bool, typer.Option(help="only print the plan; the default")] = True,
 ) -> None:
-    """Extract features of days already ingested, by any extractor (DAG `feature_backfill`)."""
-    shards = steps.plan_backfill(_iso(first_day), _iso(last_day), extractor, kind, dry_run=False)
+    """Extract features of ingested days with any extractor (DAG `feature_backfill`)."""
+    days = first_day.isoformat(), last_day.isoformat()
+    shards = steps.plan_backfill(*days, extractor, kind, dry_run=False)
     for shard in shards:
         typer.echo(f"  {shard['label']}, {shard['cpu_seconds']:.0f} CPU s expected")
         if not dry_run:
             _show(steps.extract(shard["plan"], shard["shard"], extractor, shard["kinds"]))
-    done = "would be extracted; --no-dry-run does it" if dry_run else "were to be extracted"
-    typer.echo(f"{sum(shard['clips'] for shard in shards)} clips {done}")
+    clips = sum(shard["clips"] for shard in shards)
+    if dry_run:
+        typer.echo(f"{clips} clips to extract. Run again with --no-dry-run to extract them.")
+    else:
+        typer.echo(f"{clips} clips processed")
 
 
-@app.command(rich_help_panel=MODEL)
+@app.command(rich_help_panel=RUN_STEPS)
 def confounders(as_of: AsOf = None) -> None:
-    """Work out the uploaders' genre preferences: the first step of a run."""
-    _show(steps.confounders(_iso(as_of)))
+    """Compute the uploaders' genre preferences; the first step of a run."""
+    _show(steps.confounders(_iso_or_newest(as_of)))
 
 
-@app.command(rich_help_panel=MODEL)
+@app.command(rich_help_panel=RUN_STEPS)
 def dataset(as_of: AsOf = None) -> None:
-    """Gather everything a run is trained on, and print its run_id, which the next steps take."""
-    _show(steps.dataset(_iso(as_of)))
+    """Write the training data of a run and print its run_id; the next steps need it."""
+    _show(steps.dataset(_iso_or_newest(as_of)))
 
 
-@app.command(rich_help_panel=MODEL)
+@app.command(rich_help_panel=RUN_STEPS)
 def teacher(run_id: RunId) -> None:
     """Train the teacher of a run on professional music videos."""
     _show(steps.teacher(run_id))
 
 
-@app.command(rich_help_panel=MODEL)
+@app.command(rich_help_panel=RUN_STEPS)
 def student(run_id: RunId) -> None:
     """Train the student of a run on uploaders' picks."""
     _show(steps.student(run_id))
 
 
-@app.command(rich_help_panel=MODEL)
+@app.command(rich_help_panel=RUN_STEPS)
 def evaluate(run_id: RunId) -> None:
-    """Score a run's model, the champion and the baselines on the held-out picks."""
+    """Evaluate a run's model, the champion and the baselines on held-out picks."""
     _show(steps.evaluate(run_id))
 
 
-@app.command(rich_help_panel=MODEL)
+@app.command(rich_help_panel=RUN_STEPS)
 def gate(
     run_id: RunId,
     force: Annotated[
-        bool, typer.Option("--force", help="overrule a refusal; needs --by and --reason")
+        bool,
+        typer.Option("--force", help="publish in spite of broken rules; needs --by and --reason"),
     ] = False,
-    by: Annotated[str, typer.Option("--by", help="who forces it; recorded")] = "",
-    reason: Annotated[str, typer.Option("--reason", help="why it is forced; recorded")] = "",
+    by: Annotated[str, typer.Option("--by", help="your name; recorded")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="why the run is forced; recorded")] = "",
 ) -> None:
-    """Decide whether a run may be published, and say why."""
+    """Decide by the gate's rules whether a run may be published."""
     _show(steps.gate(run_id, (by, reason) if force else None))
 
 
-@app.command(rich_help_panel=MODEL)
+@app.command(rich_help_panel=RUN_STEPS)
 def publish(run_id: RunId) -> None:
-    """Write the release of a run that passed the gate, and make it current."""
+    """Publish a run that passed the gate, and make its release current."""
     _show(steps.publish(run_id))
 
 
-@app.command(rich_help_panel=MODEL)
+@app.command(rich_help_panel=RUN_STEPS)
 def report(run_id: RunId) -> None:
-    """Write the HTML report of a run that the gate has decided on."""
+    """Write the HTML report of a run, after the gate has decided on it."""
     _show(steps.report(run_id))
 
 
-@app.command(rich_help_panel=CARE)
+@app.command(rich_help_panel=UPKEEP)
 def upkeep(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="only say what retention would remove")
+        bool, typer.Option("--dry-run", help="only print what retention would remove")
     ] = False,
 ) -> None:
-    """Deletions, retention, compaction; prints the sizes of tables (DAG `lake_upkeep`)."""
+    """Erase deleted data, apply retention, compact tables, print sizes (DAG `lake_upkeep`)."""
     from pipeline.settings.load import load_settings
 
     releases.require_lake(load_settings())
@@ -250,7 +273,7 @@ def upkeep(
         try:
             _show(step())
         except PipelineError as error:
-            # What deletions did reach must leave the old versions of tables too.
+            # Retention and compaction still run: erased rows must leave old table versions too.
             log.error("%s: %s", step.__name__, error)
             failed.append(error)
     if failed:
@@ -261,7 +284,7 @@ def upkeep(
 
 
 app.add_typer(releases.release_app, rich_help_panel=RELEASES)
-app.command(rich_help_panel=CARE)(releases.verify_erased)
+app.command(rich_help_panel=UPKEEP)(releases.verify_erased)
 
 
 @app.command(
@@ -273,7 +296,7 @@ app.command(rich_help_panel=CARE)(releases.verify_erased)
     },
 )
 def airflow(context: typer.Context) -> None:
-    """Any `airflow` command, in the environment of this checkout."""
+    """Run any `airflow` command in the environment of this checkout."""
     from pipeline.orchestration.local_airflow import environment
 
     env = environment()
@@ -282,19 +305,19 @@ def airflow(context: typer.Context) -> None:
 
 @app.command(rich_help_panel=AIRFLOW)
 def ui(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="loopback port")] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port on 127.0.0.1")] = 8080,
 ) -> None:
     """Run Airflow (scheduler, triggerer, API and UI) for this checkout until Ctrl-C."""
     from pipeline.orchestration.local_airflow import LocalAirflow, environment
 
-    # A service manager ends it by SIGTERM, and a background shell has it ignore SIGINT: both must
-    # reach the components, which have sessions of their own.
+    # A service manager sends SIGTERM, and a background shell makes children ignore SIGINT. Handle
+    # both here, because the components run in their own sessions and do not receive them.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    typer.echo("starting Airflow, half a minute ...")
+    typer.echo("starting Airflow; this takes about 30 s")
     with LocalAirflow(environment(port=port)) as local:
         typer.echo(f"Airflow UI: {local.url}   user: admin   password: {local.password()}")
-        typer.echo("Ctrl-C stops it")
+        typer.echo("press Ctrl-C to stop")
         try:
             local.watch()
         except KeyboardInterrupt:
@@ -302,51 +325,60 @@ def ui(
 
 
 def main() -> None:
-    """Entry point: an error is one line and an exit code; `--debug` logs its traceback."""
+    """Run the command line; print an error without its traceback (`--debug` logs it).
+
+    Raises:
+        SystemExit: always, with the exit code of the command.
+    """
     try:
         app()
     except (PipelineError, EncoderError, MediaError, WorkerError) as error:
         log.debug("traceback", exc_info=True)
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        typer.echo(error_text(error), err=True)
         sys.exit(1)
     except Exception as error:
         log.debug("traceback", exc_info=True)
         first, *_ = str(error).splitlines() or [""]
-        sys.stderr.write(
-            f"{type(error).__name__}: {first}\n"
-            "Nobody foresaw this. Please report it, with what `debcm --debug ...` prints.\n"
-        )
+        typer.echo(f"{type(error).__name__}: {first}", err=True)
+        typer.echo("This is a bug. Please report it with the output of `debcm --debug`.", err=True)
         sys.exit(3)
 
 
-def _night(day: str) -> bool:
-    """A day into features; False where what was delivered cannot be taken, which is said."""
+def error_text(error: Exception) -> str:
+    """Return an error as text: type, place and cause; the remedy follows on a line of its own."""
+    if not isinstance(error, PipelineError):
+        return f"{type(error).__name__}: {error}"
+    place = f"{error.where}: " if error.where else ""
+    return f"{type(error).__name__}: {place}{error.what}.\n{error.remedy}".rstrip()
+
+
+def _process_day(day: str) -> bool:
+    """Ingest and extract a landing day; print an error of the day and return False."""
     typer.echo(f"day {day}")
     try:
         _show(steps.ingest(day))
-        _extract([day])
-    except _REFUSED as error:
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        _extract(day)
+    except DAY_ERRORS as error:
+        typer.echo(error_text(error), err=True)
         return False
     return True
 
 
-def _extract(days: list[str]) -> None:
-    shards = steps.plan(days)
+def _extract(day: str) -> None:
+    shards = steps.plan([day])
     for shard in shards:
         typer.echo(f"  {shard['label']} of media")
         _show(steps.extract(shard["plan"], shard["shard"]))
-    for day in days:
-        _show(steps.check(day))
+    _show(steps.check(day))
     if not shards:
         typer.echo("  nothing to extract: every clip has features")
 
 
 def _retrain(as_of: str) -> str:
     _show(steps.confounders(as_of))
-    made = steps.dataset(as_of)
-    _show(made)
-    run_id = str(made["run_id"])
+    result = steps.dataset(as_of)
+    _show(result)
+    run_id = str(result["run_id"])
     for step in (steps.teacher, steps.student, steps.evaluate):
         _show(step(run_id))
     decision = steps.gate(run_id)
@@ -357,7 +389,7 @@ def _retrain(as_of: str) -> str:
     return run_id
 
 
-def _iso(day: dt.date | None) -> str:
+def _iso_or_newest(day: dt.date | None) -> str:
     return day.isoformat() if day else steps.newest_day()
 
 

@@ -1,4 +1,4 @@
-"""`debcm release ...`, `debcm recommend` and `debcm verify-erased`."""
+"""Defines the commands `debcm release ...`, `debcm recommend` and `debcm verify-erased`."""
 
 from __future__ import annotations
 
@@ -15,29 +15,35 @@ if TYPE_CHECKING:
     from pipeline.settings.load import Settings
     from pipeline.storage.store import Store
 
-# Modules are imported when called: `debcm --help` must not wait for ONNX Runtime or torch.
+# Commands import modules when they run: `debcm --help` must not wait for ONNX Runtime or torch.
 
 release_app = typer.Typer(
-    name="release", no_args_is_help=True, help="The releases that are kept: look, compare, switch."
+    name="release",
+    no_args_is_help=True,
+    help="List, inspect, compare and switch the kept releases.",
 )
 
-ReleaseId = Annotated[str, typer.Argument(metavar="RELEASE_ID", help="of `debcm release list`")]
-Optional = Annotated[
-    str | None,
-    typer.Argument(metavar="[RELEASE_ID]", help="of `debcm release list`; default: the current"),
+ReleaseId = Annotated[
+    str, typer.Argument(metavar="RELEASE_ID", help="id from `debcm release list`")
 ]
-Reason = Annotated[str, typer.Option("--reason", help="recorded with the switch")]
+OptionalReleaseId = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RELEASE_ID]", help="id from `debcm release list`; default: the current release"
+    ),
+]
+Reason = Annotated[str, typer.Option("--reason", help="why you switch; recorded")]
 
 
 @release_app.command("list")
 def list_releases() -> None:
-    """Every release that is kept, newest first; * marks the current one."""
+    """List the kept releases, newest first; * marks the current one."""
     from pipeline.publishing import history
 
     _, store = _open()
     entries = history.list_releases(store)
     if not entries:
-        typer.echo("no release has been published")
+        typer.echo("no release has been published yet")
         return
     rows = [
         (
@@ -58,8 +64,8 @@ def list_releases() -> None:
 
 
 @release_app.command()
-def show(release_id: Optional = None) -> None:
-    """The model card of a release."""
+def show(release_id: OptionalReleaseId = None) -> None:
+    """Print the model card of a release."""
     from pipeline.publishing import history
     from pipeline.releases import files
 
@@ -72,22 +78,22 @@ def show(release_id: Optional = None) -> None:
 
 
 @release_app.command()
-def verify(release_id: Optional = None) -> None:
-    """Compare hashes and parts of a release, and ask it its known queries."""
+def verify(release_id: OptionalReleaseId = None) -> None:
+    """Check a release: compare its files with their checksums and run its known queries."""
     from pipeline.publishing import history
 
     _, store = _open()
     found = history.verify_release(store, release_id or _current(store))
     typer.echo(
-        f"{found.release_id}: good. {found.files} files as their hashes say; {found.queries} known "
-        f"queries answered; towers differ by {found.tower_difference:.1e}; index recall "
-        f"{found.index_recall:.2%}"
+        f"{found.release_id}: valid. {found.files} files match their checksums; {found.queries} "
+        f"known queries answered as expected; largest tower difference "
+        f"{found.tower_difference:.1e}; index recall {found.index_recall:.2%}"
     )
 
 
 @release_app.command()
-def diff(old: ReleaseId, new: Optional = None) -> None:
-    """What changed from one release to another."""
+def diff(old: ReleaseId, new: OptionalReleaseId = None) -> None:
+    """Show what changed between two releases."""
     from pipeline.publishing import history
 
     _, store = _open()
@@ -99,16 +105,16 @@ def diff(old: ReleaseId, new: Optional = None) -> None:
     typer.echo(f"music: {found.music_added} added, {found.music_removed} removed")
     typer.echo(f"videos: {found.videos_added} added, {found.videos_removed} removed")
     if found.music_drift is not None:
-        typer.echo(f"mean cosine distance of common music: {found.music_drift:.4f}")
+        typer.echo(f"mean cosine distance of music in both: {found.music_drift:.4f}")
     if found.same_recommendations is not None:
-        typer.echo(f"same ten best tracks of common videos: {found.same_recommendations:.1%}")
+        typer.echo(f"top-10 overlap for videos in both: {found.same_recommendations:.1%}")
     for name, (a, b) in found.changed.items():
         typer.echo(f"{name}: {a} -> {b}")
 
 
 @release_app.command()
 def rollback(reason: Reason = "rolled back") -> None:
-    """Put the release back that was current before the current one."""
+    """Make the previous release current again."""
     from pipeline.publishing import history
 
     settings, store = _open()
@@ -117,7 +123,7 @@ def rollback(reason: Reason = "rolled back") -> None:
 
 @release_app.command()
 def promote(release_id: ReleaseId, reason: Reason = "promoted by hand") -> None:
-    """Make any kept release current, after verifying it."""
+    """Verify a kept release and make it current."""
     from pipeline.publishing import history
 
     settings, store = _open()
@@ -127,14 +133,14 @@ def promote(release_id: ReleaseId, reason: Reason = "promoted by hand") -> None:
 
 def recommend(
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="a video file")],
-    top: Annotated[int, typer.Option(min=1, help="length of the list")] = 10,
-    genre: Annotated[str | None, typer.Option(help="only this genre, or this genre group")] = None,
+    top: Annotated[int, typer.Option(min=1, help="number of tracks")] = 10,
+    genre: Annotated[str | None, typer.Option(help="only this genre or genre group")] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(help="music_id that may not be in the list; repeatable")
+        list[str] | None, typer.Option(help="music_id to leave out; repeatable")
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="show the score's parts")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="show the parts of the score")] = False,
 ) -> None:
-    """Rank music for a new video file, through the current release alone."""
+    """Rank music for a video file with the current release."""
     from features import MediaError
     from pipeline.releases.serving import Release
 
@@ -143,7 +149,7 @@ def recommend(
     try:
         hits = release.recommend(video, top=top, genre=genre, exclude=exclude or ())
     except MediaError as error:
-        # The reason's remedy is for a delivery.
+        # Without the reason's remedy: it is about landing days, not about a single file.
         typer.echo(f"{video}: {error}", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"release {release.release_id}")
@@ -151,30 +157,30 @@ def recommend(
 
 
 def verify_erased(
-    name: Annotated[str, typer.Argument(metavar="ID", help="of a video, track or uploader")],
+    name: Annotated[str, typer.Argument(metavar="ID", help="id of a video, track or uploader")],
 ) -> None:
-    """Search every file of the lake for an erased id and its content; exit 1 if any is left."""
+    """Search every file of the lake for an erased id and its content; exit 1 if any is found."""
     from pipeline.lake.tables import Lake
     from pipeline.upkeep.erasure_search import find_traces
 
     settings, store = _open()
-    # "nothing is left" of a lake that is not there would be believed.
+    # Searching a missing lake would report that nothing was found.
     require_lake(settings)
     findings = find_traces(Lake(settings.lake), store, name)
     for finding in findings:
-        note = " (old version of a table: goes with upkeep)" if finding.old_version else ""
+        note = " (old version of a table; upkeep removes it)" if finding.old_version else ""
         typer.echo(f"{finding.file}: {finding.place}: {finding.what}{note}")
     if findings:
-        typer.echo(f"{len(findings)} places still hold it", err=True)
+        typer.echo(f"found in {len(findings)} places", err=True)
         raise typer.Exit(1)
-    typer.echo("nothing is left")
+    typer.echo("not found in any file")
 
 
 def require_lake(settings: Settings) -> None:
-    """Check that the lake is there, for what a person asks of one that should be.
+    """Check that the lake exists.
 
     Raises:
-        LakeUnavailableError: it is not.
+        LakeUnavailableError: there is no lake at [lake] root.
     """
     from pipeline.errors import LakeUnavailableError
     from pipeline.storage.presence import lake_exists
@@ -198,7 +204,7 @@ def _current(store: Store) -> str:
     current = read_current(store)
     if current is None:
         raise ReleaseError(
-            "no release has been published yet: `debcm retrain` makes one",
+            "no release has been published yet; `debcm retrain` publishes one",
             where=str(store.root),
         )
     return current.release_id

@@ -1,4 +1,4 @@
-"""Which landing days `debcm run` takes, and why it leaves out the others."""
+"""Selects the landing days that `debcm run` processes."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ from pipeline.ingestion.landing_day import SUCCESS, LandingDay, landing_days
 
 
 class LandingFolderError(Permanent):
-    """The landing folder does not exist, or holds no day that could be taken."""
+    """The landing folder does not exist or has no complete day."""
 
     remedy = (
-        "A day is a folder dt=YYYY-MM-DD with videos, music and, written last, `_SUCCESS` "
-        "(docs/tables.md: the landing contract)."
+        "Deliver a folder dt=YYYY-MM-DD with the manifests videos.* and music.* and a `_SUCCESS` "
+        "file, written last (docs/tables.md: the landing contract)."
     )
 
 
 def choose_days(
     root: Path, wanted: Sequence[dt.date] = (), today: dt.date | None = None
 ) -> tuple[list[dt.date], list[tuple[str, str]]]:
-    """The days to take, in order, and what was skipped: (name, why).
+    """Select the landing days to process.
 
     Args:
         root: the landing folder.
-        wanted: days asked for, which are taken whatever state they are in; none: every day that
-            is complete and has begun.
-        today: in UTC; None: by the clock.
+        wanted: the days to select, complete or not; empty: every complete day up to today.
+        today: the current day in UTC; None: read the clock.
+
+    Returns:
+        The selected days in order, and (name, reason) of each entry of the folder that was skipped.
 
     Raises:
-        LandingFolderError: there is no such folder, or nothing to take in it.
-        LandingAccessError: the folder may not be read.
+        LandingFolderError: the folder does not exist or has no day to process.
+        LandingAccessError: the folder cannot be read.
     """
     if not root.is_dir():
         raise LandingFolderError("no such folder", where=str(root))
@@ -48,12 +50,12 @@ def choose_days(
             if not name.startswith("."):
                 skipped.append((name, "not a folder dt=YYYY-MM-DD"))
         elif day > today:
-            skipped.append((name, "in the future; `--day` takes it all the same"))
+            skipped.append((name, "in the future; use --day to process it"))
         elif not LandingDay(root, day).is_complete:
-            skipped.append((name, f"no {SUCCESS} in it: not complete yet"))
+            skipped.append((name, f"incomplete: no {SUCCESS} file yet"))
         else:
             days.append(day)
     if not days:
-        found = "; ".join(f"{name}: {why}" for name, why in skipped) or "it is empty"
-        raise LandingFolderError(f"no complete day ({found})", where=str(root))
+        found = "; ".join(f"{name}: {why}" for name, why in skipped) or "the folder is empty"
+        raise LandingFolderError(f"no complete landing day ({found})", where=str(root))
     return days, skipped
