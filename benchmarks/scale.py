@@ -45,7 +45,7 @@ from pipeline.settings.sections import ExtractSettings, LakeSettings, LandingSet
 from pipeline.storage.store import Store
 from pipeline.training import confounders, dataset, evaluate, gate
 from pipeline.training.dataset import load_dataset
-from pipeline.training.gate import Force
+from pipeline.training.gate import ForceRequest
 from simulation.encode import SAMPLE_RATE, write_sound, write_video
 from simulation.lake import Night, Taste, deliver
 
@@ -151,7 +151,7 @@ class Bench:
 
     def gate(self) -> float:
         """Decide on the run; an epoch is too little to pass."""
-        force = Force("benchmarks.scale", "to measure publishing")
+        force = ForceRequest("benchmarks.scale", "to measure publishing")
         return seconds(lambda: gate.decide(Context(self.settings), self.run_id, force))
 
     def publish(self) -> float:

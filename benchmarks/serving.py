@@ -117,7 +117,7 @@ def queries(tracks: int, times: int) -> None:
         opened = time.perf_counter() - start
         rng = np.random.default_rng(4)
         features = rng.standard_normal((64, VIDEO_COLUMNS)).astype(np.float32)
-        embeddings = clustered(64, release.manifest.dim, 5)
+        embeddings = clustered(64, release.info.dim, 5)
         excluded = [f"m{row}" for row in range(1000)]
         calls: dict[str, Callable[[int], object]] = {
             "features to ten tracks": lambda t: release.search(release.embed(features[t % 64])),

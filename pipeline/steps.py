@@ -169,7 +169,7 @@ def gate(run_id: str, force: tuple[str, str] | None = None) -> Result:
     """
     from pipeline.training import gate
 
-    forced = gate.Force(*force) if force else None
+    forced = gate.ForceRequest(*force) if force else None
     return asdict(gate.decide(Context.load(), run_id, forced))
 
 

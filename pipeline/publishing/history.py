@@ -17,12 +17,12 @@ from pipeline.releases import files
 from pipeline.releases import index as music_index
 from pipeline.releases.current import (
     Check,
-    Current,
     Promotion,
+    ReleasePointer,
     make_current,
     read_current,
     retire_releases,
-    run_of,
+    run_id_of,
 )
 from pipeline.releases.files import ReleaseInfo, read_release_info, read_table, read_vectors
 from pipeline.releases.verify import Verification, verify_folder
@@ -111,7 +111,7 @@ def list_releases(store: Store) -> list[Entry]:
         except (ProvenanceError, ReleaseError) as error:
             # It may also have been removed since the names were read.
             if store.exists(f"releases/{name}"):
-                entries.append(replace(entry, damage=str(error)))
+                entries.append(replace(entry, damage=error.summary))
             continue
         measure = f"recall@{metrics['evaluation_set']['k']}"
         entries.append(
@@ -172,7 +172,7 @@ def rollback(settings: Settings, store: Store, why: str = "rolled back") -> str:
     if target is None:
         raise ReleaseError("no earlier release is kept", where=current.release_id)
 
-    def unchanged(found: Current | None) -> None:
+    def unchanged(found: ReleasePointer | None) -> None:
         if found is None or found.release_id != current.release_id:
             raise ReleaseError(
                 f"{found.release_id if found else 'none'} became current meanwhile: look again, "
@@ -184,7 +184,7 @@ def rollback(settings: Settings, store: Store, why: str = "rolled back") -> str:
     return target
 
 
-def rollback_target(store: Store, current: Current) -> str | None:
+def rollback_target(store: Store, current: ReleasePointer) -> str | None:
     """The kept release that first became current last before the current one did."""
     # Oldest first, each release at its first promotion: promotions back and forth do not count.
     order = list(dict.fromkeys(p.release_id for p in reversed(current.promotions)))
@@ -202,7 +202,7 @@ def retire(settings: Settings, store: Store, *, dry_run: bool = False) -> list[s
         WriteConflictError: other writers won every attempt.
     """
 
-    def choose(current: Current) -> list[str]:
+    def choose(current: ReleasePointer) -> list[str]:
         return _past_their_time(settings, store, current)
 
     if dry_run:
@@ -215,7 +215,7 @@ def retire(settings: Settings, store: Store, *, dry_run: bool = False) -> list[s
     return retired
 
 
-def _past_their_time(settings: Settings, store: Store, current: Current) -> list[str]:
+def _past_their_time(settings: Settings, store: Store, current: ReleasePointer) -> list[str]:
     names = store.names("releases")
     kept = {*names[-settings.release.keep :], current.release_id}
     kept.add(rollback_target(store, current) or "")
@@ -271,7 +271,7 @@ def require(store: Store, name: str) -> None:
     known = store.names("releases")
     current = read_current(store)
     past = {*current.retired, *(p.release_id for p in current.promotions[1:])} if current else set()
-    revisions = [other for other in known if run_of(other) == run_of(name)]
+    revisions = [other for other in known if run_id_of(other) == run_id_of(name)]
     why = "no such release"
     if current is not None and name == current.release_id:
         why = "current, and its folder is missing"
@@ -311,7 +311,7 @@ def _documents(store: Store, name: str) -> tuple[ReleaseInfo, dict[str, Any]]:
     return read_release_info(folder), metrics
 
 
-def _last_promotion(current: Current | None, name: str) -> Promotion | None:
+def _last_promotion(current: ReleasePointer | None, name: str) -> Promotion | None:
     promotions = current.promotions if current else ()
     return next((p for p in promotions if p.release_id == name), None)
 

@@ -20,7 +20,7 @@ _HISTORY = 1000
 
 _ATTEMPTS = 50
 
-Check = Callable[["Current | None"], None]
+Check = Callable[["ReleasePointer | None"], None]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Promotion:
 
 
 @dataclass(frozen=True)
-class Current:
+class ReleasePointer:
     """The pointer as it was read.
 
     Attributes:
@@ -61,14 +61,14 @@ class Current:
     @property
     def run_id(self) -> str:
         """The run that trained the current release."""
-        return run_of(self.release_id)
+        return run_id_of(self.release_id)
 
     def promotion_of(self, run_id: str) -> Promotion | None:
         """The newest promotion of a run's release, or None where it never was current."""
-        return next((p for p in self.promotions if run_of(p.release_id) == run_id), None)
+        return next((p for p in self.promotions if run_id_of(p.release_id) == run_id), None)
 
 
-def run_of(release_id: str) -> str:
+def run_id_of(release_id: str) -> str:
     """The run that trained a release: its id without the number of the revision.
 
     Erasing an item from release `R` makes `R.1`, the same model without that item.
@@ -81,7 +81,7 @@ def revision_of(release_id: str) -> int:
     return int(release_id.partition(".")[2] or 0)
 
 
-def read_current(store: Store) -> Current | None:
+def read_current(store: Store) -> ReleasePointer | None:
     """The pointer, or None before the first release.
 
     Raises:
@@ -91,7 +91,7 @@ def read_current(store: Store) -> Current | None:
     return None if found is None else parse_pointer(*found)
 
 
-def parse_pointer(text: str, version: str = "") -> Current:
+def parse_pointer(text: str, version: str = "") -> ReleasePointer:
     """What a pointer file says.
 
     Raises:
@@ -105,7 +105,7 @@ def parse_pointer(text: str, version: str = "") -> Current:
         raise ProvenanceError(f"not a pointer: {error}", where=POINTER) from error
     if not promotions:
         raise ProvenanceError("names no release", where=POINTER)
-    return Current(promotions, retired, version)
+    return ReleasePointer(promotions, retired, version)
 
 
 def make_current(store: Store, release_id: str, why: str, check: Check) -> bool:
@@ -123,7 +123,7 @@ def make_current(store: Store, release_id: str, why: str, check: Check) -> bool:
         WriteConflictError: other writers won every attempt.
     """
 
-    def promoted(current: Current | None) -> Current | None:
+    def promoted(current: ReleasePointer | None) -> ReleasePointer | None:
         if current is not None and current.release_id == release_id:
             return None
         check(current)
@@ -132,7 +132,7 @@ def make_current(store: Store, release_id: str, why: str, check: Check) -> bool:
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         first = Promotion(release_id, now, why)
         if current is None:
-            return Current((first,), (), "")
+            return ReleasePointer((first,), (), "")
         return replace(current, promotions=(first, *current.promotions[: _HISTORY - 1]))
 
     switched = _change(store, promoted)
@@ -141,14 +141,14 @@ def make_current(store: Store, release_id: str, why: str, check: Check) -> bool:
     return switched
 
 
-def rename_current(store: Store, old: str, new: str) -> None:
+def replace_release(store: Store, old: str, new: str) -> None:
     """Put a release in another's place, in the present and in the history, and retire it.
 
     Raises:
         WriteConflictError: other writers won every attempt.
     """
 
-    def renamed(current: Current | None) -> Current | None:
+    def renamed(current: ReleasePointer | None) -> ReleasePointer | None:
         if current is None or old in current.retired:
             return None
         promotions = tuple(
@@ -159,7 +159,7 @@ def rename_current(store: Store, old: str, new: str) -> None:
     _change(store, renamed)
 
 
-def retire_releases(store: Store, choose: Callable[[Current], list[str]]) -> list[str]:
+def retire_releases(store: Store, choose: Callable[[ReleasePointer], list[str]]) -> list[str]:
     """Choose the releases that are never made current again, so that they can be removed.
 
     A promotion that comes between the choice and its record makes the choice anew: neither does
@@ -177,7 +177,7 @@ def retire_releases(store: Store, choose: Callable[[Current], list[str]]) -> lis
     """
     chosen: list[str] = []
 
-    def retired(current: Current | None) -> Current | None:
+    def retired(current: ReleasePointer | None) -> ReleasePointer | None:
         chosen[:] = choose(current) if current else []
         new = [name for name in chosen if current and name not in current.retired]
         if current is None or not new:
@@ -192,7 +192,7 @@ def _with(retired: tuple[str, ...], *new: str) -> tuple[str, ...]:
     return (*retired, *new)[-_HISTORY:]
 
 
-def _change(store: Store, change: Callable[[Current | None], Current | None]) -> bool:
+def _change(store: Store, change: Callable[[ReleasePointer | None], ReleasePointer | None]) -> bool:
     """Replace the pointer by what `change` makes of it; False where that is None: no change."""
     for _ in range(_ATTEMPTS):
         current = read_current(store)

@@ -44,13 +44,13 @@ def open_tower(folder: Path, name: str, run_id: str) -> ort.InferenceSession:
     return session
 
 
-def columns_of(session: ort.InferenceSession) -> int:
+def feature_count(session: ort.InferenceSession) -> int:
     """Number of feature columns that a tower reads."""
     shapes = {entry.name: entry.shape for entry in session.get_inputs()}
     return int(shapes["features"][1])
 
 
-def embed(
+def run_tower(
     session: ort.InferenceSession, features: Float32Array, genre_group: Int64Array | None = None
 ) -> Float32Array:
     """Embed raw features.

@@ -23,14 +23,13 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import ValidationError
 
-from features import ClipFeatures, Job, Limits, MediaError, MediaPool, VisualConfig
+from features import ClipFeatures, Job, JobKind, Limits, MediaError, MediaPool, VisualConfig
 from features.arrays import BoolArray, Float32Array
 from features.networks.extractor_name import extractor_name
 from pipeline.errors import ProvenanceError, ReleaseError
 from pipeline.releases import files, index
 from pipeline.releases.files import ReleaseInfo, read_release_info, read_table, read_vectors
-from pipeline.releases.onnx_towers import VIDEO_TOWER, columns_of, open_tower
-from pipeline.releases.onnx_towers import embed as run_tower
+from pipeline.releases.onnx_towers import VIDEO_TOWER, feature_count, open_tower, run_tower
 from pipeline.storage.folder import CHECKSUMS, verify_checksums
 
 log = logging.getLogger(__name__)
@@ -72,8 +71,8 @@ class Release:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest: ReleaseInfo = read_release_info(folder)
-        run_id = self.manifest.run_id
+        self.info: ReleaseInfo = read_release_info(folder)
+        run_id = self.info.run_id
         music = read_table(folder / files.MUSIC, run_id, list(files.MUSIC_TEXTS))
         self._texts = music.combine_chunks()
         self._adjusted = read_vectors(folder / files.MUSIC, run_id, "embedding")
@@ -85,10 +84,10 @@ class Release:
         self._videos = read_vectors(folder / files.VIDEO, run_id, "embedding")
         self._video_row = {name: row for row, name in enumerate(videos["video_id"].to_pylist())}
         self._index = index.read_index(folder / files.INDEX)
-        if self._index.ntotal != len(self._adjusted) or self._index.d != self.manifest.dim:
+        if self._index.ntotal != len(self._adjusted) or self._index.d != self.info.dim:
             raise ReleaseError(
                 f"holds {self._index.ntotal} vectors of {self._index.d}, music.parquet "
-                f"{len(self._adjusted)} of {self.manifest.dim}",
+                f"{len(self._adjusted)} of {self.info.dim}",
                 where=str(folder / files.INDEX),
             )
         self._tower = open_tower(folder, VIDEO_TOWER, run_id)
@@ -128,7 +127,7 @@ class Release:
     @property
     def release_id(self) -> str:
         """The release that answers."""
-        return self.manifest.release_id
+        return self.info.release_id
 
     @property
     def video_ids(self) -> list[str]:
@@ -193,15 +192,15 @@ class Release:
             ProvenanceError: this machine's extractor is not the one the release reads.
         """
         try:
-            visual = VisualConfig.model_validate(self.manifest.visual)
-            limits = Limits.model_validate(self.manifest.limits)
+            visual = VisualConfig.model_validate(self.info.visual)
+            limits = Limits.model_validate(self.info.limits)
         except ValidationError as error:
             raise ProvenanceError(
-                f"this version cannot extract {self.manifest.visual_extractor}: {error}",
+                f"this version cannot extract {self.info.visual_extractor}: {error}",
                 where=self.release_id,
             ) from error
         self._check_extractor(extractor_name(visual))
-        job = Job(str(video), Path(video), "video")
+        job = Job(str(video), Path(video), JobKind.VIDEO)
         with MediaPool(1, limits, visual, None) as pool:
             _, outcome = next(iter(pool.run([job])))
         if isinstance(outcome, MediaError):
@@ -213,7 +212,7 @@ class Release:
         """Embedding float32 [D] of a video's features float32 [Dv].
 
         Args:
-            features: of `self.manifest.visual_extractor`.
+            features: of `self.info.visual_extractor`.
             extractor: the extractor that made them, where the caller knows it; checked.
 
         Raises:
@@ -222,7 +221,7 @@ class Release:
         """
         if extractor is not None:
             self._check_extractor(extractor)
-        wanted = columns_of(self._tower)
+        wanted = feature_count(self._tower)
         if features.ndim != 1 or len(features) != wanted:
             raise ReleaseError(
                 f"features must have shape ({wanted},), got {features.shape}",
@@ -244,9 +243,9 @@ class Release:
         Raises:
             ReleaseError: the genre is unknown, or the embedding has another dimension.
         """
-        if embedding.shape != (self.manifest.dim,):
+        if embedding.shape != (self.info.dim,):
             raise ReleaseError(
-                f"embedding must have shape ({self.manifest.dim},), got {embedding.shape}",
+                f"embedding must have shape ({self.info.dim},), got {embedding.shape}",
                 where=self.release_id,
             )
         allowed = self._allowed(genre, exclude)
@@ -310,7 +309,7 @@ class Release:
         return rows[order]
 
     def _check_extractor(self, found: str) -> None:
-        expected = self.manifest.visual_extractor
+        expected = self.info.visual_extractor
         if found != expected:
             raise ProvenanceError(
                 f"features are of {found}, the release reads {expected}", where=self.release_id

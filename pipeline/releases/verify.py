@@ -12,7 +12,7 @@ from pipeline.errors import ReleaseError
 from pipeline.releases import files
 from pipeline.releases import index as music_index
 from pipeline.releases.files import read_table, read_vectors
-from pipeline.releases.onnx_towers import MUSIC_TOWER, columns_of, embed, open_tower
+from pipeline.releases.onnx_towers import MUSIC_TOWER, feature_count, open_tower, run_tower
 from pipeline.releases.serving import Release
 from pipeline.storage.folder import CHECKSUMS, verify_checksums
 
@@ -54,22 +54,22 @@ def verify_folder(folder: Path) -> Verification:
         verify_checksums(folder)
         hashed = sum(path.is_file() for path in folder.rglob("*")) - 1
     release = Release(folder)
-    manifest = release.manifest
-    tracks = read_vectors(folder / files.MUSIC, manifest.run_id, "embedding")
+    info = release.info
+    tracks = read_vectors(folder / files.MUSIC, info.run_id, "embedding")
     for kind, rows, count in (
-        ("music", len(tracks), manifest.music),
-        ("video", len(release.video_ids), manifest.videos),
+        ("music", len(tracks), info.music),
+        ("video", len(release.video_ids), info.videos),
     ):
         if rows != count:
             raise ReleaseError(
                 f"{kind}.parquet has {rows} rows, the manifest says {count}", where=str(folder)
             )
-    asked = read_table(folder / files.QUERIES, manifest.run_id)["video_id"].to_pylist()
-    features = read_vectors(folder / files.QUERIES, manifest.run_id, "features")
-    expected = np.array([release.embedding(name) for name in asked]).reshape(-1, manifest.dim)
+    asked = read_table(folder / files.QUERIES, info.run_id)["video_id"].to_pylist()
+    features = read_vectors(folder / files.QUERIES, info.run_id, "features")
+    expected = np.array([release.embedding(name) for name in asked]).reshape(-1, info.dim)
     largest = _difference(expected, [release.embed(row) for row in features])
     if not hashed:
-        largest = max(largest, _safetensors_differ(folder, manifest.run_id, features, expected))
+        largest = max(largest, _safetensors_differ(folder, info.run_id, features, expected))
     if not largest <= TOLERANCE:
         raise ReleaseError(
             f"the towers' forms differ by {largest:.2e}, at most {TOLERANCE}", where=str(folder)
@@ -78,7 +78,7 @@ def verify_folder(folder: Path) -> Verification:
         _check_answer(release, embedding, tracks, name)
     index = music_index.read_index(folder / files.INDEX)
     recall = music_index.measure(index, tracks, expected).recall
-    return Verification(manifest.release_id, hashed, len(asked), largest, recall)
+    return Verification(info.release_id, hashed, len(asked), largest, recall)
 
 
 def _difference(expected: Float32Array, found: list[Float32Array]) -> float:
@@ -100,11 +100,11 @@ def _safetensors_differ(
         raise ReleaseError(f"towers of {towers.run_id}, manifest of {run_id}", where=str(folder))
     session = open_tower(folder, MUSIC_TOWER, run_id)
     rng = np.random.default_rng(0)
-    music = rng.standard_normal((16, columns_of(session))).astype(np.float32)
+    music = rng.standard_normal((16, feature_count(session))).astype(np.float32)
     group = np.arange(16) % towers.model.n_groups
     return max(
         _difference(expected, list(towers.embed_videos(video))),
-        _difference(towers.embed_music(music, group), list(embed(session, music, group))),
+        _difference(towers.embed_music(music, group), list(run_tower(session, music, group))),
     )
 
 
@@ -116,7 +116,7 @@ def _check_answer(
     exact = np.sort(tracks @ embedding)[::-1][:10]
     found = np.array([hit.score for hit in hits], dtype=np.float32)
     right = len(found) == len(exact)
-    if right and release.manifest.index == "flat":
+    if right and release.info.index == "flat":
         tolerance = TOLERANCE * np.maximum(1.0, np.abs(exact))
         right = bool((np.abs(found - exact) <= tolerance).all())
     if not right:

@@ -22,7 +22,7 @@ from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
 from pipeline.storage.store import Store
 from pipeline.training.dataset import Dataset
-from pipeline.training.train import HISTORY
+from pipeline.training.train import TRAINING_LOG
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Rejected:
     Attributes:
         reason: its code.
         meaning: one sentence.
-        remedy: what to do; empty where the meaning says it.
+        remedy: what to do.
         rows: how many.
         examples: "day kind id: detail" of a few.
     """
@@ -156,7 +156,7 @@ def rejects_by_reason(lake: Lake, last: dt.date) -> list[Rejected]:
 def guidance(reason: str) -> tuple[str, str]:
     """Meaning and remedy of a reason code."""
     if reason in set(RowReason):
-        return RowReason(reason).meaning, ""
+        return RowReason(reason).meaning, RowReason(reason).remedy
     if reason in set(Reason):
         return Reason(reason).meaning, Reason(reason).remedy
     return "A reason that this version of the code does not know.", ""
@@ -184,7 +184,7 @@ def training_history(store: Store, run_id: str) -> dict[str, list[dict[str, Any]
     for stage in ("teacher", "student"):
         if not store.exists(f"runs/{run_id}/{stage}"):
             continue
-        path = store.fetch(f"runs/{run_id}/{stage}") / HISTORY
+        path = store.fetch(f"runs/{run_id}/{stage}") / TRAINING_LOG
         if path.is_file():
             found[stage] = json.loads(path.read_text(encoding="utf-8"))
     return found

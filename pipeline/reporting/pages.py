@@ -1,7 +1,7 @@
 """The pages inside the Airflow UI: every run and release, and the report of each run.
 
-Mounted by plugins/debcm.py below /debcm of Airflow's API server, behind Airflow's own login and
-its permission to see plugins.
+Mounted by plugins/debcm_pages.py below /debcm of Airflow's API server, behind Airflow's own login
+and its permission to see plugins.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse
 
 from pipeline.lake.tables import Lake
-from pipeline.releases.current import read_current, run_of
+from pipeline.releases.current import read_current, run_id_of
 from pipeline.reporting.html import fill
 from pipeline.reporting.report import PAGE
 from pipeline.settings.load import load_settings
@@ -100,11 +100,11 @@ def list_releases(store: Store) -> list[dict[str, Any]]:
     return [
         {
             "release_id": promotion.release_id,
-            "run_id": run_of(promotion.release_id),
+            "run_id": run_id_of(promotion.release_id),
             "at": promotion.at[:16].replace("T", " "),
             "why": promotion.why,
             "kept": promotion.release_id in kept,
-            "report": run_of(promotion.release_id) in reports,
+            "report": run_id_of(promotion.release_id) in reports,
         }
         for promotion in current.promotions[:NEWEST]
     ]

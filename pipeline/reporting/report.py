@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.context import Context
 from pipeline.errors import ProvenanceError
 from pipeline.lake.tables import Lake
-from pipeline.releases.current import read_current, run_of
+from pipeline.releases.current import read_current
 from pipeline.reporting import plots
 from pipeline.reporting.drift import feature_drift, genre_drift
 from pipeline.reporting.facts import (
@@ -32,7 +32,7 @@ from pipeline.storage.presence import missing_lake_errors
 from pipeline.storage.store import Store
 from pipeline.training.dataset import load_dataset
 from pipeline.training.evaluate import load_metrics
-from pipeline.training.gate import stored_decision
+from pipeline.training.gate import read_decision
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def gather(settings: Settings, lake: Lake, store: Store, run_id: str) -> dict[st
         ProvenanceError: the run was not evaluated, or the gate has not decided on it.
     """
     metrics = load_metrics(store, run_id)
-    decision = stored_decision(lake, run_id)
+    decision = read_decision(lake, run_id)
     if decision is None:
         raise ProvenanceError("the gate has not decided on it", where=run_id)
     dataset = load_dataset(store, run_id)
@@ -97,7 +97,7 @@ def gather(settings: Settings, lake: Lake, store: Store, run_id: str) -> dict[st
     return {
         "run_id": run_id,
         "as_of": dataset.as_of.isoformat(),
-        "release": current.release_id if current and run_of(current.release_id) == run_id else None,
+        "release": current.release_id if current and current.run_id == run_id else None,
         "current": current.release_id if current else None,
         "decision": decision,
         "metrics": metrics,

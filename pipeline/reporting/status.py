@@ -19,7 +19,7 @@ from pipeline.reporting.metrics import newest_upload
 from pipeline.reporting.text import printable, table
 from pipeline.settings.load import Settings, settings_file
 from pipeline.storage.presence import lake_exists
-from pipeline.training.gate import Decision, stored_decision
+from pipeline.training.gate import Decision, read_decision
 
 QUARANTINE_DAYS = 14
 # What fits on a screen.
@@ -76,7 +76,7 @@ def read(context: Context, now: dt.datetime) -> Status:
         newest_upload=newest_upload(lake),
         tables={name: size["rows"] for name, size in sizes(lake).items()},
         release=current.promotions[0] if current else None,
-        decision=stored_decision(lake, runs["run_id"][0]) if len(runs) else None,
+        decision=read_decision(lake, runs["run_id"][0]) if len(runs) else None,
         decided_at=runs["finished_at"][0] if len(runs) else None,
         quarantine=quarantine,
         refused=tuple(
@@ -93,7 +93,7 @@ def _waiting(settings: Settings, today: dt.date) -> tuple[dt.date, ...] | str:
     try:
         days = [day for day in landing_days(root) if day < today]
     except PipelineError as error:
-        return str(error)
+        return error.summary
     return tuple(day for day in days if not LandingDay(root, day).is_complete)
 
 

@@ -16,7 +16,7 @@ from pipeline.reporting.text import printable, table
 from pipeline.settings.load import Settings
 from pipeline.storage.store import Store
 from pipeline.training.evaluate import load_metrics
-from pipeline.training.gate import stored_decision
+from pipeline.training.gate import read_decision
 
 SAMPLE_VIDEOS = 3
 BEST_TRACKS = 5
@@ -89,7 +89,7 @@ def _contenders(metrics: dict[str, Any]) -> list[str]:
 
 
 def _gate(lake: Lake, run_id: str) -> list[str]:
-    decision = stored_decision(lake, run_id)
+    decision = read_decision(lake, run_id)
     if decision is None:
         return ["not decided yet"]
     verdicts = [f"{'ok' if v.passed else 'NO':<4}{v.rule}: {v.text}" for v in decision.verdicts]

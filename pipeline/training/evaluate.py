@@ -20,9 +20,9 @@ from features.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from models import Model, metrics
 from models.baselines import Scorer, model_scorer, popularity_scorer, random_scorer
 from pipeline.context import Context
-from pipeline.releases.current import read_current, run_of
+from pipeline.releases.current import read_current, run_id_of
 from pipeline.releases.files import read_release_info
-from pipeline.releases.onnx_towers import MUSIC_TOWER, VIDEO_TOWER, embed, open_tower
+from pipeline.releases.onnx_towers import MUSIC_TOWER, VIDEO_TOWER, open_tower, run_tower
 from pipeline.settings.load import Settings
 from pipeline.storage.presence import missing_lake_errors
 from pipeline.storage.store import Store
@@ -141,7 +141,7 @@ def summarise(document: Mapping[str, Any]) -> EvaluationSummary:
 
 def _same(document: Mapping[str, Any], champion: str | None) -> bool:
     judged = document["champion"]["release_id"]
-    return (run_of(judged) if judged else None) == (run_of(champion) if champion else None)
+    return (run_id_of(judged) if judged else None) == (run_id_of(champion) if champion else None)
 
 
 def _evaluation(
@@ -216,8 +216,8 @@ def champion_scorer(
     data = dataset.training
     video = open_tower(folder, VIDEO_TOWER, manifest.run_id)
     music = open_tower(folder, MUSIC_TOWER, manifest.run_id)
-    tracks = embed(music, data.music, data.genre_group)
-    return lambda rows: embed(video, rows) @ tracks.T, ""
+    tracks = run_tower(music, data.music, data.genre_group)
+    return lambda rows: run_tower(video, rows) @ tracks.T, ""
 
 
 def judge(score: Scorer, dataset: Dataset, frozen: metrics.FrozenNegatives) -> Judged:

@@ -33,7 +33,7 @@ class ForceError(Permanent):
 
 
 @dataclass(frozen=True)
-class Force:
+class ForceRequest:
     """Who publishes against the gate's verdict, and why; recorded with the decision."""
 
     by: str
@@ -73,7 +73,7 @@ class Decision:
     run_id: str
     decision: str
     verdicts: tuple[Verdict, ...]
-    force: Force | None = None
+    force: ForceRequest | None = None
 
     @property
     def may_publish(self) -> bool:
@@ -93,7 +93,7 @@ class Decision:
         return json.dumps({"verdicts": verdicts, "force": force}, sort_keys=True)
 
 
-def decide(context: Context, run_id: str, force: Force | None = None) -> Decision:
+def decide(context: Context, run_id: str, force: ForceRequest | None = None) -> Decision:
     """Judge a run by its metrics.json, and write the decision to table `runs`.
 
     Judged again by the same figures, a run that somebody forced stays forced: a publication that
@@ -108,7 +108,7 @@ def decide(context: Context, run_id: str, force: Force | None = None) -> Decisio
         document, dataset = load_metrics(store, run_id), load_dataset(store, run_id)
     verdicts = judge(settings.gate, document)
     good = all(verdict.passed for verdict in verdicts)
-    earlier = stored_decision(lake, run_id)
+    earlier = read_decision(lake, run_id)
     if force is None and earlier is not None and earlier.verdicts == verdicts:
         force = earlier.force
     word = "publish" if good else "forced" if force else "refuse"
@@ -129,7 +129,7 @@ def decide(context: Context, run_id: str, force: Force | None = None) -> Decisio
     return decision
 
 
-def stored_decision(lake: Lake, run_id: str) -> Decision | None:
+def read_decision(lake: Lake, run_id: str) -> Decision | None:
     """The decision in table `runs`, or None where the run was not judged."""
     rows = lake.read("runs").filter(run_id=run_id)
     if rows.is_empty():
@@ -139,7 +139,7 @@ def stored_decision(lake: Lake, run_id: str) -> Decision | None:
         run_id,
         rows["decision"][0],
         tuple(Verdict(**verdict) for verdict in reasons["verdicts"]),
-        Force(**reasons["force"]) if reasons["force"] else None,
+        ForceRequest(**reasons["force"]) if reasons["force"] else None,
     )
 
 

@@ -22,7 +22,7 @@ from pipeline.training.dataset import load_dataset
 
 log = logging.getLogger(__name__)
 
-HISTORY = "history.json"
+TRAINING_LOG = "history.json"
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _keep(
     with store.writing(name) as folder:
         model.save(folder)
         history = [asdict(epoch) for epoch in model.history]
-        (folder / HISTORY).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+        (folder / TRAINING_LOG).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(checkpoint, ignore_errors=True)
     last = model.history[-1] if model.history else None
     summary = TrainingSummary(

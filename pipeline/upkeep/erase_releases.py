@@ -11,7 +11,13 @@ import shutil
 from pipeline.errors import ProvenanceError, ReleaseError
 from pipeline.publishing.publish import Contents, write_contents
 from pipeline.releases import files
-from pipeline.releases.current import Current, read_current, rename_current, revision_of, run_of
+from pipeline.releases.current import (
+    ReleasePointer,
+    read_current,
+    replace_release,
+    revision_of,
+    run_id_of,
+)
 from pipeline.releases.files import read_release_info
 from pipeline.releases.verify import verify_folder
 from pipeline.settings.load import Settings
@@ -46,7 +52,7 @@ def erase_from_releases(
         try:
             new += _erase_from_release(settings, store, name, requested)
         except (ProvenanceError, ReleaseError) as error:
-            damaged[name] = str(error)
+            damaged[name] = error.summary
     promoted = {p.release_id for p in current.promotions} if current else set()
     for name in store.children("releases"):
         if store.exists(f"releases/{name}"):
@@ -69,7 +75,7 @@ def _erase_from_release(
     left = contents.without(requested)
     if len(left.music) == len(contents.music) and len(left.videos) == len(contents.videos):
         return []
-    release_id = f"{run_of(name)}.{revision_of(name) + 1}"
+    release_id = f"{run_id_of(name)}.{revision_of(name) + 1}"
     changed = {"release_id": release_id, "music": len(left.music), "videos": len(left.videos)}
     metrics = json.loads((folder / files.METRICS).read_text(encoding="utf-8"))
     with store.writing(f"releases/{release_id}") as aside:
@@ -77,18 +83,18 @@ def _erase_from_release(
         shutil.copytree(folder, aside, dirs_exist_ok=True, ignore=keep)
         write_contents(aside, manifest.model_copy(update=changed), left, metrics, settings.release)
         verify_folder(aside)
-    rename_current(store, name, release_id)
+    replace_release(store, name, release_id)
     store.remove(f"releases/{name}")
     return [release_id]
 
 
-def _one_revision_each(store: Store, current: Current | None) -> list[str]:
+def _one_revision_each(store: Store, current: ReleasePointer | None) -> list[str]:
     """The releases, less those that a killed erasure left beside another of the same run."""
     known = {p.release_id for p in current.promotions} if current else set()
     kept: dict[str, str] = {}
     names = sorted(store.names("releases"), key=lambda name: (name in known, revision_of(name)))
     for name in names:
-        if run_of(name) in kept:
-            store.remove(f"releases/{kept[run_of(name)]}")
-        kept[run_of(name)] = name
+        if run_id_of(name) in kept:
+            store.remove(f"releases/{kept[run_id_of(name)]}")
+        kept[run_id_of(name)] = name
     return sorted(kept.values())

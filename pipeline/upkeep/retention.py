@@ -14,7 +14,7 @@ from pipeline.context import Context
 from pipeline.lake.table_sizes import live_files
 from pipeline.lake.tables import Lake, sql_literal
 from pipeline.publishing.history import retire
-from pipeline.releases.current import run_of
+from pipeline.releases.current import run_id_of
 from pipeline.settings.load import Settings
 from pipeline.storage.folder import LEFTOVER_SECONDS
 from pipeline.storage.store import Store
@@ -77,7 +77,7 @@ def run(context: Context, *, dry_run: bool = False) -> RetentionSummary:
 
 
 def _old_runs(settings: Settings, store: Store, retired: Sequence[str]) -> list[str]:
-    released = {run_of(name) for name in store.names("releases") if name not in retired}
+    released = {run_id_of(name) for name in store.names("releases") if name not in retired}
     # A run's name begins with its day.
     runs = store.children("runs")
     kept = released | set(runs[-settings.release.keep :])

@@ -13,7 +13,7 @@ from pipeline.lake.tables import Lake
 from pipeline.releases.current import read_current
 from pipeline.settings.sections import LakeSettings
 from pipeline.storage.store import Store
-from pipeline.training.gate import stored_decision
+from pipeline.training.gate import read_decision
 
 
 def debcm(lake: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -37,7 +37,7 @@ def test_every_real_clip_gets_features_and_a_model_is_judged(
     assert seen == set(videos["content_hash"])
     pgc = videos.filter(pl.col("source") == "pgc")
     assert heard == set(music["content_hash"]) | set(pgc["content_hash"])
-    decision = stored_decision(lake, lake.read("runs")["run_id"][0])
+    decision = read_decision(lake, lake.read("runs")["run_id"][0])
     assert decision is not None
     if decision.may_publish:
         assert read_current(store) is not None

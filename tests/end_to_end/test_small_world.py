@@ -56,14 +56,14 @@ def features_of(day: dt.date) -> int:
 def train(as_of: dt.date) -> str:
     """Retrain up to the evaluation, and publish whatever came of it, by force."""
     from pipeline.training import gate
-    from pipeline.training.gate import Force
+    from pipeline.training.gate import ForceRequest
 
     steps.confounders(as_of.isoformat())
     run_id = str(steps.dataset(as_of.isoformat())["run_id"])
     for step in (steps.teacher, steps.student, steps.evaluate):
         step(run_id)
     settings = load_settings()
-    force = Force(by="the test", reason="a world too small for the gate")
+    force = ForceRequest(by="the test", reason="a world too small for the gate")
     gate.decide(Context(settings), run_id, force)
     steps.publish(run_id)
     return run_id

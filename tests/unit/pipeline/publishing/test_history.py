@@ -24,9 +24,9 @@ from pipeline.releases.current import (
     POINTER,
     make_current,
     read_current,
-    rename_current,
+    replace_release,
     revision_of,
-    run_of,
+    run_id_of,
 )
 from pipeline.storage.folder import CHECKSUMS
 from pipeline.storage.store import Store
@@ -249,13 +249,13 @@ def test_a_retired_run_is_not_published_again(toy) -> None:
 
 
 def test_ids_of_revisions() -> None:
-    assert (run_of("2026-03-03-ab"), revision_of("2026-03-03-ab")) == ("2026-03-03-ab", 0)
-    assert (run_of("2026-03-03-ab.12"), revision_of("2026-03-03-ab.12")) == ("2026-03-03-ab", 12)
+    assert (run_id_of("2026-03-03-ab"), revision_of("2026-03-03-ab")) == ("2026-03-03-ab", 0)
+    assert (run_id_of("2026-03-03-ab.12"), revision_of("2026-03-03-ab.12")) == ("2026-03-03-ab", 12)
 
 
 def test_a_release_is_renamed_in_the_whole_history(toy) -> None:
     write_history(toy.store, [("b", "2026-05-03"), ("a", "2026-05-02"), ("b", "2026-05-01")])
-    rename_current(toy.store, "b", "b.1")
+    replace_release(toy.store, "b", "b.1")
     promotions = read_current(toy.store).promotions
     assert [p.release_id for p in promotions] == ["b.1", "a", "b.1"]
     assert [p.at[:10] for p in promotions] == ["2026-05-03", "2026-05-02", "2026-05-01"]

@@ -33,7 +33,7 @@ from pipeline.releases.verify import verify_folder
 from pipeline.storage.folder import write_checksums
 from pipeline.training import evaluate, gate
 from pipeline.training.dataset import load_dataset
-from pipeline.training.gate import Force
+from pipeline.training.gate import ForceRequest
 
 
 def folder_of(toy) -> Path:
@@ -58,7 +58,7 @@ def test_a_refused_run_is_not_published_and_the_rule_is_named(toy) -> None:
     with pytest.raises(ReleaseError, match="enough_rows"):
         publish.run(Context(settings), toy.run_id)
     assert read_current(toy.store) is None
-    gate.decide(Context(settings), toy.run_id, Force("Ada", "a demonstration"))
+    gate.decide(Context(settings), toy.run_id, ForceRequest("Ada", "a demonstration"))
     assert publish.run(Context(settings), toy.run_id).published
     assert read_current(toy.store).promotions[0].why == "forced by Ada: a demonstration"
     manifest = files.read_release_info(folder_of(toy))
@@ -302,7 +302,7 @@ def test_readers_see_the_old_release_or_the_new_one_whole_during_200_switches(
         while not done:
             release = Release.open(root)
             # One release whole: its parts name one run, and its answer is its own.
-            assert release.folder.name == release.manifest.release_id
+            assert release.folder.name == release.info.release_id
             hits = release.recommend_known("v0000", top=1)
             seen.append(f"{release.release_id} {hits[0].music_id} {hits[0].score:.4f}")
         return seen

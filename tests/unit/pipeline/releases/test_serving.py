@@ -133,7 +133,7 @@ def test_wrong_features_are_refused(published, release: Release) -> None:
     features = features_of(published, 0)
     with pytest.raises(ProvenanceError, match="other@1"):
         release.embed(features, extractor="other@1")
-    release.embed(features, extractor=release.manifest.visual_extractor)
+    release.embed(features, extractor=release.info.visual_extractor)
     with pytest.raises(ReleaseError, match=r"shape \(24,\), got \(23,\)"):
         release.embed(features[:-1])
     with pytest.raises(ReleaseError, match="embedding must have shape"):
@@ -230,7 +230,7 @@ def test_an_index_of_another_release_is_refused(published, tmp_path: Path) -> No
     from pipeline.releases.index import build_index, write_index
 
     copy = changed_manifest(published, tmp_path)
-    dim = Release(copy).manifest.dim
+    dim = Release(copy).info.dim
     write_index(build_index(np.zeros((3, dim), np.float32), 10), copy / files.INDEX)
     with pytest.raises(ReleaseError, match="holds 3 vectors"):
         Release(copy)

@@ -16,7 +16,7 @@ from pipeline.errors import ProvenanceError
 from pipeline.settings.sections import GateSettings
 from pipeline.training import evaluate, gate
 from pipeline.training.dataset import load_dataset
-from pipeline.training.gate import Decision, Force, ForceError, judge, stored_decision
+from pipeline.training.gate import Decision, ForceError, ForceRequest, judge, read_decision
 
 
 def judged(toy, run_id: str) -> Decision:
@@ -129,8 +129,8 @@ def test_a_refusal_is_stored_with_its_reasons_and_force_with_name_and_reason(
 ) -> None:
     run_id = next_run(published, lambda model: add_noise(model, 1.0))
     refused = judged(published, run_id)
-    assert stored_decision(published.lake, run_id) == refused
-    force = Force("Ada", "the champion's extractor is withdrawn")
+    assert read_decision(published.lake, run_id) == refused
+    force = ForceRequest("Ada", "the champion's extractor is withdrawn")
     forced = gate.decide(Context(published.settings), run_id, force)
     assert forced.decision == "forced"
     assert forced.failed == refused.failed
@@ -140,7 +140,7 @@ def test_a_refusal_is_stored_with_its_reasons_and_force_with_name_and_reason(
         "by": "Ada",
         "reason": "the champion's extractor is withdrawn",
     }
-    assert stored_decision(published.lake, run_id) == forced
+    assert read_decision(published.lake, run_id) == forced
     # A night that repeats itself keeps the word of a person, as long as the figures are the same.
     assert gate.decide(Context(published.settings), run_id) == forced
     stricter = published.settings.gate.model_copy(update={"min_test_rows": 10_000})
@@ -150,7 +150,7 @@ def test_a_refusal_is_stored_with_its_reasons_and_force_with_name_and_reason(
 
 def test_force_is_not_recorded_where_it_was_not_needed(toy) -> None:
     evaluate.run(Context(toy.settings), toy.run_id)
-    decision = gate.decide(Context(toy.settings), toy.run_id, Force("Ada", "in a hurry"))
+    decision = gate.decide(Context(toy.settings), toy.run_id, ForceRequest("Ada", "in a hurry"))
     assert decision.decision == "publish"
     assert decision.force is None
 
@@ -158,7 +158,7 @@ def test_force_is_not_recorded_where_it_was_not_needed(toy) -> None:
 @pytest.mark.parametrize(("by", "reason"), [("", "because"), ("Ada", "  ")])
 def test_force_without_a_name_or_a_reason_is_an_error(by: str, reason: str) -> None:
     with pytest.raises(ForceError, match="--by NAME"):
-        Force(by, reason)
+        ForceRequest(by, reason)
 
 
 def test_a_run_that_was_not_evaluated_cannot_be_judged(toy) -> None:

@@ -10,7 +10,7 @@ from pipeline.lake.schemas import TABLES
 from pipeline.publishing import publish
 from pipeline.reporting import report, summary
 from pipeline.training import dataset, evaluate, gate, train
-from pipeline.training.gate import Force
+from pipeline.training.gate import ForceRequest
 
 
 def without_segments(toy: Any, kept: int) -> str:
@@ -37,7 +37,7 @@ def test_the_run_trains_and_is_judged_published_and_reported(toy: Any, kept: int
         "random",
         "popularity",
     }
-    gate.decide(Context(settings), run_id, Force("tester", "few picks make a weak student"))
+    gate.decide(Context(settings), run_id, ForceRequest("tester", "few picks make a weak student"))
     publish.run(Context(settings), run_id)
     card = (store.fetch(f"releases/{run_id}") / "model_card.md").read_text(encoding="utf-8")
     assert "| this model |" in card

@@ -33,12 +33,12 @@ def test_the_release_answers_without_it_at_once(published) -> None:
     assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in best[1:]])
     with pytest.raises(Exception, match="no video 'v0001'"):
         second.recommend_known("v0001")
-    assert second.manifest.music == 119
-    assert second.manifest.videos == 899
+    assert second.info.music == 119
+    assert second.info.videos == 899
     assert verify_folder(second.folder).queries == 32
     assert toy.store.names("releases") == [f"{toy.run_id}.1"]
     # The towers are those of the model; what is served is the model less the item.
-    assert second.manifest.run_id == toy.run_id
+    assert second.info.run_id == toy.run_id
 
 
 def test_every_kept_release_is_written_again_and_history_goes_on(
@@ -56,7 +56,7 @@ def test_every_kept_release_is_written_again_and_history_goes_on(
     toy.ask("video", "v0004")
     erasure.run(Context(toy.settings))
     assert rollback(toy.settings, toy.store) == f"{toy.run_id}.2"
-    assert Release.open(toy.settings.lake.root).manifest.videos == 898
+    assert Release.open(toy.settings.lake.root).info.videos == 898
 
 
 @pytest.mark.parametrize("file", [files.VIDEO, CHECKSUMS])

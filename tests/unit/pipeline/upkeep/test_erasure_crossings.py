@@ -27,7 +27,7 @@ DAY = dt.date(2026, 3, 3)
 STEPS = [
     "pipeline.upkeep.erasure._record",
     "pipeline.upkeep.erase_releases.write_contents",
-    "pipeline.upkeep.erase_releases.rename_current",
+    "pipeline.upkeep.erase_releases.replace_release",
     "pipeline.storage.store.Store.remove",
     "pipeline.upkeep.erasure.follow",
     "pipeline.upkeep.erasure._remove_run",
@@ -137,7 +137,7 @@ def test_an_erasure_between_writing_a_release_and_its_becoming_current(
     publishing(toy, run_id)
     erasure.run(Context(toy.settings))
     assert read_current(toy.store).release_id == f"{run_id}.1"
-    assert Release.open(toy.settings.lake.root).manifest.videos == 899
+    assert Release.open(toy.settings.lake.root).info.videos == 899
     toy.forget()
     assert find_traces(toy.lake, toy.store, "v0003") == []
 
