@@ -25,7 +25,7 @@ import av
 import cv2
 import numpy as np
 
-from features import AudioConfig, Job, Limits, MediaPool, VisualConfig, ensure_encoder
+from features import AudioConfig, Job, JobKind, Limits, MediaPool, VisualConfig, ensure_encoder
 from features.arrays import UInt8Array
 from features.environment import cache_folder
 from features.networks.onnx_network import FrameEncoder
@@ -322,7 +322,7 @@ def start_up() -> None:
     for name, audio in (("pictures", None), ("pictures and sound", AudioConfig())):
         before = _children()
         with MediaPool(1, Limits(), VisualConfig(), audio) as pool:
-            results = list(pool.run(Job(str(i), path, "video") for i in range(count)))
+            results = list(pool.run(Job(str(i), path, JobKind.VIDEO) for i in range(count)))
         total = _children() - before
         clips = sum(result.cpu_seconds for _, result in results)  # type: ignore[union-attr]
         start, each = total - clips, clips / count

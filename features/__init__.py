@@ -21,7 +21,8 @@ from features.errors import EncoderError, MediaError, Reason, WorkerError
 from features.networks.export import ensure_encoder
 from features.networks.extractor_name import extractor_name
 from features.results import AudioFeatures, ClipFeatures, MediaInfo, VisualFeatures
-from features.workers.pool import Job, MediaPool
+from features.workers.job import Job, JobKind
+from features.workers.pool import MediaPool
 
 if TYPE_CHECKING:
     from features.sound.extractor import AudioExtractor
@@ -34,6 +35,7 @@ __all__ = [
     "ClipFeatures",
     "EncoderError",
     "Job",
+    "JobKind",
     "Limits",
     "MediaError",
     "MediaInfo",

@@ -18,9 +18,8 @@ from features.networks.export import check_network, ensure_encoder
 from features.networks.packaged import sound_encoder
 from features.results import ClipFeatures, MediaInfo
 from features.workers import protocol
-from features.workers.process import START_SECONDS, Job, Kind, Process, cause_of_death
-
-__all__ = ["Job", "Kind", "MediaPool", "Result"]
+from features.workers.job import Job, JobKind
+from features.workers.process import START_SECONDS, Process, cause_of_death
 
 log = logging.getLogger(__name__)
 
@@ -132,9 +131,9 @@ class MediaPool:
         return job
 
     def _check(self, job: Job) -> None:
-        if job.kind in ("video", "segments") and self.visual is None:
+        if job.kind in (JobKind.VIDEO, JobKind.SEGMENTS) and self.visual is None:
             raise ValueError(f"job {job.key!r} of kind {job.kind} needs a VisualConfig")
-        if job.kind in ("music", "segments") and self.audio is None:
+        if job.kind in (JobKind.MUSIC, JobKind.SEGMENTS) and self.audio is None:
             raise ValueError(f"job {job.key!r} of kind {job.kind} needs an AudioConfig")
 
     def _free(self) -> Process | None:

@@ -10,20 +10,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 from features.arrays import AnyArray
 from features.config import Limits
 from features.errors import MediaError, Reason
 from features.networks.export import writable_cache
 from features.workers import protocol
+from features.workers.job import Job
 from features.workers.sandbox import out_of_memory
 
 log = logging.getLogger(__name__)
-
-Kind = Literal["probe", "probe_video", "probe_music", "video", "music", "segments"]
 
 START_SECONDS = 120.0
 # What a process that is alive and well needs to take a message of some kilobytes, to send an
@@ -41,27 +39,6 @@ _NO_MEMORY = (
     "Failed to allocate",
     "Cannot allocate memory",
 )
-
-
-@dataclass(frozen=True)
-class Job:
-    """One file to work on.
-
-    Attributes:
-        key: the caller's own name for the job, returned with its result.
-        path: the file.
-        kind: ``probe`` (anything decodable), ``probe_video`` or ``probe_music`` (what the
-            manifest promises) give MediaInfo; ``video`` gives one VisualFeatures, ``music``
-            one AudioFeatures, ``segments`` one of each per segment.
-        content_hash: sha256 the bytes must have; checked before anything is decoded.
-        segments: (start, end) in seconds from the first frame, for ``segments``.
-    """
-
-    key: str
-    path: Path
-    kind: Kind
-    content_hash: str | None = None
-    segments: tuple[tuple[float, float], ...] = ()
 
 
 class Process:

@@ -28,11 +28,16 @@ from features.results import (
 )
 from features.video.extractor import VisualExtractor
 from features.workers import protocol, sandbox
+from features.workers.job import JobKind
 
 if TYPE_CHECKING:
     from features.sound.extractor import AudioExtractor
 
-_EXPECTED: dict[str, Expected] = {"probe": "any", "probe_video": "video", "probe_music": "music"}
+_EXPECTED: dict[JobKind, Expected] = {
+    JobKind.PROBE: "any",
+    JobKind.PROBE_VIDEO: "video",
+    JobKind.PROBE_MUSIC: "music",
+}
 # What is true of a file whatever its bytes, or asks for a hash in vain.
 _OF_THE_FILE = (Reason.MISSING, Reason.UNREADABLE, Reason.HASH_MISMATCH)
 # A file that went away, or whose disk did, after it was checked.
@@ -68,7 +73,7 @@ class Worker:
 
     def _work(self, job: dict[str, Any]) -> MediaInfo | ClipFeatures:
         path = possible_path(job["path"])
-        kind = job["kind"]
+        kind = JobKind(job["kind"])
         if kind in _EXPECTED:
             return probe(path, _EXPECTED[kind], self.limits, job["content_hash"])
         start = time.process_time()
@@ -78,10 +83,10 @@ class Worker:
         visual: tuple[VisualFeatures, ...] = ()
         audio: tuple[AudioFeatures, ...] = ()
         spans = [(a, b) for a, b in job["segments"]]
-        if kind in ("video", "segments"):
+        if kind in (JobKind.VIDEO, JobKind.SEGMENTS):
             assert self.visual is not None
-            visual = tuple(self.visual.extract(path, spans if kind == "segments" else None))
-        if kind in ("music", "segments"):
+            visual = tuple(self.visual.extract(path, spans if kind is JobKind.SEGMENTS else None))
+        if kind in (JobKind.MUSIC, JobKind.SEGMENTS):
             assert self.audio is not None
             audio = tuple(self._sound(path, spans, visual))
         return ClipFeatures(visual, audio, time.process_time() - start)

@@ -8,17 +8,17 @@ from typing import Literal
 
 import polars as pl
 
-from features import extractor_name
+from features import JobKind, extractor_name
 from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
 
 Kind = Literal["visual", "audio"]
 KINDS: tuple[Kind, ...] = ("visual", "audio")
 # Which kinds of features a job makes.
-MAKES: dict[str, tuple[Kind, ...]] = {
-    "video": ("visual",),
-    "music": ("audio",),
-    "segments": ("visual", "audio"),
+MAKES: dict[JobKind, tuple[Kind, ...]] = {
+    JobKind.VIDEO: ("visual",),
+    JobKind.MUSIC: ("audio",),
+    JobKind.SEGMENTS: ("visual", "audio"),
 }
 
 # Expected CPU seconds, from benchmarks/extraction.py: only their ratios matter, for shards of
@@ -54,8 +54,8 @@ def delivered_clips(
         "media_path",
         "duration",
         pl.when(pl.col("source") == "pgc")
-        .then(pl.lit("segments"))
-        .otherwise(pl.lit("video"))
+        .then(pl.lit(JobKind.SEGMENTS))
+        .otherwise(pl.lit(JobKind.VIDEO))
         .alias("job"),
         (pl.col("width").cast(pl.Int64) * pl.col("height") * pl.col("fps") / 1e9).alias(
             "gigapixels"
@@ -68,14 +68,14 @@ def delivered_clips(
         "dt",
         "media_path",
         "duration",
-        pl.lit("music").alias("job"),
+        pl.lit(JobKind.MUSIC).alias("job"),
         pl.lit(0.0).alias("gigapixels"),
     )
     wanted = [job for job, makes in MAKES.items() if set(makes) & set(kinds)]
     clips = pl.concat([videos, music]).filter(pl.col("job").is_in(wanted))
     if not each_id:
         clips = clips.sort("dt", "id").unique(["content_hash", "job"], keep="first")
-    listened = pl.col("job") != "video"
+    listened = pl.col("job") != JobKind.VIDEO
     cost = (
         CPU_PER_CLIP
         + pl.col("gigapixels") * pl.col("duration") * CPU_PER_GIGAPIXEL
@@ -93,7 +93,7 @@ def lacking_features(
     lacks = pl.lit(False)
     for job, makes in MAKES.items():
         for kind in set(makes) & set(kinds):
-            have = complete[kind][job == "segments"]
+            have = complete[kind][job is JobKind.SEGMENTS]
             lacks = lacks | ((pl.col("job") == job) & ~pl.col("content_hash").is_in(have.implode()))
     return clips.filter(lacks)
 

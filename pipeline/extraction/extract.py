@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import polars as pl
 
-from features import ClipFeatures, Job, MediaError, MediaPool
+from features import ClipFeatures, Job, JobKind, MediaError, MediaPool
 from features.errors import Reason
 from features.results import AudioFeatures, VisualFeatures
 from pipeline.context import Context
@@ -75,7 +75,7 @@ def run(
 
     def wanted(kind: Kind) -> bool:
         # A segment is always both: its picture and its sound come from one pass over the file.
-        return kind in kinds or "segments" in lacking["job"]
+        return kind in kinds or JobKind.SEGMENTS in lacking["job"]
 
     with MediaPool(
         settings.extract.workers,
@@ -133,18 +133,20 @@ def _jobs(settings: Settings, lake: Lake, clips: pl.DataFrame, batch: _Batch) ->
     for row in clips.iter_rows(named=True):
         landing = LandingDay(settings.landing.root, row["dt"])
         path = landing.resolve(row["media_path"])
-        segments = tuple(windows.get(row["content_hash"], ())) if row["job"] == "segments" else ()
+        segments = (
+            tuple(windows.get(row["content_hash"], ())) if row["job"] == JobKind.SEGMENTS else ()
+        )
         job = Job(
             key=f"{row['job']}:{row['content_hash']}",
             path=path or landing.folder / row["media_path"],
-            kind=row["job"],
+            kind=JobKind(row["job"]),
             content_hash=row["content_hash"],
             segments=segments,
         )
         if path is None:
             link = "the path passes a symbolic link that was not there when it was ingested"
             batch.add(job, MediaError(Reason.UNREADABLE, link))
-        elif job.kind == "segments" and not job.segments:
+        elif job.kind is JobKind.SEGMENTS and not job.segments:
             batch.add(job, MediaError(Reason.BAD_SEGMENT, "table segments holds none of the file"))
         else:
             yield job
@@ -210,7 +212,7 @@ class _Batch:
 
 
 def _numbered(job: Job, parts: tuple[Part, ...]) -> Iterator[tuple[Row, Part]]:
-    first = 0 if job.kind == "segments" else -1
+    first = 0 if job.kind is JobKind.SEGMENTS else -1
     for number, part in enumerate(parts, start=first):
         yield {"segment": number}, part
 

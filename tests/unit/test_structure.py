@@ -145,6 +145,7 @@ UNIT = CHECKOUT / "tests" / "unit"
 # Modules without a test file of their own: declarations only, or run by another module's tests.
 TESTED_BY_OTHERS = {
     "features.arrays": "declarations",
+    "features.workers.job": "declarations",
     "models.arrays": "declarations",
 }
 

@@ -10,7 +10,16 @@ import av
 import numpy as np
 import pytest
 
-from features import AudioConfig, ClipFeatures, Job, Limits, MediaError, MediaPool, VisualConfig
+from features import (
+    AudioConfig,
+    ClipFeatures,
+    Job,
+    JobKind,
+    Limits,
+    MediaError,
+    MediaPool,
+    VisualConfig,
+)
 from tests.helpers.media_kinds import add_sound, tone, write_film
 
 Rendered = Callable[[str], Path]
@@ -186,7 +195,7 @@ def outcomes(
     for number, (kind, make) in enumerate(KINDS.items()):
         path = folder / f"{number}.mp4"
         path.write_bytes(make(rendered))
-        jobs += [Job(f"{kind}|{job}", path, job) for job in ("video", "music")]  # type: ignore[arg-type]
+        jobs += [Job(f"{kind}|{job}", path, job) for job in (JobKind.VIDEO, JobKind.MUSIC)]
     with MediaPool(1, Limits(), VisualConfig(frames=2), AudioConfig()) as pool:
         found = {job.key: result for job, result in pool.run(jobs)}
         assert len(pool._processes) == 1

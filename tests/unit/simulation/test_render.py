@@ -12,7 +12,8 @@ import pytest
 
 from features.config import Limits
 from features.errors import MediaError, Reason
-from features.workers.pool import Job, MediaPool
+from features.workers.job import Job, JobKind
+from features.workers.pool import MediaPool
 from pipeline.errors import RowReason
 from pipeline.ingestion.landing_day import LandingDay, landing_days
 from simulation import render
@@ -132,8 +133,8 @@ def test_odd_files_are_rejected_as_expected(tiny: RenderedWorld, truth: Truth) -
             assert row.reason == RowReason.OUTSIDE_LANDING
             continue
         claimed = found[-1]["sha256"]
-        kind = "probe_music" if row.kind == "music" else "probe_video"
-        job = Job(f"{row.day} {row.id}", path, kind, str(claimed) if claimed else None)  # type: ignore[arg-type]
+        kind = JobKind.PROBE_MUSIC if row.kind == "music" else JobKind.PROBE_VIDEO
+        job = Job(f"{row.day} {row.id}", path, kind, str(claimed) if claimed else None)
         expected[job.key] = row.reason if row.reason in set(Reason) else ""
         jobs.append(job)
     with MediaPool(1, Limits(), None, None) as pool:

@@ -17,6 +17,7 @@ from features import (
     ClipFeatures,
     EncoderError,
     Job,
+    JobKind,
     Limits,
     MediaPool,
     PictureEncoder,
@@ -138,7 +139,7 @@ def test_a_configured_network_embeds_clips_in_workers(
     audio = AudioConfig(encoder=sound_encoder(loudness), blocks=("harmony", "network"))
     film = rendered("film.mp4")
     with MediaPool(1, Limits(), visual, audio) as pool:
-        ((_, result),) = pool.run([Job("it", film, "segments", segments=((0.0, 3.0),))])
+        ((_, result),) = pool.run([Job("it", film, JobKind.SEGMENTS, segments=((0.0, 3.0),))])
     assert isinstance(result, ClipFeatures)
     assert result.visual[0].embedding.shape == (3 + 6,)
     assert result.visual[0].frame_embeddings.shape == (4, 3)
@@ -166,7 +167,7 @@ def test_a_network_that_does_not_fit_ends_the_run_and_costs_no_file(
         MediaPool(1, Limits(), wrong, None) as pool,
         pytest.raises(WorkerError, match=r"returns \(1, 3\), the configuration says \(1, 2048\)"),
     ):
-        list(pool.run([Job("it", rendered("film.mp4"), "video")]))
+        list(pool.run([Job("it", rendered("film.mp4"), JobKind.VIDEO)]))
 
 
 def test_a_sound_network_needs_its_block(loudness: Path) -> None:

@@ -19,6 +19,7 @@ from features import (
     AudioExtractor,
     ClipFeatures,
     Job,
+    JobKind,
     Limits,
     MediaError,
     MediaInfo,
@@ -61,12 +62,12 @@ def test_each_kind_of_job_gives_what_it_promises(run: Run, rendered: Rendered) -
     spans = ((0.0, 2.0), (1.0, 3.5))
     found = run(
         [
-            Job("probe", film, "probe"),
-            Job("probe_video", film, "probe_video", sha),
-            Job("probe_music", song, "probe_music"),
-            Job("video", film, "video", sha.upper()),
-            Job("music", song, "music"),
-            Job("segments", film, "segments", sha, spans),
+            Job("probe", film, JobKind.PROBE),
+            Job("probe_video", film, JobKind.PROBE_VIDEO, sha),
+            Job("probe_music", song, JobKind.PROBE_MUSIC),
+            Job("video", film, JobKind.VIDEO, sha.upper()),
+            Job("music", song, JobKind.MUSIC),
+            Job("segments", film, JobKind.SEGMENTS, sha, spans),
         ],
         workers=2,
     )
@@ -102,19 +103,19 @@ def test_each_kind_of_job_gives_what_it_promises(run: Run, rendered: Rendered) -
 def test_a_file_that_is_not_what_the_job_needs_is_rejected(
     run: Run, rendered: Rendered, tmp_path: Path
 ) -> None:
-    cases: list[tuple[Path, pool.Kind, Reason]] = [
-        (rendered("silent.mp4"), "probe_music", Reason.NO_AUDIO),
-        (rendered("silent.mp4"), "music", Reason.NO_AUDIO),
-        (rendered("stereo.mp3"), "probe_video", Reason.NO_VIDEO),
-        (rendered("album.mp3"), "probe_video", Reason.NO_VIDEO),
-        (rendered("album.mp3"), "video", Reason.NO_VIDEO),
-        (rendered("many_streams.mkv"), "probe", Reason.TOO_MANY_STREAMS),
-        (tmp_path / "nothing.mp4", "probe", Reason.MISSING),
-        *((rendered("film.mp4"), kind, Reason.BAD_SEGMENT) for kind in ("segments",) * 3),
+    cases: list[tuple[Path, JobKind, Reason]] = [
+        (rendered("silent.mp4"), JobKind.PROBE_MUSIC, Reason.NO_AUDIO),
+        (rendered("silent.mp4"), JobKind.MUSIC, Reason.NO_AUDIO),
+        (rendered("stereo.mp3"), JobKind.PROBE_VIDEO, Reason.NO_VIDEO),
+        (rendered("album.mp3"), JobKind.PROBE_VIDEO, Reason.NO_VIDEO),
+        (rendered("album.mp3"), JobKind.VIDEO, Reason.NO_VIDEO),
+        (rendered("many_streams.mkv"), JobKind.PROBE, Reason.TOO_MANY_STREAMS),
+        (tmp_path / "nothing.mp4", JobKind.PROBE, Reason.MISSING),
+        *[(rendered("film.mp4"), JobKind.SEGMENTS, Reason.BAD_SEGMENT)] * 3,
     ]
     spans = iter([(5.0, 6.0), (-1.0, 1.0), (2.0, 1.0)])
     jobs = [
-        Job(str(i), path, kind, segments=(next(spans),) if kind == "segments" else ())
+        Job(str(i), path, kind, segments=(next(spans),) if kind is JobKind.SEGMENTS else ())
         for i, (path, kind, _) in enumerate(cases)
     ]
     for key, result in run(jobs).items():
@@ -125,10 +126,10 @@ def test_a_file_that_is_not_what_the_job_needs_is_rejected(
 def test_what_is_allowed_to_lack_is_allowed(run: Run, rendered: Rendered) -> None:
     found = run(
         [
-            Job("silent", rendered("silent.mp4"), "segments", segments=((0.0, 1.0),)),
-            Job("probe_silent", rendered("silent.mp4"), "probe_video"),
-            Job("album", rendered("album.mp3"), "probe_music"),
-            Job("cover", rendered("album.mp3"), "music"),
+            Job("silent", rendered("silent.mp4"), JobKind.SEGMENTS, segments=((0.0, 1.0),)),
+            Job("probe_silent", rendered("silent.mp4"), JobKind.PROBE_VIDEO),
+            Job("album", rendered("album.mp3"), JobKind.PROBE_MUSIC),
+            Job("cover", rendered("album.mp3"), JobKind.MUSIC),
         ]
     )
     silent, info, album = found["silent"], found["probe_silent"], found["album"]
@@ -144,7 +145,7 @@ def test_what_is_allowed_to_lack_is_allowed(run: Run, rendered: Rendered) -> Non
 def test_bytes_that_are_not_the_promised_ones_are_not_decoded(run: Run, rendered: Rendered) -> None:
     jobs = [
         Job(kind, rendered("film.mp4"), kind, "0" * 64)
-        for kind in ("probe", "video", "music", "segments")
+        for kind in (JobKind.PROBE, JobKind.VIDEO, JobKind.MUSIC, JobKind.SEGMENTS)
     ]
     for result in run(jobs).values():
         assert isinstance(result, MediaError)
@@ -163,7 +164,10 @@ def test_a_bad_file_costs_only_itself(run: Run, named: Callable[[str], Path]) ->
     }
     jobs = []
     for name in expected:
-        jobs += [Job(name, named(name), "video"), Job(f"after {name}", named("good"), "video")]
+        jobs += [
+            Job(name, named(name), JobKind.VIDEO),
+            Job(f"after {name}", named("good"), JobKind.VIDEO),
+        ]
     limits = Limits(wall_seconds=100, cpu_seconds=3, memory=1 << 30)
     found = run(jobs, limits, workers=2)
     assert len(found) == len(jobs)
@@ -180,7 +184,7 @@ def test_a_bad_file_costs_only_itself(run: Run, named: Callable[[str], Path]) ->
 def test_a_hang_ends_with_its_wall_time_and_the_others_go_on(
     run: Run, named: Callable[[str], Path]
 ) -> None:
-    jobs = [Job(name, named(name), "probe") for name in ("hang", "good 1", "good 2")]
+    jobs = [Job(name, named(name), JobKind.PROBE) for name in ("hang", "good 1", "good 2")]
     found = run(jobs, Limits(wall_seconds=5))
     assert isinstance(found["hang"], MediaError)
     assert found["hang"].reason is Reason.TIMED_OUT
@@ -193,7 +197,7 @@ def test_a_hang_ends_with_its_wall_time_and_the_others_go_on(
 def test_workers_have_few_files_and_write_nothing_large(
     run: Run, named: Callable[[str], Path]
 ) -> None:
-    found = run([Job(name, named(name), "video") for name in ("files", "write")])
+    found = run([Job(name, named(name), JobKind.VIDEO) for name in ("files", "write")])
     assert all(isinstance(result, MediaError) for result in found.values())
     assert (named("write").parent / "out").stat().st_size <= 1 << 20
 
@@ -203,7 +207,7 @@ def test_workers_have_few_files_and_write_nothing_large(
 def test_workers_reach_no_network(run: Run, named: Callable[[str], Path]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         name = f"network_{server.getsockname()[1]}"
-        result = run([Job(name, named(name), "video")])[name]
+        result = run([Job(name, named(name), JobKind.VIDEO)])[name]
         server.settimeout(0.2)
         with pytest.raises(TimeoutError):
             server.accept()
@@ -216,7 +220,7 @@ def test_a_worker_that_cannot_start_is_no_fault_of_a_file(
 ) -> None:
     monkeypatch.setattr(pool, "_WORKER", ("-c", "import sys; sys.exit('no such codec')"))
     with pytest.raises(WorkerError, match="no such codec"):
-        run([Job("it", rendered("film.mp4"), "video")])
+        run([Job("it", rendered("film.mp4"), JobKind.VIDEO)])
 
 
 def test_a_job_without_its_extractor_is_refused(rendered: Rendered) -> None:
@@ -224,7 +228,7 @@ def test_a_job_without_its_extractor_is_refused(rendered: Rendered) -> None:
         MediaPool(1, Limits(), None, None) as media,
         pytest.raises(ValueError, match="needs a VisualConfig"),
     ):
-        list(media.run([Job("it", rendered("film.mp4"), "video")]))
+        list(media.run([Job("it", rendered("film.mp4"), JobKind.VIDEO)]))
 
 
 def test_jobs_are_taken_one_by_one_and_a_pool_can_run_again(rendered: Rendered) -> None:
@@ -233,7 +237,7 @@ def test_jobs_are_taken_one_by_one_and_a_pool_can_run_again(rendered: Rendered) 
     def jobs() -> Iterator[Job]:
         for number in range(6):
             taken.append(number)
-            yield Job(str(number), rendered("film.mp4"), "probe")
+            yield Job(str(number), rendered("film.mp4"), JobKind.PROBE)
 
     with MediaPool(2, Limits(), None, None) as media:
         results = media.run(jobs())
@@ -241,7 +245,7 @@ def test_jobs_are_taken_one_by_one_and_a_pool_can_run_again(rendered: Rendered) 
         assert len(taken) <= 5
         assert len(list(results)) == 5
         processes = [process.process for process in media._processes]
-        assert len(list(media.run([Job("again", rendered("film.mp4"), "probe")]))) == 1
+        assert len(list(media.run([Job("again", rendered("film.mp4"), JobKind.PROBE)]))) == 1
         assert [process.process for process in media._processes] == processes
     assert all(process.poll() is not None for process in processes)
 
@@ -257,12 +261,12 @@ def test_workers_end_with_a_parent_that_is_killed(named: Callable[[str], Path]) 
     script = textwrap.dedent(
         f"""
         from pathlib import Path
-        from features import Job, Limits, MediaPool
+        from features import Job, JobKind, Limits, MediaPool
         from features.workers import pool
         pool._WORKER = ("-P", {str(BAD_WORKER)!r})
         with MediaPool(2, Limits(), None, None) as media:
-            jobs = [Job(str(i), Path({str(named("hang"))!r}), "probe") for i in range(2)]
-            run = media.run([Job("good", Path({str(named("good"))!r}), "probe"), *jobs])
+            jobs = [Job(str(i), Path({str(named("hang"))!r}), JobKind.PROBE) for i in range(2)]
+            run = media.run([Job("good", Path({str(named("good"))!r}), JobKind.PROBE), *jobs])
             next(run)
             print(*(process.process.pid for process in media._processes), flush=True)
             next(run)
@@ -287,11 +291,11 @@ def test_a_pool_works_inside_a_daemonic_process(rendered: Rendered) -> None:
         f"""
         import multiprocessing as mp
         from pathlib import Path
-        from features import Job, Limits, MediaInfo, MediaPool
+        from features import Job, JobKind, Limits, MediaInfo, MediaPool
 
         def work(pipe):
             with MediaPool(1, Limits(), None, None) as media:
-                job = Job("it", Path({str(rendered("film.mp4"))!r}), "probe")
+                job = Job("it", Path({str(rendered("film.mp4"))!r}), JobKind.PROBE)
                 ((_, result),) = media.run([job])
             pipe.send(isinstance(result, MediaInfo))
 

@@ -16,6 +16,7 @@ import pytest
 from features import (
     ClipFeatures,
     Job,
+    JobKind,
     Limits,
     MediaError,
     MediaInfo,
@@ -42,7 +43,7 @@ def open_pool(workers: int = 1, **limits: float) -> MediaPool:
 
 
 def jobs(*names: str) -> list[Job]:
-    return [Job(name, Path(name), "probe") for name in names]
+    return [Job(name, Path(name), JobKind.PROBE) for name in names]
 
 
 def pids(media: MediaPool) -> list[int]:
@@ -253,7 +254,7 @@ def test_an_error_of_the_source_of_jobs_leaves_nothing_behind() -> None:
         list(media.run(broken()))
     assert open_descriptors() == before
     with open_pool(1) as media:
-        refused = [*jobs("one"), Job("two", Path("two"), "video")]
+        refused = [*jobs("one"), Job("two", Path("two"), JobKind.VIDEO)]
         with pytest.raises(ValueError, match="VisualConfig"):
             list(media.run(refused))
         assert pids(media) == []
@@ -331,12 +332,12 @@ def test_workers_end_with_a_parent_that_is_ended(killed_by: signal.Signals) -> N
     script = textwrap.dedent(
         f"""
         from pathlib import Path
-        from features import Job, Limits, MediaPool
+        from features import Job, JobKind, Limits, MediaPool
         from features.workers import pool
         pool._WORKER = ("-P", {STUB!r})
         with MediaPool(2, Limits(wall_seconds=60), None, None) as media:
             names = ("good", "hang 1", "hang 2")
-            run = media.run(Job(name, Path(name), "probe") for name in names)
+            run = media.run(Job(name, Path(name), JobKind.PROBE) for name in names)
             next(run)
             print(*(child.process.pid for child in media._processes), flush=True)
             next(run)

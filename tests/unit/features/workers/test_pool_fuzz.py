@@ -9,8 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features import AudioConfig, ClipFeatures, Job, Limits, MediaError, MediaPool, VisualConfig
-from features.workers.pool import Kind
+from features import (
+    AudioConfig,
+    ClipFeatures,
+    Job,
+    JobKind,
+    Limits,
+    MediaError,
+    MediaPool,
+    VisualConfig,
+)
 
 INPUTS = 300
 SOURCES = (
@@ -108,14 +116,14 @@ def test_whatever_is_done_to_a_file_it_gets_an_answer(
         damage = DAMAGES[number % len(DAMAGES)]
         path = tmp_path / f"{number}-{damage.__name__}{source.suffix}"
         path.write_bytes(damage(bytearray(source.read_bytes()), rng))
-        kind: Kind = "segments" if number % 3 == 0 else "video"
+        kind = JobKind.SEGMENTS if number % 3 == 0 else JobKind.VIDEO
         if source.stem in ("stereo", "surround", "mono"):
-            kind = "music"
+            kind = JobKind.MUSIC
         jobs.append(Job(path.name, path, kind, segments=((0.0, 1.0),)))
     good = rendered("film.mp4")
     with MediaPool(2, LIMITS, VisualConfig(frames=4), AudioConfig()) as pool:
         found = {job.key: result for job, result in pool.run(jobs)}
-        after = [result for _, result in pool.run([Job("good", good, "video")] * 4)]
+        after = [result for _, result in pool.run([Job("good", good, JobKind.VIDEO)] * 4)]
     assert set(found) == {job.key for job in jobs}
     assert all(isinstance(result, ClipFeatures) for result in after)
     outcomes = Counter(

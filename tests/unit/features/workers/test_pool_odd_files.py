@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from features import ClipFeatures, Job, MediaError, MediaInfo, Reason, VisualConfig
+from features import ClipFeatures, Job, JobKind, MediaError, MediaInfo, Reason, VisualConfig
 
 Outcome = ClipFeatures | MediaInfo | MediaError
-KINDS = ("probe", "video", "music")
+KINDS = (JobKind.PROBE, JobKind.VIDEO, JobKind.MUSIC)
 CPU_SECONDS = 240
 LOST = {Reason.CRASHED, Reason.TIMED_OUT, Reason.OUT_OF_MEMORY}
 # What others saw, by the beginning of their words, and what it must be for us as a video.
@@ -50,7 +50,7 @@ def seen(odd: Path) -> dict[str, str]:
 def outcomes(
     run: Callable[..., dict[str, Outcome]], odd: Path, seen: dict[str, str]
 ) -> dict[tuple[str, str], Outcome]:
-    jobs = [Job(f"{name}|{kind}", odd / name, kind) for name in sorted(seen) for kind in KINDS]  # type: ignore[arg-type]
+    jobs = [Job(f"{name}|{kind}", odd / name, kind) for name in sorted(seen) for kind in KINDS]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     found = run(jobs, workers=2, visual=VisualConfig())
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
