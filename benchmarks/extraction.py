@@ -27,6 +27,7 @@ import numpy as np
 
 from features import AudioConfig, Job, JobKind, Limits, MediaPool, VisualConfig, ensure_encoder
 from features.arrays import UInt8Array
+from features.container.media_file import MediaFile
 from features.environment import cache_folder
 from features.networks.onnx_network import FrameEncoder
 from features.video.extractor import VisualExtractor, segment_centres
@@ -94,13 +95,13 @@ def ours(path: Path) -> list[UInt8Array]:
     scale = Scaler(224)
     found: dict[int, UInt8Array] = {}
 
-    def choose(timeline: Timeline) -> list[int]:
-        return [timeline.shown_at(t) for t in segment_centres((0, timeline.seconds), FRAMES)]
+    def select_pts(timeline: Timeline) -> list[int]:
+        return [timeline.pts_at(t) for t in segment_centres((0, timeline.seconds), FRAMES)]
 
-    def receive(ticks: int, frame: av.VideoFrame) -> None:
+    def on_frame(ticks: int, frame: av.VideoFrame) -> None:
         found[ticks] = scale(frame)
 
-    sample_frames(path, choose, receive, Limits())
+    sample_frames(MediaFile(path), select_pts, on_frame)
     return list(found.values())
 
 
@@ -269,7 +270,7 @@ def whole_step(rounds: int) -> None:
                     _timed(blocks, "measure", spent, "rest"),
                 ):
                     start = time.process_time()
-                    features = extractor.extract(path)[0]
+                    features = extractor.extract(MediaFile(path))[0]
                     written = time.process_time()
                     with tempfile.TemporaryFile() as file:
                         file.write(

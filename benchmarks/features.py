@@ -34,14 +34,14 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from features import AudioConfig, AudioExtractor, Limits, VisualConfig, VisualExtractor
+from features import AudioConfig, AudioExtractor, MediaFile, VisualConfig, VisualExtractor
 from features.arrays import Float64Array
 from features.sound.blocks import BLOCKS
 from features.sound.decode import decode_sound
 from pipeline.settings.sections import GenreSettings
 from simulation.encode import SAMPLE_RATE, write_sound, write_video
-from simulation.music import Musical, make_music
-from simulation.pictures import SCENES, Pictorial, make_frames
+from simulation.music import MusicControls, make_music
+from simulation.pictures import SCENES, PictureControls, make_frames
 from simulation.styles import STYLES
 
 SHARED = Path(__file__).parents[2] / "shared" / "media" / "landing"
@@ -82,7 +82,7 @@ def simulated_tracks(folder: Path) -> list[Track]:
     found = []
     for genre, number in itertools.product(STYLES, range(10)):
         path = folder / f"{genre}{number}.wav"
-        controls = Musical(*rng.uniform(0, 1, len(fields(Musical))))
+        controls = MusicControls(*rng.uniform(0, 1, len(fields(MusicControls))))
         write_sound(path, make_music(genre, controls, 2 * PART_SECONDS, rng))
         found.append(Track(path, str(genre)))
     return found
@@ -94,8 +94,8 @@ def simulated_clips(folder: Path, count: int) -> tuple[list[Path], Float64Array]
     found, made_from = [], []
     for scene, number in itertools.product(range(len(SCENES)), range(count)):
         path = folder / f"scene{scene}-{number}.mp4"
-        controls = rng.uniform(0, 1, len(fields(Pictorial)))
-        frames = make_frames(scene, Pictorial(*controls), 8.0, 24, (256, 256), rng)
+        controls = rng.uniform(0, 1, len(fields(PictureControls)))
+        frames = make_frames(scene, PictureControls(*controls), 8.0, 24, (256, 256), rng)
         write_video(path, frames, 24, np.zeros((2, SAMPLE_RATE), np.float32))
         found.append(path)
         made_from.append(controls)
@@ -209,17 +209,17 @@ def hear(tracks: Sequence[Track], extractor: AudioExtractor, folder: Path) -> Ca
     parts, copies, excerpts = [], [], []
     for number, track in enumerate(tracks):
         rate = extractor.config.sample_rate
-        sound = decode_sound(track.path, rate, 2 * PART_SECONDS, Limits())
+        sound = decode_sound(MediaFile(track.path), rate, 2 * PART_SECONDS)
         halves = np.array_split(sound.samples, 2)
         parts += [extractor.measure(half, sound.decoder).embedding for half in halves]
-        wide = decode_sound(track.path, SAMPLE_RATE, PART_SECONDS, Limits()).samples
+        wide = decode_sound(MediaFile(track.path), SAMPLE_RATE, PART_SECONDS).samples
         for suffix, level in COPIES:
             path = folder / f"copy{number}.{suffix}"
             write_copy(path, wide * np.float32(level))
-            copies.append(extractor.extract(path)[0].embedding)
+            copies.append(extractor.extract(MediaFile(path))[0].embedding)
         edge = max(0, (len(wide) - round(EXCERPT_SECONDS * SAMPLE_RATE)) // 2)
         write_copy(folder / "excerpt.mp3", wide[edge : len(wide) - edge] / 2)
-        excerpts.append(extractor.extract(folder / "excerpt.mp3")[0].embedding)
+        excerpts.append(extractor.extract(MediaFile(folder / "excerpt.mp3"))[0].embedding)
     return Catalogue(
         np.stack(parts).astype(np.float64),
         np.arange(len(tracks)).repeat(2),
@@ -312,19 +312,21 @@ def picture_table(clips: Sequence[Path], folder: Path) -> None:
     extractor = VisualExtractor(VisualConfig(blocks=(*default, "cuts")))
     parts, whole, copies = [], [], []
     for number, path in enumerate(clips):
-        (once,) = extractor.extract(path)
+        (once,) = extractor.extract(MediaFile(path))
         whole.append(once.embedding)
         # The last frame time is the centre of the last part.
         length = float(once.frame_times[-1])
         spans = [(0.0, length / 2), (length / 2, length)]
-        parts += [features.embedding for features in extractor.extract(path, spans)]
+        parts += [features.embedding for features in extractor.extract(MediaFile(path), spans)]
         recoded(path, folder / "copy.mkv", *OTHER_CODECS[number % 2])
-        copies.append(extractor.extract(folder / "copy.mkv")[0].embedding)
+        copies.append(extractor.extract(MediaFile(folder / "copy.mkv"))[0].embedding)
     halved = np.stack(parts).astype(np.float64)
     catalogue = np.stack(whole).astype(np.float64)
     queries = np.stack(copies).astype(np.float64)
     rendered, truth = simulated_clips(folder, 12)
-    made = np.stack([extractor.extract(path)[0].embedding for path in rendered]).astype(np.float64)
+    made = np.stack([extractor.extract(MediaFile(path))[0].embedding for path in rendered]).astype(
+        np.float64
+    )
     print(f"\nPictures: {len(clips)} clips; controls of {len(rendered)} rendered ones")
     print_row("block", "dims", ["same clip", "other codec", "cosine", "controls"])
     network = next(iter(extractor.blocks))

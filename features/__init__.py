@@ -25,6 +25,7 @@ from features.workers.job import Job, JobKind
 from features.workers.pool import MediaPool
 
 if TYPE_CHECKING:
+    from features.container.media_file import MediaFile
     from features.sound.extractor import AudioExtractor
     from features.video.extractor import VisualExtractor
 
@@ -38,6 +39,7 @@ __all__ = [
     "JobKind",
     "Limits",
     "MediaError",
+    "MediaFile",
     "MediaInfo",
     "MediaPool",
     "PictureEncoder",
@@ -52,6 +54,7 @@ __all__ = [
 ]
 
 _HEAVY = {
+    "MediaFile": "features.container.media_file",
     "VisualExtractor": "features.video.extractor",
     "AudioExtractor": "features.sound.extractor",
 }

@@ -1,1 +1,1 @@
-"""Opens media files and checks what their containers claim."""
+"""Opens media files and checks the size and length that their containers declare."""

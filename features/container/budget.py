@@ -1,4 +1,4 @@
-"""Counting what decoding really produces, whatever a header claims."""
+"""Counts what decoding produces and stops at the limits, whatever the headers declare."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from features.config import Limits
 from features.errors import MediaError, Reason
 
-# Hz: from telephones of old to the fastest converters.
-_RATES = (1000, 768_000)
+# Hz, from telephone codecs to the fastest converters.
+_LOWEST_RATE, _HIGHEST_RATE = 1000, 768_000
 
 
 @dataclass
@@ -17,10 +17,10 @@ class Budget:
 
     Attributes:
         limits: the limits of one file.
-        packets: packets given to the decoder.
-        frames: frames that came out.
-        bytes: size of what came out, frames and samples.
-        errors: packets refused by the decoder, and frames it marked as damaged.
+        packets: packets sent to the decoder.
+        frames: decoded video frames.
+        bytes: size of the decoded frames and samples.
+        errors: packets that the decoder refused, and frames that it marked as corrupt.
     """
 
     limits: Limits
@@ -29,49 +29,55 @@ class Budget:
     bytes: int = 0
     errors: int = 0
 
-    def check_size(self, width: int, height: int) -> None:
-        """Raise MediaError(too_many_pixels) for a frame over the limit."""
+    def check_frame_size(self, width: int, height: int) -> None:
+        """Raise MediaError(too_many_pixels) if a frame is over the limit."""
         if width * height > self.limits.pixels:
             raise MediaError(
                 Reason.TOO_MANY_PIXELS,
-                f"a frame of {width} x {height}, "
-                f"{self.limits.pixels} pixels are allowed (limits.pixels)",
+                f"a frame of {width} x {height} pixels; "
+                f"{self.limits.pixels} are allowed (limits.pixels)",
             )
 
-    def count(self, width: int, height: int, bits: int = 12, *, corrupt: bool = False) -> None:
-        """Add a decoded frame; ``bits`` a pixel are 12 for most films (4:2:0).
+    def add_frame(self, width: int, height: int, bits: int = 12, *, corrupt: bool = False) -> None:
+        """Count a decoded frame.
+
+        Args:
+            width: pixels.
+            height: pixels.
+            bits: bits per pixel; 12 is the usual 4:2:0 with 8 bits per sample.
+            corrupt: the decoder marked the frame as damaged.
 
         Raises:
             MediaError: too_many_pixels, too_long or too_large.
         """
-        self.check_size(width, height)
+        self.check_frame_size(width, height)
         self.errors += corrupt
         self.frames += 1
         if self.frames > self.limits.frames:
             raise MediaError(Reason.TOO_LONG, f"over {self.limits.frames} frames (limits.frames)")
-        self._count_bytes(width * height * bits // 8)
+        self._add_bytes(width * height * bits // 8)
 
-    def check_rate(self, rate: int) -> None:
-        """Raise MediaError(undecodable) for a sample rate that no sound has.
+    def check_sample_rate(self, rate: int) -> None:
+        """Raise MediaError(undecodable) for a sample rate (Hz) that no audio has.
 
-        A rate of a few hertz would turn a small file into hours, one of gigahertz hours into
-        nothing.
+        With a rate of a few hertz a small file would resample to hours; with a rate of
+        gigahertz hours would resample to nothing.
         """
-        if not _RATES[0] <= rate <= _RATES[1]:
+        if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
             raise MediaError(
                 Reason.UNDECODABLE,
-                f"a sample rate of {rate} Hz; sound has {_RATES[0]} to {_RATES[1]}",
+                f"a sample rate of {rate} Hz; audio has {_LOWEST_RATE} to {_HIGHEST_RATE} Hz",
             )
 
-    def count_sound(self, samples: int, channels: int, width: int) -> None:
-        """Add decoded samples of ``width`` bytes each.
+    def add_samples(self, samples: int, channels: int, width: int) -> None:
+        """Count decoded audio: ``samples`` per channel, each of ``width`` bytes.
 
         Raises:
             MediaError: too_large.
         """
-        self._count_bytes(samples * channels * width)
+        self._add_bytes(samples * channels * width)
 
-    def _count_bytes(self, size: int) -> None:
+    def _add_bytes(self, size: int) -> None:
         self.bytes += size
         if self.bytes > self.limits.decoded_bytes:
             raise MediaError(
@@ -79,11 +85,12 @@ class Budget:
                 f"over {self.limits.decoded_bytes} decoded bytes (limits.decoded_bytes)",
             )
 
-    def check_errors(self, what: str) -> None:
-        """Raise MediaError(truncated) when more packets are broken than allowed."""
-        if self.errors > self.limits.truncated_share * self.packets:
+    def check_errors(self) -> None:
+        """Raise MediaError(truncated) if the share of damaged packets is over the limit."""
+        allowed = self.limits.truncated_share
+        if self.errors > allowed * self.packets:
             raise MediaError(
                 Reason.TRUNCATED,
-                f"{self.errors} of {self.packets} packets of the {what} are broken, "
-                f"a share of {self.limits.truncated_share:g} is allowed (limits.truncated_share)",
+                f"{self.errors} of {self.packets} video packets are damaged; "
+                f"a share of {allowed:g} is allowed (limits.truncated_share)",
             )

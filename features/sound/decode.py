@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import av
 import av.error
@@ -11,10 +10,9 @@ import numpy as np
 import soxr
 
 from features.arrays import Float32Array
-from features.config import Limits
 from features.container.budget import Budget
-from features.container.media_file import open_media, read_packets, sound_stream
-from features.container.truncation import check_missing, promised_sound
+from features.container.media_file import MediaFile
+from features.container.truncation import check_missing_share, declared_audio_seconds
 from features.errors import MediaError, Reason
 from features.sound.sndfile_fallback import finite, read_mono
 
@@ -41,10 +39,9 @@ class Sound:
 
 
 def decode_sound(
-    path: Path,
+    media: MediaFile,
     sample_rate: int,
     max_seconds: float,
-    limits: Limits,
     origin: float | None = None,
 ) -> Sound:
     """Decode at most ``max_seconds`` of the first stream of sound, once.
@@ -59,12 +56,12 @@ def decode_sound(
         MediaError: no_audio, undecodable, truncated, too_long or a limit.
     """
     try:
-        chunks = _decode_pyav(path, max_seconds, limits, origin)
+        chunks = _decode_pyav(media, max_seconds, origin)
         decoder = "pyav"
     except MediaError as error:
         if error.reason not in (Reason.UNDECODABLE, Reason.UNSUPPORTED_CONTAINER):
             raise
-        second = read_mono(path, max_seconds, limits)
+        second = read_mono(media, max_seconds)
         if second is None:
             raise
         chunks, decoder = [second], "soundfile"
@@ -81,21 +78,22 @@ def decode_sound(
 
 
 def _decode_pyav(
-    path: Path, max_seconds: float, limits: Limits, origin: float | None
+    media: MediaFile, max_seconds: float, origin: float | None
 ) -> list[tuple[int, Float32Array]]:
     """Return runs of one sample rate, mono, from the origin on."""
     runs: list[tuple[int, list[Float32Array]]] = []
     packets = errors = 0
     seconds = promised = early = 0.0
+    limits = media.limits
     budget = Budget(limits)
-    with open_media(path, limits) as container:
-        stream = sound_stream(container)
+    with media.open() as demuxer:
+        stream = demuxer.audio_stream
         if stream is None:
             raise MediaError(Reason.NO_AUDIO, "no stream of sound that a decoder knows")
         stream.codec_context.thread_count = 1
-        promised = promised_sound(container, stream)
+        promised = declared_audio_seconds(demuxer.format_name, stream)
         try:
-            for packet in read_packets(container, stream):
+            for packet in demuxer.packets(stream):
                 packets += 1
                 try:
                     frames = packet.decode()
@@ -110,8 +108,8 @@ def _decode_pyav(
                     rate, channels = frame.sample_rate, frame.layout.nb_channels
                     if frame.samples <= 0 or channels <= 0:
                         continue
-                    budget.check_rate(rate)
-                    budget.count_sound(frame.samples, channels, frame.format.bytes)
+                    budget.check_sample_rate(rate)
+                    budget.add_samples(frame.samples, channels, frame.format.bytes)
                     if not runs and origin is not None and frame.time is not None:
                         early = origin - frame.time
                     if not runs or runs[-1][0] != rate:
@@ -131,7 +129,7 @@ def _decode_pyav(
             Reason.TRUNCATED, f"{errors} of {packets} packets of sound cannot be decoded"
         )
     promised = min(promised, max_seconds + early, limits.seconds)
-    check_missing(1 - seconds / promised if promised > 0 else 0.0, limits)
+    check_missing_share(1 - seconds / promised if promised > 0 else 0.0, limits)
     whole = [(rate, np.concatenate(parts)) for rate, parts in runs]
     return _aligned(whole, early, min(max_seconds, limits.seconds))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from features.arrays import Float64Array
-from features.config import AudioConfig, Limits
+from features.config import AudioConfig
+from features.container.media_file import MediaFile
 from features.errors import MediaError, Reason
 from features.networks.export import check_network
 from features.networks.extractor_name import extractor_name
@@ -34,9 +34,8 @@ class AudioExtractor:
         blocks: name of each part of the embedding and where it lies.
     """
 
-    def __init__(self, config: AudioConfig, limits: Limits | None = None) -> None:
+    def __init__(self, config: AudioConfig) -> None:
         self.config = config
-        self.limits = limits or Limits()
         self.extractor = extractor_name(config)
         self._encoder = sound_encoder(config)
         if self._encoder is not None:
@@ -50,7 +49,7 @@ class AudioExtractor:
             self.dim += len(values)
 
     def extract(
-        self, path: Path, spans: Sequence[Span] | None = None, origin: float | None = None
+        self, media: MediaFile, spans: Sequence[Span] | None = None, origin: float | None = None
     ) -> list[AudioFeatures]:
         """Return the features of each span (seconds), or of the whole track, by one decode.
 
@@ -63,7 +62,7 @@ class AudioExtractor:
         longest = self.config.max_seconds
         if spans is not None:
             longest = max((end for _, end in spans), default=longest)
-        sound = decode_sound(path, self.config.sample_rate, longest, self.limits, origin)
+        sound = decode_sound(media, self.config.sample_rate, longest, origin)
         if spans is None:
             return [self.measure(sound.samples, sound.decoder)]
         return [self._segment(sound, span) for span in spans]

@@ -10,16 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
 from features.arrays import Float32Array
-from features.config import Limits
 from features.container.budget import Budget
-from features.container.truncation import check_missing
+from features.container.media_file import MediaFile
+from features.container.truncation import check_missing_share
 
 # libsndfile's name of each format, and what its files begin with.
 _FORMATS = {
@@ -41,9 +40,9 @@ _UNKNOWN_LENGTH = (1 << 63) - 1
 
 
 @contextmanager
-def open_sound(path: Path) -> Iterator[soundfile.SoundFile | None]:
+def open_sound(media: MediaFile) -> Iterator[soundfile.SoundFile | None]:
     """Open a file of an allowed format; None where it is no such file."""
-    with path.open("rb", buffering=0) as file:
+    with media.path.open("rb", buffering=0) as file:
         start = file.read(4)
         file.seek(0)
         try:
@@ -63,24 +62,25 @@ def _is_allowed(start: bytes) -> bool:
     return any(start.startswith(marks) for marks in _FORMATS.values())
 
 
-def read_mono(path: Path, max_seconds: float, limits: Limits) -> tuple[int, Float32Array] | None:
+def read_mono(media: MediaFile, max_seconds: float) -> tuple[int, Float32Array] | None:
     """Return (sample rate, mean of the channels), or None where libsndfile cannot read it either.
 
     Raises:
         MediaError: truncated, too_large, or a sample rate that is none.
     """
+    limits = media.limits
     budget = Budget(limits)
     parts: list[Float32Array] = []
-    with open_sound(path) as sound:
+    with open_sound(media) as sound:
         if sound is None:
             return None
         rate, promised = int(sound.samplerate), int(sound.frames)
-        budget.check_rate(rate)
+        budget.check_sample_rate(rate)
         wanted = int(min(max_seconds, limits.seconds) * rate)
         left = wanted
         try:
             while left > 0 and len(block := sound.read(min(_BLOCK, left), "float32", True)):
-                budget.count_sound(len(block), sound.channels, 4)
+                budget.add_samples(len(block), sound.channels, 4)
                 parts.append(finite(block).mean(axis=1))
                 left -= len(block)
         except (soundfile.LibsndfileError, RuntimeError):
@@ -89,7 +89,7 @@ def read_mono(path: Path, max_seconds: float, limits: Limits) -> tuple[int, Floa
     if not parts:
         return None
     if promised != _UNKNOWN_LENGTH:
-        check_missing(1 - (wanted - left) / max(1, min(wanted, promised)), limits)
+        check_missing_share(1 - (wanted - left) / max(1, min(wanted, promised)), limits)
     return rate, np.concatenate(parts)
 
 

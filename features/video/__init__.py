@@ -1,1 +1,1 @@
-"""Samples frames and turns them into embeddings and statistics."""
+"""Samples video frames and turns them into embeddings and statistics."""

@@ -1,8 +1,8 @@
-"""Units of H.264, HEVC and MPEG-4 packets, as far as choosing packets needs them.
+"""Splits H.264, HEVC and MPEG-4 packets into units, as far as choosing packets needs it.
 
-Source: ITU-T H.264 7.3.1 and H.265 7.3.1.2 (unit headers); ISO/IEC 14496-15 (packets
-with lengths in place of start codes, announced by a configuration record); ISO/IEC 13818-2
-and 14496-2, 6.2 (start codes).
+Source: ITU-T H.264 7.3.1 and H.265 7.3.1.2 (NAL unit headers); ISO/IEC 14496-15 (length
+prefixes instead of start codes, announced by a configuration record); ISO/IEC 13818-2 and
+14496-2, 6.2 (start codes).
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 H264_IDR = 5
 HEVC_VCL = range(32)
-# What a group of MPEG-1 or MPEG-2 pictures needs before its first one.
+# Start code of the MPEG-1 and MPEG-2 sequence header, which holds size and matrices.
 SEQUENCE_HEADER = b"\0\0\1\xb3"
-# By codec, how far the type of a unit lies up in its first byte, and the types (H.264 7.4.1,
-# H.265 7.4.2, 14496-2 6.2.1: video object layers) that hold parameters of other units.
-PARAMETERS = {
+# Per codec: mask and right shift of the unit type in the first byte, and the types that hold
+# parameters for other units (H.264 7.4.1, H.265 7.4.2, 14496-2 6.2.1: video object layers).
+PARAMETER_UNITS = {
     "h264": (31, 0, frozenset({7, 8, 13, 15})),
     "hevc": (126, 1, frozenset({32, 33, 34})),
     "mpeg4": (255, 0, frozenset(range(0x20, 0x30))),
@@ -31,9 +31,9 @@ def units(packet: bytes, extradata: bytes | None, codec: str) -> Iterator[memory
         codec: ``h264``, ``hevc`` or ``mpeg4``.
     """
     view = memoryview(packet)
-    at_width = {"h264": 4, "hevc": 21}.get(codec)
-    if at_width and extradata and extradata[0] == 1 and len(extradata) > at_width:
-        width = (extradata[at_width] & 3) + 1
+    width_at = {"h264": 4, "hevc": 21}.get(codec)
+    if width_at and extradata and extradata[0] == 1 and len(extradata) > width_at:
+        width = (extradata[width_at] & 3) + 1
         at = 0
         while at + width + 2 <= len(packet):
             length = int.from_bytes(packet[at : at + width], "big")
@@ -48,21 +48,21 @@ def units(packet: bytes, extradata: bytes | None, codec: str) -> Iterator[memory
 
 
 def is_idr(packet: bytes, extradata: bytes | None) -> bool:
-    """Return whether an H.264 packet holds a picture that no earlier one can reach past."""
+    """Return whether an H.264 packet holds an IDR frame: no later frame refers past it."""
     return any(unit[0] & 31 == H264_IDR for unit in units(packet, extradata, "h264"))
 
 
 def temporal_layer(packet: bytes, extradata: bytes | None) -> int:
-    """Return the temporal layer (0 is the base) of an HEVC packet's first picture unit."""
+    """Return the temporal layer (0 is the base) of the first slice in an HEVC packet."""
     for unit in units(packet, extradata, "hevc"):
         if (unit[0] >> 1 & 63) in HEVC_VCL:
             return (unit[1] & 7) - 1
     return 0
 
 
-def parameters(packet: bytes, extradata: bytes | None, codec: str) -> Iterator[bytes]:
-    """Yield the units of a packet that hold parameters of other units."""
-    mask, shift, types = PARAMETERS[codec]
+def parameter_sets(packet: bytes, extradata: bytes | None, codec: str) -> Iterator[bytes]:
+    """Yield the units of a packet that hold parameters for other units."""
+    mask, shift, types = PARAMETER_UNITS[codec]
     for unit in units(packet, extradata, codec):
         if (unit[0] & mask) >> shift in types:
             # Zeros at the end belong to the next start code.

@@ -1,7 +1,8 @@
-"""What a pretrained network does not see and music follows: motion, rhythm, cuts, light.
+"""Measures motion, rhythm, cuts, colour, light and sharpness of video frames.
 
-Every measurement is a pure function of small RGB pictures; none depends on the size of
-the source. Speeds are in widths (or heights) of the picture per second.
+Music often follows these, and a pretrained image network does not see them. Every measurement
+is a pure function of small RGB frames and independent of the size of the source. Speeds are in
+frame widths (x) or heights (y) per second.
 """
 
 from __future__ import annotations
@@ -11,68 +12,83 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from features.arrays import Float64Array, UInt8Array
+from features.arrays import Float32Array, Float64Array, UInt8Array
 
+# Width and height in pixels of the frames for motion, rhythm and cuts.
 MOTION_SIZE = 112
+# Seconds between the two frames of a pair for optical flow.
 PAIR_SECONDS = 0.125
+# The window of close frames around the middle of a span: length in seconds, frames per second.
 WINDOW_SECONDS = 4.0
 WINDOW_RATE = 8.0
-# Colour distance that makes a cut: this many times what is usual in the window, and this much.
+# Colour distance of neighbouring frames that counts as a cut: at least this many times the
+# median of the window, and at least this much.
 _CUT_FACTOR, _CUT_LEAST = 3.0, 0.05
+# Colour distance of neighbouring samples that counts as another scene.
 _SCENE_DISTANCE = 0.35
+
+DIMS = {"motion": 8, "rhythm": 6, "cuts": 4, "colour": 13, "light": 6, "sharpness": 3}
 
 
 @dataclass(frozen=True)
-class Moments:
-    """The pictures of one clip that the measurements need.
+class ClipFrames:
+    """The frames of one clip that the measurements need.
 
     Attributes:
         centres: uint8 [F, S, S, 3], RGB, the sampled frames.
-        pairs: of each sampled frame a picture pair of MOTION_SIZE and the seconds between.
-        window: uint8 [W, MOTION_SIZE, MOTION_SIZE, 3], frames in close order.
+        pairs: for each sampled frame, two frames uint8 [MOTION_SIZE, MOTION_SIZE, 3] and the
+            seconds between them.
+        window: uint8 [W, MOTION_SIZE, MOTION_SIZE, 3], RGB, consecutive frames.
         window_times: float64 [W], seconds.
     """
 
     centres: UInt8Array
     pairs: Sequence[tuple[UInt8Array, UInt8Array, float]]
     window: UInt8Array
-    window_times: npt.NDArray[np.float64]
+    window_times: Float64Array
 
 
-def measure(moments: Moments, blocks: Sequence[str]) -> Float64Array:
-    """Return the measurements of the blocks side by side, float64 [sum of DIMS]."""
-    flows = [flow(a, b, dt) for a, b, dt in moments.pairs if dt > 0]
-    steps = zip(moments.window[:-1], moments.window[1:], np.diff(moments.window_times), strict=True)
+def measure(frames: ClipFrames, blocks: Sequence[str]) -> Float64Array:
+    """Return the values of the blocks, concatenated in their order, float64 [sum of DIMS]."""
+    flows = [optical_flow(a, b, seconds) for a, b, seconds in frames.pairs if seconds > 0]
+    steps = zip(frames.window[:-1], frames.window[1:], np.diff(frames.window_times), strict=True)
     values: dict[str, Callable[[], Float64Array]] = {
         "motion": lambda: motion(flows),
-        "rhythm": lambda: rhythm([flow(a, b, dt) for a, b, dt in steps]),
-        "cuts": lambda: cuts(moments.centres, moments.window, moments.window_times),
-        "colour": lambda: colour(moments.centres),
-        "light": lambda: light(moments.centres),
-        "sharpness": lambda: sharpness(moments.centres),
+        "rhythm": lambda: rhythm([optical_flow(a, b, seconds) for a, b, seconds in steps]),
+        "cuts": lambda: cuts(frames.centres, frames.window, frames.window_times),
+        "colour": lambda: colour(frames.centres),
+        "light": lambda: light(frames.centres),
+        "sharpness": lambda: sharpness(frames.centres),
     }
     return np.concatenate([np.zeros(0), *(values[block]() for block in blocks)])
 
 
-def flow(first: UInt8Array, second: UInt8Array, seconds: float) -> npt.NDArray[np.float32]:
-    """Return optical flow float32 [h, w, 2], in picture sides per second (x, y).
+def optical_flow(first: UInt8Array, second: UInt8Array, seconds: float) -> Float32Array:
+    """Return the optical flow between two frames, at every fourth pixel.
 
-    Source: dense inverse search (Kroeger et al., ECCV 2016) as in OpenCV.
+    Args:
+        first: uint8 [S, S, 3], RGB.
+        second: uint8 [S, S, 3], RGB, the later frame.
+        seconds: time between them.
+
+    Returns:
+        float32 [S / 4, S / 4, 2], velocity (x, y) in frame sides per second.
+
+    Source: dense inverse search (Kroeger et al., ECCV 2016), as in OpenCV.
     """
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-    grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (first, second)]
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, second)]
     field = search.calc(grey[0], grey[1], np.zeros((*grey[0].shape, 2), np.float32))
     return np.asarray(field[::4, ::4] / (first.shape[0] * seconds), np.float32)
 
 
-def motion(flows: Sequence[npt.NDArray[np.float32]]) -> Float64Array:
-    """Return 8 values of how the picture moves; zeros without a pair of frames.
+def motion(flows: Sequence[Float32Array]) -> Float64Array:
+    """Return 8 values of motion, float64 [8]; zeros if there is no flow.
 
-    Level (mean speed over the clip), its deviation, its 90th percentile; mean velocity
-    x and y; consistency of direction (0 to 1); spread of speed inside a frame; zoom
-    (divergence). Speeds are log(1 + 10 v).
+    Mean, standard deviation and 90th percentile of speed over the clip; mean velocity x and
+    y; consistency of direction (0 to 1); spread of speed within a frame; zoom (divergence).
+    Speeds are log(1 + 10 v), velocities and zoom are arcsinh(10 v).
     """
     if not flows:
         return np.zeros(8)
@@ -99,12 +115,12 @@ def motion(flows: Sequence[npt.NDArray[np.float32]]) -> Float64Array:
     )
 
 
-def rhythm(flows: Sequence[npt.NDArray[np.float32]]) -> Float64Array:
-    """Return 6 values of how motion swells and ebbs within the window.
+def rhythm(flows: Sequence[Float32Array]) -> Float64Array:
+    """Return 6 values of the rhythm of motion in the window, float64 [6].
 
-    Deviation of the level over its mean; height (-1 to 1) and rate (Hz) of the strongest
-    peak of its autocorrelation; share of its power (0 to 1) at 0.5-1, 1-2 and 2-4 Hz.
-    Zeros for fewer than 8 steps.
+    From the mean speed per step: its relative standard deviation; height (-1 to 1) and rate
+    (Hz) of the strongest peak of its autocorrelation; share of its power (0 to 1) at 0.5-1,
+    1-2 and 2-4 Hz. Zeros for fewer than 8 steps.
     """
     if len(flows) < 8:
         return np.zeros(6)
@@ -125,11 +141,11 @@ def rhythm(flows: Sequence[npt.NDArray[np.float32]]) -> Float64Array:
     )
 
 
-def cuts(centres: UInt8Array, window: UInt8Array, times: npt.NDArray[np.float64]) -> Float64Array:
-    """Return 4 values of how the picture changes abruptly.
+def cuts(centres: UInt8Array, window: UInt8Array, times: Float64Array) -> Float64Array:
+    """Return 4 values of cuts and scene changes, float64 [4].
 
-    Cuts per second in the window; share of neighbouring samples that lie across a change
-    of scene (0 to 1); mean and deviation of the colour distance of neighbours (0 to 1).
+    Cuts per second in the window; share of neighbouring samples from different scenes (0 to
+    1); mean and standard deviation of the colour distance of neighbouring samples (0 to 1).
     """
     far = _distances(centres)
     near = _distances(window)
@@ -140,27 +156,26 @@ def cuts(centres: UInt8Array, window: UInt8Array, times: npt.NDArray[np.float64]
     return np.array([cut.sum() / seconds, (far > _SCENE_DISTANCE).mean(), far.mean(), far.std()])
 
 
-def _distances(pictures: UInt8Array) -> Float64Array:
-    """Return Hellinger distances [N - 1] between colour histograms of neighbours, 0 to 1."""
+def _distances(frames: UInt8Array) -> Float64Array:
+    """Return Hellinger distances of neighbouring colour histograms, float64 [N - 1], 0 to 1."""
     histograms = [
-        cv2.calcHist([picture], [0, 1, 2], None, [4, 4, 4], [0, 256] * 3).ravel()
-        for picture in pictures
+        cv2.calcHist([frame], [0, 1, 2], None, [4, 4, 4], [0, 256] * 3).ravel() for frame in frames
     ]
     if len(histograms) < 2:
         return np.zeros(0)
-    shares = np.sqrt(np.stack(histograms) / pictures[0, ..., 0].size)
+    shares = np.sqrt(np.stack(histograms) / frames[0, ..., 0].size)
     overlap = (shares[:-1] * shares[1:]).sum(axis=1)
     return np.asarray(np.sqrt(np.clip(1 - overlap, 0, 1)), np.float64)
 
 
-def colour(pictures: UInt8Array) -> Float64Array:
-    """Return 13 values of colour over all sampled frames.
+def colour(frames: UInt8Array) -> Float64Array:
+    """Return 13 values of colour over all sampled frames, float64 [13].
 
-    CIELAB a and b, mean and deviation (of 100); chroma, mean and deviation (of 100);
-    colourfulness (Hasler and Suesstrunk 2003, of 100); shares of six hues, weighted by
+    Mean and standard deviation of CIELAB a, of b and of chroma (each divided by 100);
+    colourfulness (Hasler and Suesstrunk 2003, divided by 100); shares of six hues, weighted by
     saturation (red, yellow, green, cyan, blue, magenta; they sum to at most 1).
     """
-    flat = pictures[:, ::4, ::4].reshape(-1, 1, 3)
+    flat = frames[:, ::4, ::4].reshape(-1, 1, 3)
     lab = cv2.cvtColor(flat.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[:, 0].astype(np.float64)
     a, b = lab[:, 1] / 100, lab[:, 2] / 100
     chroma = np.hypot(a, b)
@@ -176,14 +191,14 @@ def colour(pictures: UInt8Array) -> Float64Array:
     )
 
 
-def light(pictures: UInt8Array) -> Float64Array:
-    """Return 6 values of brightness, each 0 to 1.
+def light(frames: UInt8Array) -> Float64Array:
+    """Return 6 values of brightness, float64 [6], each 0 to 1.
 
-    Mean luma, its deviation from frame to frame, contrast (deviation inside a frame),
-    share of dark (below 0.15) and of bright (above 0.85) points, change between
-    neighbouring samples.
+    Mean luma (BT.709); its standard deviation between frames; contrast (standard deviation
+    within a frame); share of dark (below 0.15) and of bright (above 0.85) pixels; mean change
+    between neighbouring samples.
     """
-    luma = pictures[:, ::2, ::2].astype(np.float64) @ np.array([0.2126, 0.7152, 0.0722]) / 255
+    luma = frames[:, ::2, ::2].astype(np.float64) @ np.array([0.2126, 0.7152, 0.0722]) / 255
     level = luma.mean(axis=(1, 2))
     change = np.abs(np.diff(level)).mean() if len(level) > 1 else 0.0
     return np.array(
@@ -198,14 +213,15 @@ def light(pictures: UInt8Array) -> Float64Array:
     )
 
 
-def sharpness(pictures: UInt8Array) -> Float64Array:
-    """Return 3 values: log variance of the Laplacian, mean and deviation; edge density."""
+def sharpness(frames: UInt8Array) -> Float64Array:
+    """Return 3 values of sharpness, float64 [3].
+
+    Mean and standard deviation over the frames of log(1 + variance of the Laplacian) / 10;
+    share of edge pixels (Canny, 0 to 1).
+    """
     logs, edges = [], []
-    for picture in pictures:
-        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    for frame in frames:
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         logs.append(np.log1p(cv2.Laplacian(grey, cv2.CV_64F).var()) / 10)
         edges.append((cv2.Canny(grey, 80, 160) > 0).mean())
     return np.array([np.mean(logs), np.std(logs), np.mean(edges)])
-
-
-DIMS = {"motion": 8, "rhythm": 6, "cuts": 4, "colour": 13, "light": 6, "sharpness": 3}

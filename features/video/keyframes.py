@@ -1,4 +1,4 @@
-"""At which packets of a stream decoding may start, as if it had come from the first one."""
+"""Finds the packets at which decoding can start with the same result as from the first one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import av
 
 from features.video import bitstream
 
-# Codecs whose decoders tell of a frame whether it is a keyframe: what the container says of its
-# packet is held against that. The others are decoded from the first packet on.
-_TELLING = {
+# Codecs whose decoders mark keyframes in the decoded frames, so that the container's keyframe
+# flags can be verified. Streams of other codecs are decoded from the first packet on.
+_MARKS_KEYFRAMES = {
     "flv",
     "h263",
     "hevc",
@@ -24,44 +24,45 @@ _TELLING = {
 }
 
 
-class CleanStarts:
-    """Looks at the packets of a stream in turn.
+class RandomAccessDetector:
+    """Finds random access points among the packets of a stream, given one after the other.
 
-    A start must be a keyframe by the container and need nothing of the packets before it:
-    neither pictures nor parameters that were changed on the way.
+    A random access point is a keyframe according to the container and needs nothing from
+    earlier packets: neither reference frames nor parameters that changed since the first packet.
     """
 
     def __init__(self, context: av.VideoCodecContext) -> None:
         self._codec = context.name
         self._extradata = bytes(context.extradata or b"")
-        self._intra = context.codec.intra_only
-        self._parameters: set[bytes] | None = None
-        self._changed = False
+        self._intra_only = context.codec.intra_only
+        self._parameter_sets: set[bytes] | None = None
+        self._parameters_changed = False
 
     def __call__(self, packet: av.Packet[av.VideoStream]) -> bool:
-        """Return whether decoding may start at the next packet of the stream."""
-        if self._intra:
+        """Return whether decoding can start at this packet, the next of the stream."""
+        if self._intra_only:
             return True
-        self._watch(packet)
-        if self._changed or not packet.is_keyframe:
+        self._track_parameters(packet)
+        if self._parameters_changed or not packet.is_keyframe:
             return False
         if self._codec == "h264":
-            # Recovery points, where a picture only heals gradually, are marked alike.
+            # The container also flags recovery points, where the frame is only rebuilt
+            # gradually.
             return bitstream.is_idr(bytes(packet), self._extradata)
         if packet.is_discard:
-            # No frame comes of it that could tell.
+            # No frame comes out of it that could confirm the flag.
             return False
         if self._codec in ("mpeg1video", "mpeg2video"):
             return bitstream.SEQUENCE_HEADER in bytes(packet)
-        return self._codec in _TELLING
+        return self._codec in _MARKS_KEYFRAMES
 
-    def _watch(self, packet: av.Packet[av.VideoStream]) -> None:
-        """Notice parameters other than those of the first packet."""
+    def _track_parameters(self, packet: av.Packet[av.VideoStream]) -> None:
+        """Remember whether a packet has parameters that the first one does not have."""
         if packet.has_sidedata("new_extradata"):
-            found = bytes(packet.get_sidedata("new_extradata"))
-            self._changed |= found != self._extradata
-        if self._codec in bitstream.PARAMETERS:
-            found_sets = set(bitstream.parameters(bytes(packet), self._extradata, self._codec))
-            if self._parameters is None:
-                self._parameters = found_sets
-            self._changed |= not found_sets <= self._parameters
+            extradata = bytes(packet.get_sidedata("new_extradata"))
+            self._parameters_changed |= extradata != self._extradata
+        if self._codec in bitstream.PARAMETER_UNITS:
+            found = set(bitstream.parameter_sets(bytes(packet), self._extradata, self._codec))
+            if self._parameter_sets is None:
+                self._parameter_sets = found
+            self._parameters_changed |= not found <= self._parameter_sets

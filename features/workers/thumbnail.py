@@ -19,10 +19,15 @@ import cv2
 import numpy as np
 
 from features.config import Limits
-from features.container.media_file import check_file
+from features.container.media_file import MediaFile
 from features.errors import MediaError, Reason
 from features.video.sampling import sample_frames
-from features.video.scaling import display_matrix, tell_colours, upright
+from features.video.scaling import (
+    apply_display_matrix,
+    display_matrix,
+    set_default_colorspace,
+    swaps_sides,
+)
 from features.video.timeline import Timeline
 from features.workers import sandbox
 from features.workers.process import child_environment
@@ -55,24 +60,22 @@ def thumbnail(path: Path, limits: Limits) -> bytes:
     return done.stdout
 
 
-def _middle_frame(path: Path, limits: Limits) -> bytes:
+def _middle_frame(media: MediaFile) -> bytes:
     jpegs: list[bytes] = []
 
-    def choose(timeline: Timeline) -> Collection[int]:
-        return {timeline.shown_at(timeline.seconds / 2)}
+    def select_pts(timeline: Timeline) -> Collection[int]:
+        return {timeline.pts_at(timeline.seconds / 2)}
 
-    def receive(_: int, frame: av.VideoFrame) -> None:
+    def on_frame(_: int, frame: av.VideoFrame) -> None:
         matrix = display_matrix(frame)
-        scale = WIDTH / (frame.height if matrix[0] == 0 else frame.width)
+        scale = WIDTH / (frame.height if swaps_sides(matrix) else frame.width)
         width, height = (max(2, round(scale * side)) for side in (frame.width, frame.height))
-        scaled = (
-            tell_colours(frame).reformat(width=width, height=height, format="bgr24").to_ndarray()
-        )
-        picture = upright(np.asarray(scaled, np.uint8), matrix)
-        _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+        scaled = set_default_colorspace(frame).reformat(width=width, height=height, format="bgr24")
+        image = apply_display_matrix(np.asarray(scaled.to_ndarray(), np.uint8), matrix)
+        _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
         jpegs.append(jpeg.tobytes())
 
-    sample_frames(path, choose, receive, limits)
+    sample_frames(media, select_pts, on_frame)
     return jpegs[-1]
 
 
@@ -84,10 +87,8 @@ def main() -> int:
     sandbox.leave_network()
     limits = Limits.model_validate(job["limits"])
     sandbox.confine(limits).begin_file()
-    path = Path(job["path"])
     try:
-        check_file(path, limits)
-        sys.stdout.buffer.write(_middle_frame(path, limits))
+        sys.stdout.buffer.write(_middle_frame(MediaFile(Path(job["path"]), limits)))
     except (MediaError, av.error.FFmpegError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

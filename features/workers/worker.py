@@ -16,7 +16,7 @@ import av.error
 import av.logging
 
 from features.config import AudioConfig, Limits, VisualConfig
-from features.container.media_file import check_file, check_hash, hash_file
+from features.container.media_file import MediaFile
 from features.errors import MediaError, Reason
 from features.probe import Expected, probe
 from features.results import (
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from features.sound.extractor import AudioExtractor
 
 _EXPECTED: dict[JobKind, Expected] = {
-    JobKind.PROBE: "any",
-    JobKind.PROBE_VIDEO: "video",
-    JobKind.PROBE_MUSIC: "music",
+    JobKind.PROBE: Expected.ANY,
+    JobKind.PROBE_VIDEO: Expected.VIDEO,
+    JobKind.PROBE_MUSIC: Expected.MUSIC,
 }
 # What is true of a file whatever its bytes, or asks for a hash in vain.
 _OF_THE_FILE = (Reason.MISSING, Reason.UNREADABLE, Reason.HASH_MISMATCH)
@@ -51,8 +51,8 @@ class Worker:
         self, limits: Limits, visual: VisualConfig | None, audio: AudioConfig | None
     ) -> None:
         self.limits = limits
-        self.visual = VisualExtractor(visual, limits) if visual else None
-        self.audio = _audio_extractor(audio, limits) if audio else None
+        self.visual = VisualExtractor(visual) if visual else None
+        self.audio = _audio_extractor(audio) if audio else None
 
     def answer(self, job: dict[str, Any]) -> MediaInfo | ClipFeatures | MediaError:
         """Return what a job gives; a file that cannot be used gives a MediaError."""
@@ -72,34 +72,32 @@ class Worker:
             return MediaError(Reason.UNDECODABLE, str(error))
 
     def _work(self, job: dict[str, Any]) -> MediaInfo | ClipFeatures:
-        path = possible_path(job["path"])
+        media = MediaFile(possible_path(job["path"]), self.limits)
         kind = JobKind(job["kind"])
         if kind in _EXPECTED:
-            return probe(path, _EXPECTED[kind], self.limits, job["content_hash"])
+            return probe(media, _EXPECTED[kind], job["content_hash"])
         start = time.process_time()
-        check_file(path, self.limits)
-        if job["content_hash"] is not None:
-            check_hash(hash_file(path), job["content_hash"])
+        media.check(job["content_hash"])
         visual: tuple[VisualFeatures, ...] = ()
         audio: tuple[AudioFeatures, ...] = ()
         spans = [(a, b) for a, b in job["segments"]]
         if kind in (JobKind.VIDEO, JobKind.SEGMENTS):
             assert self.visual is not None
-            visual = tuple(self.visual.extract(path, spans if kind is JobKind.SEGMENTS else None))
+            visual = tuple(self.visual.extract(media, spans if kind is JobKind.SEGMENTS else None))
         if kind in (JobKind.MUSIC, JobKind.SEGMENTS):
             assert self.audio is not None
-            audio = tuple(self._sound(path, spans, visual))
+            audio = tuple(self._sound(media, spans, visual))
         return ClipFeatures(visual, audio, time.process_time() - start)
 
     def _sound(
-        self, path: Path, spans: list[tuple[float, float]], visual: tuple[VisualFeatures, ...]
+        self, media: MediaFile, spans: list[tuple[float, float]], visual: tuple[VisualFeatures, ...]
     ) -> list[AudioFeatures]:
         assert self.audio is not None
         if not visual:
-            return list(self.audio.extract(path))
+            return list(self.audio.extract(media))
         try:
             # Spans count from the first frame, and sound may start before or after it.
-            return list(self.audio.extract(path, spans, visual[0].origin))
+            return list(self.audio.extract(media, spans, visual[0].origin))
         except MediaError as error:
             if error.reason is Reason.NO_AUDIO:
                 return []
@@ -130,17 +128,18 @@ def _of_these_bytes(error: MediaError, job: dict[str, Any]) -> MediaError:
     if promised is None or error.reason in _OF_THE_FILE:
         return error
     try:
-        check_hash(hash_file(Path(job["path"])), promised)
+        # A new MediaFile reads the file again.
+        MediaFile(Path(job["path"])).check_hash(promised)
     except MediaError as change:
         return MediaError(change.reason, f"it changed while it was read: {change.detail}")
     return error
 
 
-def _audio_extractor(audio: AudioConfig, limits: Limits) -> AudioExtractor:
+def _audio_extractor(audio: AudioConfig) -> AudioExtractor:
     # Its libraries take longer to load than all others: a worker for pictures goes without.
     from features.sound.extractor import AudioExtractor
 
-    return AudioExtractor(audio, limits)
+    return AudioExtractor(audio)
 
 
 def main() -> None:

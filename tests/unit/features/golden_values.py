@@ -15,6 +15,7 @@ import av
 import numpy as np
 
 from features import AudioConfig, AudioExtractor, VisualConfig, VisualExtractor
+from features.container.media_file import MediaFile
 from tests.helpers import media_kinds
 from tests.helpers.media_kinds import Kind
 
@@ -46,11 +47,11 @@ def measure() -> Iterator[tuple[str, np.ndarray]]:
     visual, audio = VisualExtractor(VisualConfig()), AudioExtractor(AudioConfig())
     for path in sorted(FOLDER.iterdir()):
         if path.name in TRACKS:
-            sound = audio.extract(path)[0]
+            sound = audio.extract(MediaFile(path))[0]
             yield f"{path.name}/mel", sound.mel.astype(np.float32).mean(axis=1)
             parts, embedding = audio.blocks, sound.embedding
         elif path != VALUES:
-            picture = visual.extract(path)[0]
+            picture = visual.extract(MediaFile(path))[0]
             yield f"{path.name}/frames", picture.frame_embeddings[::5].astype(np.float32).ravel()
             parts, embedding = visual.blocks, picture.embedding
         else:

@@ -8,10 +8,10 @@ import av
 import numpy as np
 import pytest
 
-from features import probe as probes
 from features.config import Limits
+from features.container.media_file import MediaFile
 from features.errors import MediaError, Reason
-from features.probe import probe
+from features.probe import Expected, probe
 from features.workers import thumbnail as thumbnails
 from features.workers.thumbnail import WIDTH, thumbnail
 from tests.helpers.media_kinds import KINDS, number_of
@@ -25,7 +25,7 @@ Rendered = Callable[[str], Path]
 def test_a_picture_is_measured_by_what_it_shows(kind: object, rendered: Rendered) -> None:
     assert isinstance(kind, type(KINDS[0]))
     path = rendered(kind.name)
-    info = probe(path, "video", Limits())
+    info = probe(MediaFile(path), Expected.VIDEO)
     times = kind.times()
     step = np.median(np.diff(times)) if len(times) > 1 else 1 / 24
     assert info.duration == pytest.approx(times[-1] + step, abs=0.15)
@@ -48,33 +48,33 @@ def test_a_picture_is_measured_by_what_it_shows(kind: object, rendered: Rendered
     ],
 )
 def test_sound_is_measured_by_its_packets(name: str, codec: str, rendered: Rendered) -> None:
-    info = probe(rendered(name), "music", Limits())
+    info = probe(MediaFile(rendered(name)), Expected.MUSIC)
     assert info.duration == pytest.approx(4.0, abs=0.1)
     assert (info.has_video, info.has_audio, info.audio_codec) == (False, True, codec)
     assert (info.width, info.height, info.fps, info.video_codec) == (0, 0, 0.0, "")
 
 
 def test_a_film_serves_as_music_and_as_video(rendered: Rendered) -> None:
-    for expected in ("video", "music", "any"):
-        info = probe(rendered("film.webm"), expected, Limits())  # type: ignore[arg-type]
+    for expected in Expected:
+        info = probe(MediaFile(rendered("film.webm")), expected)
         assert (info.video_codec, info.audio_codec) == ("vp8", "opus")
     with pytest.raises(MediaError, match=r"limits\.seconds"):
-        probe(rendered("stereo.mp3"), "music", Limits(seconds=3.9))
+        probe(MediaFile(rendered("stereo.mp3"), Limits(seconds=3.9)), Expected.MUSIC)
 
 
 def test_the_promised_hash_is_checked_before_anything_is_opened(
     rendered: Rendered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = rendered("film.mp4")
-    promised = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert probe(path, "video", Limits(), promised.upper()).content_hash == promised
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert probe(MediaFile(path), Expected.VIDEO, expected.upper()).content_hash == expected
 
     def never(*_: object) -> None:
         raise AssertionError("the file was opened")
 
-    monkeypatch.setattr(probes, "open_media", never)
+    monkeypatch.setattr(MediaFile, "open", never)
     with pytest.raises(MediaError) as caught:
-        probe(path, "video", Limits(), "0" * 64)
+        probe(MediaFile(path), Expected.VIDEO, "0" * 64)
     assert caught.value.reason is Reason.HASH_MISMATCH
 
 
@@ -86,16 +86,16 @@ def test_music_with_a_broken_picture_is_music(rendered: Rendered, tmp_path: Path
             if packet.size:
                 data[packet.pos : packet.pos + packet.size] = bytes(packet.size)
     path.write_bytes(data)
-    info = probe(path, "music", Limits())
+    info = probe(MediaFile(path), Expected.MUSIC)
     assert (info.has_video, info.has_audio, info.video_codec) == (False, True, "")
     with pytest.raises(MediaError) as caught:
-        probe(path, "video", Limits())
+        probe(MediaFile(path), Expected.VIDEO)
     assert caught.value.reason in (Reason.UNDECODABLE, Reason.TRUNCATED)
 
 
 @pytest.mark.parametrize("name", ["h264.mp4", "h264_turned_90.mp4", "mpeg4.avi"])
 def test_a_thumbnail_is_the_upright_middle_frame(name: str, rendered: Rendered) -> None:
-    jpeg = thumbnails._middle_frame(rendered(name), Limits())
+    jpeg = thumbnails._middle_frame(MediaFile(rendered(name)))
     codec = av.CodecContext.create("mjpeg", "r")
     (frame,) = codec.decode(av.Packet(jpeg))
     image = frame.to_ndarray(format="rgb24")

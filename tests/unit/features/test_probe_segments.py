@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from features import AudioConfig, AudioExtractor, Limits, VisualConfig, VisualExtractor
-from features.probe import probe
+from features.container.media_file import MediaFile
+from features.probe import Expected, probe
 from features.sound.decode import decode_sound
 from features.video.sampling import sample_frames
 from tests.helpers.media_kinds import HEIGHT, RATE, WIDTH, X264, add_sound, picture
@@ -48,11 +49,12 @@ def test_picture_and_sound_of_a_segment_are_of_the_same_time(
     # Seconds from the first frame at which the burst is heard, in a segment around it.
     heard = sound_at - picture_at + BURST
     span = (heard - 0.4, heard + 0.6)
-    pictures = VisualExtractor(PICTURES).extract(path, [span])[0]
+    media = MediaFile(path)
+    pictures = VisualExtractor(PICTURES).extract(media, [span])[0]
     assert pictures.origin == pytest.approx(picture_at, abs=0.001)
     assert abs(pictures.frame_times - heard).max() < 0.6
     audio = AudioConfig(blocks=("log_mel",))
-    (sound,) = AudioExtractor(audio).extract(path, [span], pictures.origin)
+    (sound,) = AudioExtractor(audio).extract(media, [span], pictures.origin)
     level = sound.mel.astype(np.float32).max(axis=0)
     loud = np.flatnonzero(level > -20) * audio.hop / audio.sample_rate
     assert loud[0] == pytest.approx(0.4, abs=0.08)
@@ -61,13 +63,12 @@ def test_picture_and_sound_of_a_segment_are_of_the_same_time(
 
 def test_before_late_sound_there_is_silence(tmp_path: Path) -> None:
     path = write_burst(tmp_path / "late.mkv", 0, 3.0)
-    found = decode_sound(path, 22_050, 4.0, Limits(), origin=0.0)
+    found = decode_sound(MediaFile(path), 22_050, 4.0, origin=0.0)
     assert len(found.samples) == 4 * 22_050
     assert not found.part(0.0, 2.9).any()
     # Numbers that lie must not fill the memory.
-    assert (
-        decode_sound(path, 22_050, 1e6, Limits(seconds=9), origin=-1e9).samples.size < 20 * 22_050
-    )
+    short = MediaFile(path, Limits(seconds=9))
+    assert decode_sound(short, 22_050, 1e6, origin=-1e9).samples.size < 20 * 22_050
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_a_probe_tells_between_which_seconds_there_are_both(
     picture_at: float, sound_at: float, paired: tuple[float, float], tmp_path: Path
 ) -> None:
     path = write_burst(tmp_path / "burst.mp4", picture_at, sound_at)
-    assert probe(path, "video", Limits()).paired == pytest.approx(paired, abs=0.06)
+    assert probe(MediaFile(path), Expected.VIDEO).paired == pytest.approx(paired, abs=0.06)
 
 
 @pytest.mark.parametrize("name", ["h264.mp4", "h264_b_pyramid.mkv"])
@@ -89,12 +90,12 @@ def test_the_frame_at_the_end_of_a_segment_belongs_to_the_next(
     spans = [(0.0, 0.5), (0.5, 1.0), (1.0, 1.5)]
     asked: list[list[int]] = []
 
-    def choose(timeline):  # type: ignore[no-untyped-def]
+    def select_pts(timeline):  # type: ignore[no-untyped-def]
         for plan, (_, end) in zip(extractor._plans(timeline, spans), spans, strict=True):
-            asked.append(sorted(plan.all()))
-            assert (asked[-1][-1] - timeline.start) * timeline.time_base < end
-        return {timeline.start}
+            asked.append(sorted(plan.all_pts()))
+            assert (asked[-1][-1] - timeline.start_pts) * timeline.time_base < end
+        return {timeline.start_pts}
 
-    sample_frames(rendered(name), choose, lambda *_: None, Limits())
+    sample_frames(MediaFile(rendered(name)), select_pts, lambda *_: None)
     assert asked[0][-1] < asked[1][0]
     assert asked[1][-1] < asked[2][0]

@@ -11,9 +11,9 @@ import av
 import pytest
 
 from features.config import Limits
-from features.container.media_file import check_file, hash_file, open_media, read_packets
+from features.container.media_file import Demuxer, MediaFile
 from features.errors import MediaError, Reason
-from features.probe import probe
+from features.probe import Expected, probe
 from features.video import opencv_fallback
 from tests.helpers.media_kinds import add_sound, tone
 
@@ -38,13 +38,13 @@ def test_playlists_are_not_followed_whatever_their_name(
 ) -> None:
     path = tmp_path / (name + suffix)
     path.write_text(PLAYLISTS[name].format(target=rendered("h264.mp4")))
-    with pytest.raises(MediaError) as caught, open_media(path, Limits()):
+    with pytest.raises(MediaError) as caught, MediaFile(path).open():
         pass
     assert caught.value.reason is Reason.UNSUPPORTED_CONTAINER
     with pytest.raises(MediaError):
-        opencv_fallback.read_timeline(path, Limits())
+        opencv_fallback.read_timeline(MediaFile(path))
     with pytest.raises(MediaError):
-        probe(path, "any", Limits())
+        probe(MediaFile(path), Expected.ANY)
 
 
 @pytest.mark.parametrize("name", ["concat:a|b", "http:host", "subfile,,start,0,end,9,,:x", "-i"])
@@ -56,19 +56,19 @@ def test_a_name_like_a_protocol_is_a_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path(name).write_bytes(rendered("h264.mp4").read_bytes())
-    with open_media(Path(name), Limits()) as container:
-        assert len(container.streams) == 1
+    with MediaFile(Path(name)).open() as demuxer:
+        assert demuxer.video_stream is not None
 
 
 def test_a_file_is_checked_before_it_is_opened(tmp_path: Path) -> None:
     def reason(path: Path, **limits: int) -> Reason:
         with pytest.raises(MediaError) as caught:
-            check_file(path, Limits(**limits))
+            MediaFile(path, Limits(**limits)).check()
         return caught.value.reason
 
     full = tmp_path / "full"
     full.write_bytes(b"12345")
-    assert check_file(full, Limits(bytes=5)) == 5
+    assert MediaFile(full, Limits(bytes=5)).size == 5
     assert reason(full, bytes=4) is Reason.TOO_LARGE
     assert reason(tmp_path / "none") is Reason.MISSING
     (tmp_path / "empty").touch()
@@ -76,7 +76,7 @@ def test_a_file_is_checked_before_it_is_opened(tmp_path: Path) -> None:
     assert reason(tmp_path) is Reason.UNREADABLE
     os.mkfifo(tmp_path / "pipe")
     assert reason(tmp_path / "pipe") is Reason.UNREADABLE
-    assert hash_file(full) == hashlib.sha256(b"12345").hexdigest()
+    assert MediaFile(full).content_hash == hashlib.sha256(b"12345").hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -92,15 +92,15 @@ def test_a_tag_that_is_no_utf8_costs_nothing(name: str, codec: str, tmp_path: Pa
     tagged = path.read_bytes()
     assert b"Grand Cafe" in tagged
     path.write_bytes(tagged.replace(b" Cafe", b" Caf\xe9"))
-    assert probe(path, "music", Limits()).has_audio
+    assert probe(MediaFile(path), Expected.MUSIC).has_audio
 
 
 def test_streams_are_counted(rendered: Callable[[str], Path]) -> None:
-    with open_media(rendered("h264.mp4"), Limits(streams=1)):
+    with MediaFile(rendered("h264.mp4"), Limits(streams=1)).open():
         pass
     with (
         pytest.raises(MediaError) as caught,
-        open_media(rendered("two_streams.mkv"), Limits(streams=1)),
+        MediaFile(rendered("two_streams.mkv"), Limits(streams=1)).open(),
     ):
         pass
     assert caught.value.reason is Reason.TOO_MANY_STREAMS
@@ -119,7 +119,8 @@ def test_packets_of_a_stream_that_appears_midway_are_passed_over() -> None:
                     raise IndexError("list index out of range")
                 yield packet  # type: ignore[misc]
 
-    assert list(read_packets(Midway(), "ours")) == [1, 2, 3, 4]  # type: ignore[type-var, arg-type]
+    packets = Demuxer(Midway()).packets("ours")  # type: ignore[type-var, arg-type]
+    assert list(packets) == [1, 2, 3, 4]
 
 
 def test_importing_the_package_loads_no_decoder_and_no_network() -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from features import Limits, MediaError, Reason
-from features.container.truncation import check_end
+from features.container.media_file import MediaFile
+from features.container.truncation import check_file_end
 from features.sound.decode import decode_sound
 from features.video.sampling import sample_frames
 from tests.helpers.media_kinds import Kind, add_sound, render, tone, write_film, write_sound
@@ -18,11 +19,11 @@ Rendered = Callable[[str], Path]
 
 
 def read_pictures(path: Path, limits: Limits | None = None) -> None:
-    sample_frames(path, lambda times: {times.start}, lambda *_: None, limits or Limits())
+    sample_frames(MediaFile(path, limits), lambda timeline: {timeline.start_pts}, lambda *_: None)
 
 
 def seconds_of_sound(path: Path, limits: Limits | None = None) -> float:
-    sound = decode_sound(path, 22_050, 60.0, limits or Limits())
+    sound = decode_sound(MediaFile(path, limits), 22_050, 60.0)
     return len(sound.samples) / sound.sample_rate
 
 
@@ -35,7 +36,7 @@ def test_a_matroska_file_is_refused_by_the_share_of_bytes_that_is_gone(
     path.write_bytes(data[: round(len(data) * share)])
     missing = 1 - share
     read_pictures(path, Limits(truncated_share=missing + 0.01))
-    with pytest.raises(MediaError, match=f"{missing:.0%} of the promised") as error:
+    with pytest.raises(MediaError, match=f"{missing:.0%} of the declared") as error:
         read_pictures(path, Limits(truncated_share=missing - 0.01))
     assert error.value.reason is Reason.TRUNCATED
 
@@ -156,9 +157,9 @@ def test_the_length_of_a_segment_is_read(tmp_path: Path, size: bytes, refused: b
     path.write_bytes(head + bytes(100 if len(size) > 0 and size != b"\x00" else 0))
     if refused:
         with pytest.raises(MediaError, match=r"4\d% of"):
-            check_end(path, "matroska,webm", Limits())
+            check_file_end(path, "matroska,webm", Limits())
     else:
-        check_end(path, "matroska,webm", Limits())
+        check_file_end(path, "matroska,webm", Limits())
 
 
 def riff(size: int, data: bytes) -> bytes:
@@ -215,16 +216,16 @@ def test_sizes_in_headers_are_believed_unless_they_stand_for_unknown(
     path.write_bytes(data)
     if refused:
         with pytest.raises(MediaError) as error:
-            check_end(path, container, Limits())
+            check_file_end(path, container, Limits())
         assert error.value.reason is Reason.TRUNCATED
     else:
-        check_end(path, container, Limits())
+        check_file_end(path, container, Limits())
 
 
 def test_a_file_that_starts_otherwise_promises_nothing(tmp_path: Path) -> None:
     path = tmp_path / "it.mkv"
     path.write_bytes(tone(0.1, 8000).tobytes())
-    check_end(path, "matroska,webm", Limits())
+    check_file_end(path, "matroska,webm", Limits())
 
 
 def test_a_file_that_goes_away_while_it_is_opened_is_unreadable(
@@ -233,7 +234,7 @@ def test_a_file_that_goes_away_while_it_is_opened_is_unreadable(
     def gone(*_: object) -> None:
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr("features.container.media_file.check_end", gone)
+    monkeypatch.setattr("features.container.media_file.check_file_end", gone)
     with pytest.raises(MediaError, match="No such file") as error:
         read_pictures(rendered("film.webm"))
     assert error.value.reason is Reason.UNREADABLE

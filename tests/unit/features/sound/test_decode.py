@@ -10,6 +10,7 @@ import pytest
 import soxr
 
 from features.config import Limits
+from features.container.media_file import MediaFile
 from features.errors import MediaError, Reason
 from features.sound import decode
 from features.sound.decode import decode_sound, mono
@@ -41,7 +42,7 @@ def test_sound_is_the_mean_of_the_channels_at_full_scale_one(
     if name.endswith(".ogg"):
         rate = 48_000
     truth = soxr.resample(tone(4.0, rate, channels).mean(axis=0), rate, RATE, "HQ")
-    found = decode_sound(rendered(name), RATE, 60.0, Limits())
+    found = decode_sound(MediaFile(rendered(name)), RATE, 60.0)
     assert (found.decoder, found.sample_rate, found.samples.dtype) == ("pyav", RATE, np.float32)
     length = min(len(truth), len(found.samples))
     assert length > 3.9 * RATE
@@ -67,7 +68,7 @@ def test_eight_channels_do_not_crash_the_decoder(codec: str, tmp_path: Path) -> 
         frame.sample_rate, frame.pts = 48_000, 0
         output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
-    found = decode_sound(path, 48_000, 1.0, Limits())
+    found = decode_sound(MediaFile(path), 48_000, 1.0)
     np.testing.assert_allclose(found.samples, values.mean(axis=0), atol=1e-4)
 
 
@@ -92,7 +93,7 @@ def test_every_planar_format_has_the_same_scale(name: str, channels: int) -> Non
 def test_values_beyond_full_scale_and_no_values_are_clamped(tmp_path: Path) -> None:
     loud = np.array([[0.5, 7.0, -7.0, np.inf, -np.inf, np.nan] * 100], np.float32)
     path = write_sound(tmp_path / "loud.wav", "pcm_f32le", loud, RATE)
-    found = decode_sound(path, RATE, 1.0, Limits())
+    found = decode_sound(MediaFile(path), RATE, 1.0)
     np.testing.assert_array_equal(found.samples[:6], [0.5, 1, -1, 1, -1, 0])
 
 
@@ -107,7 +108,7 @@ def test_no_more_than_the_wanted_seconds_are_decoded(
         return plain(frame)
 
     monkeypatch.setattr(decode, "mono", counting)
-    found = decode_sound(rendered("stereo.mp3"), RATE, 1.5, Limits())
+    found = decode_sound(MediaFile(rendered("stereo.mp3")), RATE, 1.5)
     assert len(found.samples) == round(1.5 * RATE)
     assert sum(frames) < 1.6 * 44_100
     part = found.part(0.5, 1.0)
@@ -120,14 +121,14 @@ def test_the_second_decoder_reads_what_the_first_cannot_and_is_recorded(
     # An au file: no demuxer on the allow-list opens it, libsndfile does.
     path = tmp_path / "song.au"
     write_sound(path, "pcm_s16be", tone(1.0, RATE), RATE)
-    found = decode_sound(path, RATE, 60.0, Limits())
+    found = decode_sound(MediaFile(path), RATE, 60.0)
     assert found.decoder == "soundfile"
     np.testing.assert_allclose(found.samples, tone(1.0, RATE).mean(axis=0), atol=1e-3)
 
     words = tmp_path / "words.mp3"
     words.write_text("no music at all " * 100)
     with pytest.raises(MediaError) as caught:
-        decode_sound(words, RATE, 60.0, Limits())
+        decode_sound(MediaFile(words), RATE, 60.0)
     assert caught.value.reason in (Reason.UNSUPPORTED_CONTAINER, Reason.UNDECODABLE)
 
 
@@ -135,7 +136,7 @@ def test_files_without_sound_or_with_too_much_broken_say_so(
     rendered: Rendered, tmp_path: Path
 ) -> None:
     with pytest.raises(MediaError) as caught:
-        decode_sound(rendered("silent.mp4"), RATE, 60.0, Limits())
+        decode_sound(MediaFile(rendered("silent.mp4")), RATE, 60.0)
     assert caught.value.reason is Reason.NO_AUDIO
 
     broken = tmp_path / "broken.m4a"
@@ -147,7 +148,9 @@ def test_files_without_sound_or_with_too_much_broken_say_so(
         data[position : position + size] = b"\xff" * size
     broken.write_bytes(data)
     with pytest.raises(MediaError) as caught:
-        decode_sound(broken, RATE, 60.0, Limits())
+        decode_sound(MediaFile(broken), RATE, 60.0)
     assert caught.value.reason is Reason.TRUNCATED
     assert "packets of sound" in caught.value.detail
-    assert decode_sound(broken, RATE, 60.0, Limits(truncated_share=0.5)).decoder == "pyav"
+    assert (
+        decode_sound(MediaFile(broken, Limits(truncated_share=0.5)), RATE, 60.0).decoder == "pyav"
+    )

@@ -14,8 +14,9 @@ import soxr
 
 from features import AudioConfig, AudioExtractor
 from features.config import Limits
+from features.container.media_file import MediaFile
 from features.errors import MediaError, Reason
-from features.probe import probe
+from features.probe import Expected, probe
 from features.sound import decode, sndfile_fallback
 from features.sound.decode import decode_sound
 from features.sound.sndfile_fallback import open_sound, read_mono
@@ -39,7 +40,7 @@ def wav(path: Path, values: np.ndarray, rate: int) -> Path:
 
 @pytest.mark.parametrize("rate", [8000, 11_025, 96_000, 192_000])
 def test_every_sample_rate_sounds_the_same(rate: int, tmp_path: Path) -> None:
-    found = decode_sound(wav(tmp_path / "a.wav", tone(2.0, rate, 2).T, rate), RATE, 9.0, Limits())
+    found = decode_sound(MediaFile(wav(tmp_path / "a.wav", tone(2.0, rate, 2).T, rate)), RATE, 9.0)
     truth = soxr.resample(tone(2.0, rate, 2).mean(axis=0), rate, RATE, "HQ")
     np.testing.assert_allclose(found.samples, truth, atol=1e-5)
     assert len(found.samples) == pytest.approx(2 * RATE, abs=1)
@@ -60,14 +61,14 @@ def test_two_dozen_channels_are_averaged(codec: str, tmp_path: Path) -> None:
             frame.sample_rate, frame.pts = 48_000, 0
             output.mux(stream.encode(frame))
             output.mux(stream.encode(None))
-    found = decode_sound(path, 48_000, 1.0, Limits())
+    found = decode_sound(MediaFile(path), 48_000, 1.0)
     np.testing.assert_allclose(found.samples, values.mean(axis=1) / 32768, atol=1e-4)
 
 
 def test_whole_numbers_of_64_bits_are_read(tmp_path: Path) -> None:
     values = tone(0.5, RATE, 2).T
     path = wav(tmp_path / "long.wav", (values * 2.0**62).astype(np.int64), RATE)
-    found = decode_sound(path, RATE, 1.0, Limits())
+    found = decode_sound(MediaFile(path), RATE, 1.0)
     np.testing.assert_allclose(found.samples, values.mean(axis=1) / 2, atol=1e-6)
 
 
@@ -79,7 +80,7 @@ def test_a_value_that_is_none_spoils_only_itself(dtype: type, tmp_path: Path) ->
     values[22_060, 0] = np.inf
     values[22_070, 1] = -np.inf
     values[22_080] = np.finfo(dtype).max, np.finfo(dtype).min
-    found = decode_sound(wav(tmp_path / "odd.wav", values, 44_100), RATE, 9.0, Limits())
+    found = decode_sound(MediaFile(wav(tmp_path / "odd.wav", values, 44_100)), RATE, 9.0)
     assert np.abs(found.samples).max() <= 1
     far = np.abs(np.arange(len(truth)) - RATE / 2) > 2000
     np.testing.assert_allclose(found.samples[far], truth[far], atol=1e-3)
@@ -93,7 +94,7 @@ def test_rate_and_channels_may_change_midway(tmp_path: Path) -> None:
         part = write_sound(tmp_path / "part.aac", "aac", tone(1.0, rate, channels), rate)
         joined += part.read_bytes()
     path.write_bytes(joined)
-    found = decode_sound(path, RATE, 9.0, Limits())
+    found = decode_sound(MediaFile(path), RATE, 9.0)
     assert len(found.samples) == pytest.approx(4 * RATE, rel=0.1)
     seconds = found.samples[: len(found.samples) // 4 * 4].reshape(4, -1)
     assert np.sqrt((seconds**2).mean(axis=1)).min() > 0.03
@@ -103,8 +104,8 @@ def test_rate_and_channels_may_change_midway(tmp_path: Path) -> None:
 def test_a_sample_rate_that_no_sound_has_is_refused(rate: int, tmp_path: Path) -> None:
     path = wav(tmp_path / "slow.wav", np.zeros((60_000, 1), np.int16), rate)
     for read in (
-        lambda: decode_sound(path, RATE, 180.0, Limits()),
-        lambda: read_mono(path, 180.0, Limits()),
+        lambda: decode_sound(MediaFile(path), RATE, 180.0),
+        lambda: read_mono(MediaFile(path), 180.0),
     ):
         with pytest.raises(MediaError) as caught:
             read()
@@ -113,8 +114,8 @@ def test_a_sample_rate_that_no_sound_has_is_refused(rate: int, tmp_path: Path) -
 
 def test_decoded_sound_is_counted(rendered: Rendered) -> None:
     for read in (
-        lambda limits: decode_sound(rendered("stereo.mp3"), RATE, 9.0, limits),
-        lambda limits: read_mono(rendered("mono.wav"), 9.0, limits),
+        lambda limits: decode_sound(MediaFile(rendered("stereo.mp3"), limits), RATE, 9.0),
+        lambda limits: read_mono(MediaFile(rendered("mono.wav"), limits), 9.0),
     ):
         with pytest.raises(MediaError) as caught:
             read(Limits(decoded_bytes=300_000))
@@ -127,23 +128,23 @@ def test_very_short_sound_gives_features_or_says_why(count: int, tmp_path: Path)
     extractor = AudioExtractor(AudioConfig(blocks=("timbre", "rhythm", "harmony")))
     if count == 0:
         with pytest.raises(MediaError) as caught:
-            extractor.extract(path)
+            extractor.extract(MediaFile(path))
         assert caught.value.reason in (Reason.UNDECODABLE, Reason.NO_AUDIO)
     else:
-        (features,) = extractor.extract(path)
+        (features,) = extractor.extract(MediaFile(path))
         assert features.mel.shape[1] >= 1
 
 
 def test_silence_of_any_length_gives_features(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "quiet.flac", "flac", np.zeros((1, 240 * 8000), np.float32), 8000)
-    (features,) = AudioExtractor(AudioConfig(blocks=("timbre",))).extract(path)
+    (features,) = AudioExtractor(AudioConfig(blocks=("timbre",))).extract(MediaFile(path))
     assert np.isfinite(features.embedding).all()
 
 
 def test_times_beyond_all_measure_do_not_decode_for_ever(
     rendered: Rendered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = decode_sound(rendered("stereo.m4a"), RATE, 1.0, Limits(), origin=-1e15)
+    found = decode_sound(MediaFile(rendered("stereo.m4a")), RATE, 1.0, origin=-1e15)
     assert not found.samples.any()
     samples: list[int] = []
     plain = decode.mono
@@ -154,7 +155,7 @@ def test_times_beyond_all_measure_do_not_decode_for_ever(
 
     monkeypatch.setattr(decode, "mono", counting)
     with pytest.raises(MediaError) as caught:
-        decode_sound(rendered("stereo.m4a"), RATE, 1.0, Limits(seconds=2), origin=1e15)
+        decode_sound(MediaFile(rendered("stereo.m4a"), Limits(seconds=2)), RATE, 1.0, origin=1e15)
     assert caught.value.reason is Reason.UNDECODABLE
     assert sum(samples) < 2.2 * 44_100
 
@@ -172,10 +173,10 @@ def test_times_beyond_all_measure_do_not_decode_for_ever(
 def test_only_formats_on_the_list_are_opened(form: str, is_allowed: bool, tmp_path: Path) -> None:
     path = tmp_path / f"song.{form.lower()}"
     soundfile.write(path, tone(0.5, RATE).T, RATE, format=form)
-    with open_sound(path) as found:
+    with open_sound(MediaFile(path)) as found:
         assert (found is not None) == is_allowed
     if is_allowed:
-        rate, samples = read_mono(path, 9.0, Limits()) or (0, np.zeros(0))
+        rate, samples = read_mono(MediaFile(path), 9.0) or (0, np.zeros(0))
         assert rate == RATE
         np.testing.assert_allclose(samples, tone(0.5, RATE).mean(axis=0), atol=0.02)
 
@@ -188,8 +189,8 @@ def test_no_file_beside_the_one_it_is_given_is_opened(
     soundfile.write(path, tone(0.5, RATE).T, RATE, format="SD2")
     assert (tmp_path / "._song.sd2").exists()
     for read in (
-        lambda: decode_sound(path, RATE, 9.0, Limits()),
-        lambda: probe(path, "music", Limits()),
+        lambda: decode_sound(MediaFile(path), RATE, 9.0),
+        lambda: probe(MediaFile(path), Expected.MUSIC),
     ):
         with pytest.raises(MediaError) as caught:
             read()
@@ -202,7 +203,7 @@ def test_what_is_no_sound_is_no_error_and_leaves_no_file_open(name: str, tmp_pat
     path.write_bytes(b"RIFF" + b"no music at all " * 100)
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):
-        assert read_mono(path, 9.0, Limits()) is None
+        assert read_mono(MediaFile(path), 9.0) is None
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
@@ -211,18 +212,18 @@ def test_a_length_that_lies_is_held_against_what_comes(tmp_path: Path) -> None:
     soundfile.write(path, tone(4.0, RATE).T, RATE)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(MediaError) as caught:
-        read_mono(path, 9.0, Limits())
+        read_mono(MediaFile(path), 9.0)
     assert caught.value.reason is Reason.TRUNCATED
 
 
 def test_both_decoders_hear_the_same(rendered: Rendered, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = decode_sound(rendered("surround.flac"), RATE, 9.0, Limits())
+    first = decode_sound(MediaFile(rendered("surround.flac")), RATE, 9.0)
 
     def refuse(*_: object) -> None:
         raise MediaError(Reason.UNDECODABLE, "no decoder")
 
     monkeypatch.setattr(decode, "_decode_pyav", refuse)
     monkeypatch.setattr(sndfile_fallback, "_BLOCK", 1000)
-    second = decode_sound(rendered("surround.flac"), RATE, 9.0, Limits())
+    second = decode_sound(MediaFile(rendered("surround.flac")), RATE, 9.0)
     assert second.decoder == "soundfile"
     np.testing.assert_allclose(second.samples, first.samples, atol=1e-4)

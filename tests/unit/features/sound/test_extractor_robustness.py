@@ -11,10 +11,11 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from features import AudioConfig, AudioExtractor, Limits
+from features import AudioConfig, AudioExtractor
+from features.container.media_file import MediaFile
 from features.sound.decode import decode_sound
 from simulation.encode import SAMPLE_RATE
-from simulation.music import Musical, make_music
+from simulation.music import MusicControls, make_music
 from simulation.styles import STYLES
 from tests.helpers.media_kinds import write_sound
 
@@ -27,7 +28,7 @@ def recordings() -> Iterator[Samples]:
     """Yield two stereo pieces of each genre, and sounds of which a codec leaves little."""
     rng = np.random.default_rng(0)
     for genre in [*STYLES, *STYLES]:
-        controls = Musical(*rng.uniform(0, 1, len(fields(Musical))))
+        controls = MusicControls(*rng.uniform(0, 1, len(fields(MusicControls))))
         yield make_music(genre, controls, SECONDS, rng)
     sparse, quiet = struck(rng, 1.7, 0.005, None), struck(rng, 6.0, 0.8, 330.0)
     for sound in (sparse, 0.05 * quiet, struck(rng, 1.9, 0.7, 262.0) + sparse, speech(rng)):
@@ -66,7 +67,7 @@ def test_codec_level_and_channels_hardly_move_a_track_in_its_catalogue(tmp_path:
     extractor = AudioExtractor(AudioConfig())
     tracks = list(recordings())
     plain = [write(tmp_path / f"{i}.flac", track) for i, track in enumerate(tracks)]
-    catalogue = np.stack([extractor.extract(path)[0].embedding for path in plain])
+    catalogue = np.stack([extractor.extract(MediaFile(path))[0].embedding for path in plain])
     mean, deviation = catalogue.mean(axis=0), catalogue.std(axis=0) + 1e-6
 
     def unit(embedding: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -78,8 +79,10 @@ def test_codec_level_and_channels_hardly_move_a_track_in_its_catalogue(tmp_path:
         original = unit(catalogue[number])
         for suffix, level in LEVELS.items():
             path = write(tmp_path / f"copy.{suffix}", track * np.float32(level))
-            cosines[number, suffix] = float(unit(extractor.extract(path)[0].embedding) @ original)
-        mono = decode_sound(plain[number], extractor.config.sample_rate, SECONDS, Limits())
+            cosines[number, suffix] = float(
+                unit(extractor.extract(MediaFile(path))[0].embedding) @ original
+            )
+        mono = decode_sound(MediaFile(plain[number]), extractor.config.sample_rate, SECONDS)
         alone = extractor.measure(mono.samples, mono.decoder).embedding
         cosines[number, "mono"] = float(unit(alone) @ original)
     assert len(cosines) == 5 * len(tracks)

@@ -46,8 +46,10 @@ def test_parameters_are_told_from_pictures() -> None:
     sets = [bytes([0x67, 1, 2]), bytes([0x68, 3, 4])]
     picture = bytes([0x65, 9, 8])
     for packet, record in ((sized(*sets, picture), AVCC), (coded(*sets, picture), None)):
-        assert list(bitstream.parameters(packet, record, "h264")) == sets
+        assert list(bitstream.parameter_sets(packet, record, "h264")) == sets
     hevc = [bytes([kind << 1, 1, 7]) for kind in (32, 33, 34)]
-    assert list(bitstream.parameters(sized(*hevc, bytes([19 << 1, 1, 5])), HVCC, "hevc")) == hevc
+    assert (
+        list(bitstream.parameter_sets(sized(*hevc, bytes([19 << 1, 1, 5])), HVCC, "hevc")) == hevc
+    )
     layer, frame = bytes([0x20, 8, 9]), bytes([0xB6, 1, 2])
-    assert list(bitstream.parameters(coded(layer, frame), None, "mpeg4")) == [layer]
+    assert list(bitstream.parameter_sets(coded(layer, frame), None, "mpeg4")) == [layer]

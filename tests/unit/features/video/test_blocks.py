@@ -8,7 +8,7 @@ import pytest
 
 from features.arrays import UInt8Array
 from features.video import blocks
-from features.video.blocks import DIMS, MOTION_SIZE, WINDOW_RATE, Moments, flow, measure
+from features.video.blocks import DIMS, MOTION_SIZE, WINDOW_RATE, ClipFrames, measure, optical_flow
 
 SIZE = MOTION_SIZE
 STEP = 1 / WINDOW_RATE
@@ -34,7 +34,7 @@ def flat(*rgb: int, count: int = 1) -> UInt8Array:
 
 
 def flows(moves: Sequence[tuple[float, float]]) -> list[np.ndarray]:
-    return [flow(texture(), texture(x * STEP, y * STEP), STEP) for x, y in moves]
+    return [optical_flow(texture(), texture(x * STEP, y * STEP), STEP) for x, y in moves]
 
 
 @pytest.mark.parametrize(("x", "y"), [(0.3, 0.0), (0.0, -0.2), (-0.15, 0.1)])
@@ -42,7 +42,7 @@ def test_flow_is_the_speed_in_picture_sides_a_second(x: float, y: float) -> None
     (field,) = flows([(x, y)])
     inner = field[3:-3, 3:-3]
     np.testing.assert_allclose(np.median(inner, axis=(0, 1)), [x, y], atol=0.02)
-    half = flow(texture(), texture(x * STEP, y * STEP), 2 * STEP)
+    half = optical_flow(texture(), texture(x * STEP, y * STEP), 2 * STEP)
     np.testing.assert_allclose(half, field / 2, rtol=1e-5)
 
 
@@ -55,8 +55,8 @@ def test_motion_tells_level_direction_and_zoom() -> None:
     to_and_fro = blocks.motion(flows([(0.3, 0.0), (-0.3, 0.0)] * 2))
     assert to_and_fro[5] < 0.2
     assert abs(to_and_fro[3]) < 0.3
-    nearer = blocks.motion([flow(texture(), texture(zoom=1.05), STEP)] * 3)
-    further = blocks.motion([flow(texture(), texture(zoom=0.95), STEP)] * 3)
+    nearer = blocks.motion([optical_flow(texture(), texture(zoom=1.05), STEP)] * 3)
+    further = blocks.motion([optical_flow(texture(), texture(zoom=0.95), STEP)] * 3)
     assert nearer[7] > 0.3
     assert further[7] < -0.3
     np.testing.assert_array_equal(blocks.motion([]), np.zeros(8))
@@ -147,17 +147,19 @@ def test_blur_lowers_sharpness() -> None:
 
 def test_blocks_stand_side_by_side_in_the_order_asked_for() -> None:
     window = np.stack([texture(x=0.01 * i) for i in range(17)])
-    moments = Moments(window[::4], [(window[0], window[1], STEP)] * 4, window, np.arange(17) * STEP)
+    frames = ClipFrames(
+        window[::4], [(window[0], window[1], STEP)] * 4, window, np.arange(17) * STEP
+    )
     names = list(DIMS)
-    parts = {name: measure(moments, [name]) for name in names}
+    parts = {name: measure(frames, [name]) for name in names}
     assert {name: len(part) for name, part in parts.items()} == DIMS
     np.testing.assert_array_equal(
-        measure(moments, names[::-1]), np.concatenate([parts[name] for name in names[::-1]])
+        measure(frames, names[::-1]), np.concatenate([parts[name] for name in names[::-1]])
     )
-    assert measure(moments, []).shape == (0,)
+    assert measure(frames, []).shape == (0,)
 
 
-@pytest.mark.parametrize("picture", [flat(0, 0, 0)[0], flat(255, 255, 255)[0], texture()])
-def test_one_frame_gives_finite_values(picture: UInt8Array) -> None:
-    moments = Moments(picture[None], [(picture, picture, 0.0)], picture[None], np.zeros(1))
-    assert np.isfinite(measure(moments, list(DIMS))).all()
+@pytest.mark.parametrize("frame", [flat(0, 0, 0)[0], flat(255, 255, 255)[0], texture()])
+def test_one_frame_gives_finite_values(frame: UInt8Array) -> None:
+    frames = ClipFrames(frame[None], [(frame, frame, 0.0)], frame[None], np.zeros(1))
+    assert np.isfinite(measure(frames, list(DIMS))).all()

@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import pytest
 
-from features.video.keyframes import CleanStarts
+from features.video.keyframes import RandomAccessDetector
 
 SEQUENCE = b"\0\0\1\xb3 size, rate, matrices"
 PICTURE = b"\0\0\1\0 a picture"
@@ -19,8 +19,8 @@ def packet(data: bytes, *, keyframe: bool = True) -> av.Packet:
 
 
 def starts(codec: str, *packets: av.Packet) -> list[bool]:
-    is_clean = CleanStarts(av.CodecContext.create(codec, "r"))  # type: ignore[arg-type]
-    return [is_clean(one) for one in packets]
+    is_random_access = RandomAccessDetector(av.CodecContext.create(codec, "r"))  # type: ignore[arg-type]
+    return [is_random_access(one) for one in packets]
 
 
 def test_only_keyframes_start_and_every_frame_of_a_codec_that_knows_no_other() -> None:
@@ -49,7 +49,7 @@ def test_nothing_starts_at_a_keyframe_that_is_hidden(
         first = next(container.demux(stream))
         assert first.is_keyframe
         assert first.is_discard
-        assert not CleanStarts(stream.codec_context)(first)
+        assert not RandomAccessDetector(stream.codec_context)(first)
 
 
 def test_nothing_starts_after_parameters_change() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from features.config import Limits, VisualConfig
+from features.container.media_file import MediaFile
 from features.errors import MediaError, Reason
 from features.video import opencv_fallback, sampling
 from features.video.extractor import VisualExtractor, segment_centres
@@ -38,14 +39,14 @@ def test_it_reads_the_same_frames_at_the_same_times(name: str, rendered: Rendere
     chosen: list[int] = []
     scale = Scaler(96)
 
-    def choose(timeline: sampling.Timeline) -> list[int]:
-        chosen[:] = [timeline.shown_at(t) for t in segment_centres((0.0, timeline.seconds), 8)]
+    def select_pts(timeline: sampling.Timeline) -> list[int]:
+        chosen[:] = [timeline.pts_at(t) for t in segment_centres((0.0, timeline.seconds), 8)]
         return chosen
 
-    def receive(ticks: int, frame: av.VideoFrame) -> None:
+    def on_frame(ticks: int, frame: av.VideoFrame) -> None:
         numbers[ticks] = number_of(scale(frame))
 
-    sampled = sample_frames(rendered(name), choose, receive, Limits())
+    sampled = sample_frames(MediaFile(rendered(name)), select_pts, on_frame)
     assert sampled.decoder == "opencv"
     timeline = sampled.timeline
     assert timeline.seconds == pytest.approx(times[-1] + np.median(np.diff(times)), abs=0.06)
@@ -56,7 +57,8 @@ def test_it_reads_the_same_frames_at_the_same_times(name: str, rendered: Rendere
 
 @pytest.mark.usefixtures("_pyav_cannot")
 def test_features_record_which_decoder_made_them(rendered: Rendered) -> None:
-    (found,) = VisualExtractor(VisualConfig(frames=2, blocks=())).extract(rendered("h264.mp4"))
+    extractor = VisualExtractor(VisualConfig(frames=2, blocks=()))
+    (found,) = extractor.extract(MediaFile(rendered("h264.mp4")))
     assert found.decoder == "opencv"
     assert found.frame_times == pytest.approx([15 / 24, 45 / 24], abs=0.05)
 
@@ -66,7 +68,7 @@ def test_what_neither_reads_keeps_the_first_reason(tmp_path: Path) -> None:
     words = tmp_path / "words.mp4"
     words.write_text("no pictures at all " * 100)
     with pytest.raises(MediaError, match="no decoder") as caught:
-        sample_frames(words, lambda _: set(), lambda *_: None, Limits())
+        sample_frames(MediaFile(words), lambda _: set(), lambda *_: None)
     assert caught.value.reason is Reason.UNDECODABLE
 
 
@@ -83,13 +85,13 @@ def test_it_keeps_the_limits_too(
     limits: dict[str, float], reason: Reason, rendered: Rendered
 ) -> None:
     with pytest.raises(MediaError) as caught:
-        opencv_fallback.read_timeline(rendered("h264.mp4"), Limits(**limits))
+        opencv_fallback.read_timeline(MediaFile(rendered("h264.mp4"), Limits(**limits)))
     assert caught.value.reason is reason
 
 
 def test_frames_that_do_not_come_again_are_an_error(rendered: Rendered) -> None:
     with pytest.raises(MediaError, match="misses 1 frames"):
-        opencv_fallback.decode(rendered("h264.mp4"), {-5}, lambda *_: None, Limits())
+        opencv_fallback.decode(MediaFile(rendered("h264.mp4")), {-5}, lambda *_: None)
 
 
 def test_a_frame_of_any_size_is_refused_before_it_is_decoded(
@@ -112,5 +114,5 @@ def test_a_frame_of_any_size_is_refused_before_it_is_decoded(
 
     monkeypatch.setattr(opencv_fallback.cv2, "VideoCapture", lambda *_: Huge())
     with pytest.raises(MediaError) as caught:
-        opencv_fallback.read_timeline(Path("huge.mp4"), Limits())
+        opencv_fallback.read_timeline(MediaFile(Path("huge.mp4")))
     assert caught.value.reason is Reason.TOO_MANY_PIXELS

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from features.config import Limits
+from features.container.media_file import MediaFile
 from features.errors import MediaError, Reason
 from features.video import sampling
 from features.video.extractor import segment_centres
@@ -39,16 +40,16 @@ def sample(
     chosen: list[int] = []
     scale = Scaler(96)
 
-    def choose(timeline: Timeline) -> list[int]:
+    def select_pts(timeline: Timeline) -> list[int]:
         at = segment_centres((0.0, timeline.seconds), 16) if seconds is None else seconds
-        chosen[:] = [timeline.shown_at(t) for t in at]
+        chosen[:] = [timeline.pts_at(t) for t in at]
         return chosen
 
-    def receive(ticks: int, frame: av.VideoFrame) -> None:
+    def on_frame(ticks: int, frame: av.VideoFrame) -> None:
         arrays[ticks] = frame.to_ndarray()
         numbers[ticks] = number_of(scale(frame))
 
-    return sample_frames(path, choose, receive, Limits()), arrays, numbers, chosen
+    return sample_frames(MediaFile(path), select_pts, on_frame), arrays, numbers, chosen
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -59,7 +60,7 @@ def test_sampled_frames_are_those_shown_at_the_segment_centres(
     times = kind.times()
     sampled, arrays, numbers, chosen = sample(path, None)
     timeline = sampled.timeline
-    shown = (timeline.pts[timeline.order] - timeline.start) * timeline.time_base
+    shown = (timeline.pts[timeline.display_order] - timeline.start_pts) * timeline.time_base
     np.testing.assert_allclose(shown, times, atol=0.0015)
 
     truth = full_decode(path)
@@ -81,7 +82,7 @@ def test_any_choice_of_frames_is_bit_equal_to_a_full_decode(
     truth = full_decode(path)
     seconds = np.random.default_rng(count).choice(kind.times(), min(count, len(truth)), False)
     sampled, arrays, _, chosen = sample(path, seconds + 0.002)
-    ordered = sampled.timeline.pts[sampled.timeline.order]
+    ordered = sampled.timeline.pts[sampled.timeline.display_order]
     for ticks in chosen:
         np.testing.assert_array_equal(arrays[ticks], truth[int(np.searchsorted(ordered, ticks))])
 
@@ -103,7 +104,7 @@ def test_any_choice_of_frames_is_bit_equal_to_a_full_decode(
 def test_groups_are_cut_only_at_clean_keyframes(name: str, groups: int, rendered: Rendered) -> None:
     sampled, *_ = sample(rendered(name), None)
     assert sampled.decoder == "pyav"
-    assert len(sampled.timeline.groups()) == groups
+    assert len(sampled.timeline.closed_gops()) == groups
 
 
 @pytest.mark.parametrize("name", ["h264.avi", "mpeg4.avi", "h264.asf", "h264_twice.ts"])
@@ -165,17 +166,17 @@ def test_parameters_that_change_on_the_way_are_not_skipped(suffix: str, tmp_path
     assert truth[40].shape != truth[0].shape
     sampled, arrays, _, (ticks,) = sample(path, np.array([40.5 / RATE]))
     np.testing.assert_array_equal(arrays[ticks], truth[40])
-    assert len(sampled.timeline.groups()) == 2
+    assert len(sampled.timeline.closed_gops()) == 2
 
 
 def test_lower_layers_of_hevc_are_not_discarded(rendered: Rendered) -> None:
-    assert sample(rendered("hevc.mp4"), None)[0].timeline.discarding
-    assert not sample(rendered("hevc_layers.mkv"), None)[0].timeline.discarding
+    assert sample(rendered("hevc.mp4"), None)[0].timeline.can_skip
+    assert not sample(rendered("hevc_layers.mkv"), None)[0].timeline.can_skip
 
 
 def test_no_frame_of_vp8_is_discarded(rendered: Rendered) -> None:
     """By ffmpeg's decoder: a frame that is left out takes its map of segments with it."""
-    assert not sample(rendered("vp8.webm"), None)[0].timeline.discarding
+    assert not sample(rendered("vp8.webm"), None)[0].timeline.can_skip
 
 
 def test_packets_that_no_wanted_frame_needs_are_not_decoded(
@@ -193,7 +194,7 @@ def test_packets_that_no_wanted_frame_needs_are_not_decoded(
     path = rendered("h264.mp4")
     sampled, _, _, chosen = sample(path, np.array([0.1, 2.3]))
     first, last = chosen
-    groups = sampled.timeline.groups()
+    groups = sampled.timeline.closed_gops()
     middle = sampled.timeline.pts[groups[1][0] : groups[1][1]]
     assert not set(decoded) & set(middle.tolist())
     assert first in decoded
@@ -240,7 +241,9 @@ def test_limits_hold_for_what_is_decoded(
     name: str, limits: dict[str, float], reason: Reason, rendered: Rendered
 ) -> None:
     with pytest.raises(MediaError) as caught:
-        sample_frames(rendered(name), lambda t: t.pts.tolist(), lambda *_: None, Limits(**limits))
+        sample_frames(
+            MediaFile(rendered(name), Limits(**limits)), lambda t: t.pts.tolist(), lambda *_: None
+        )
     assert caught.value.reason is reason
     assert "limits." in caught.value.detail
 
@@ -255,7 +258,7 @@ def test_a_length_in_the_header_that_lies_moves_no_limit(
     path.write_bytes(data[:at] + struct.pack(">d", seconds) + data[at + 8 :])
     assert sample(path, None)[0].timeline.seconds == pytest.approx(2.5, abs=0.01)
     with pytest.raises(MediaError) as caught:
-        sample_frames(path, lambda _: [], lambda *_: None, Limits(seconds=2.4))
+        sample_frames(MediaFile(path, Limits(seconds=2.4)), lambda _: [], lambda *_: None)
     assert caught.value.reason is Reason.TOO_LONG
 
 
@@ -265,8 +268,8 @@ def test_what_all_attempts_decode_counts_as_one_file(rendered: Rendered) -> None
     path = rendered("h264.avi")
 
     def read(allowed: int) -> Sampled:
-        limits = Limits(decoded_bytes=allowed)
-        return sample_frames(path, lambda t: t.pts.tolist(), lambda *_: None, limits)
+        media = MediaFile(path, Limits(decoded_bytes=allowed))
+        return sample_frames(media, lambda t: t.pts.tolist(), lambda *_: None)
 
     assert read(2 * once).decoder == "pyav-full"
     with pytest.raises(MediaError, match=r"limits\.decoded_bytes"):
@@ -286,5 +289,7 @@ def test_length_is_held_before_all_is_decoded(
 
     monkeypatch.setattr(sampling, "_decode_all", counting)
     with pytest.raises(MediaError, match=r"limits\.seconds"):
-        sample_frames(rendered("h264.avi"), lambda _: [], lambda *_: None, Limits(seconds=0.5))
+        sample_frames(
+            MediaFile(rendered("h264.avi"), Limits(seconds=0.5)), lambda _: [], lambda *_: None
+        )
     assert len(seen) < 20

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from features.video.scaling import Scaler, display_matrix, upright
+from features.video.scaling import Scaler, apply_display_matrix, display_matrix
 from tests.helpers.media_kinds import KINDS, picture
 
 
@@ -110,4 +110,4 @@ def test_matrices_turn_and_mirror(
     matrix: tuple[int, int, int, int], twin: Callable[[np.ndarray], np.ndarray]
 ) -> None:
     small = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    np.testing.assert_array_equal(upright(small, matrix), twin(small))
+    np.testing.assert_array_equal(apply_display_matrix(small, matrix), twin(small))

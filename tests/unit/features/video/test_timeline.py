@@ -6,43 +6,45 @@ import pytest
 from features.config import Limits
 from features.container.budget import Budget
 from features.errors import MediaError, Reason
-from features.video.timeline import Timeline, build_timeline, shown_times
+from features.video.timeline import Timeline, build_timeline, increasing_pts
 
 TICK = 0.01
 
 
-def timeline(pts: list[int], clean: list[bool] | None = None, **limits: float) -> Timeline:
-    return build_timeline(pts, [0] * len(pts), TICK, 0.0, Limits(**limits), clean=clean)
+def timeline(pts: list[int], random_access: list[bool] | None = None, **limits: float) -> Timeline:
+    return build_timeline(
+        pts, [0] * len(pts), TICK, 0.0, Limits(**limits), random_access=random_access
+    )
 
 
 def test_the_frame_on_the_screen_is_the_last_one_shown() -> None:
     # In the order of packets: the third is shown last.
     found = timeline([100, 104, 120, 108])
-    assert (found.start, found.end) == (100, 124)
+    assert (found.start_pts, found.end_pts) == (100, 124)
     assert found.seconds == pytest.approx(0.24)
     shown = {-1.0: 100, 0.0: 100, 0.0399: 100, 0.04: 104, 0.08: 108, 0.1999: 108, 0.2: 120, 9: 120}
-    assert {t: found.shown_at(t) for t in shown} == shown
+    assert {t: found.pts_at(t) for t in shown} == shown
     before = {-1.0: 100, 0.0: 100, 0.04: 100, 0.0401: 104, 0.08: 104, 0.2: 108, 0.24: 120, 9: 120}
-    assert {t: found.shown_before(t) for t in before} == before
+    assert {t: found.pts_before(t) for t in before} == before
 
 
 def test_the_last_frame_lasts_as_long_as_it_says_or_as_the_others_do() -> None:
     said = build_timeline([0, 4, 8], [4, 4, 9], TICK, 0.0, Limits())
-    assert said.end == 17
-    assert timeline([0, 4, 8, 20]).end == 24
-    assert timeline([7]).end == 8
+    assert said.end_pts == 17
+    assert timeline([0, 4, 8, 20]).end_pts == 24
+    assert timeline([7]).end_pts == 8
 
 
 def test_groups_start_at_clean_keyframes_and_open_ones_merge() -> None:
     closed = timeline([0, 2, 1, 3, 5, 4], [True, False, False, True, False, False])
-    assert closed.groups() == [(0, 3), (3, 6)]
+    assert closed.closed_gops() == [(0, 3), (3, 6)]
     # The frame after the second keyframe is shown before it and needs the group before.
     leading = timeline([0, 1, 3, 2, 4], [True, False, True, False, False])
-    assert leading.groups() == [(0, 5)]
+    assert leading.closed_gops() == [(0, 5)]
     # A frame of the first group is shown after the second keyframe.
     trailing = timeline([0, 9, 3, 4], [True, False, True, False])
-    assert trailing.groups() == [(0, 4)]
-    assert timeline([0, 1, 2], [False, True, False]).groups() == [(0, 1), (1, 3)]
+    assert trailing.closed_gops() == [(0, 4)]
+    assert timeline([0, 1, 2], [False, True, False]).closed_gops() == [(0, 1), (1, 3)]
 
 
 @pytest.mark.parametrize(
@@ -66,15 +68,17 @@ def test_groups_start_at_clean_keyframes_and_open_ones_merge() -> None:
 def test_frames_without_increasing_times_get_some(
     times: list[int | None], shown: list[int]
 ) -> None:
-    assert shown_times(times, 10) == shown
+    assert increasing_pts(times, 10) == shown
 
 
 def test_hidden_frames_are_decoded_and_not_shown() -> None:
     pts, hidden = [0, 4, 8, 12], [True, True, False, False]
-    found = build_timeline(pts, [0] * 4, TICK, 0.0, Limits(), clean=[True] * 4, hidden=hidden)
-    assert (found.start, found.end, found.seconds) == (8, 16, pytest.approx(0.08))
-    assert (found.shown_at(-1), found.shown_at(0), found.shown_at(9)) == (8, 8, 12)
-    assert found.groups() == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    found = build_timeline(
+        pts, [0] * 4, TICK, 0.0, Limits(), random_access=[True] * 4, hidden=hidden
+    )
+    assert (found.start_pts, found.end_pts, found.seconds) == (8, 16, pytest.approx(0.08))
+    assert (found.pts_at(-1), found.pts_at(0), found.pts_at(9)) == (8, 8, 12)
+    assert found.closed_gops() == [(0, 1), (1, 2), (2, 3), (3, 4)]
 
 
 def test_what_is_missing_is_a_share_of_what_was_promised() -> None:
@@ -96,7 +100,7 @@ def test_a_budget_counts_what_comes_out() -> None:
     def reason(budget: Budget, times: int, **size: int) -> Reason | None:
         try:
             for _ in range(times):
-                budget.count(**size)
+                budget.add_frame(**size)
         except MediaError as error:
             return error.reason
         return None
@@ -112,19 +116,19 @@ def test_a_budget_counts_what_comes_out() -> None:
 
 def test_damage_is_allowed_up_to_its_share() -> None:
     budget = Budget(Limits(truncated_share=0.1), packets=20)
-    budget.count(1, 1, corrupt=True)
+    budget.add_frame(1, 1, corrupt=True)
     budget.errors += 1
-    budget.check_errors("picture")
+    budget.check_errors()
     budget.errors += 1
-    with pytest.raises(MediaError, match="3 of 20 packets of the picture") as caught:
-        budget.check_errors("picture")
+    with pytest.raises(MediaError, match="3 of 20 video packets") as caught:
+        budget.check_errors()
     assert caught.value.reason is Reason.TRUNCATED
 
 
 def test_times_far_from_zero_stay_exact() -> None:
     start = 2**53 + 1
     found = build_timeline([start, start + 1], [1, 1], 1 / 90_000, 0.0, Limits())
-    assert found.shown_at(1.5 / 90_000) in (start, start + 1)
+    assert found.pts_at(1.5 / 90_000) in (start, start + 1)
     assert found.seconds == pytest.approx(2 / 90_000)
     assert np.array_equal(found.pts, [start, start + 1])
 

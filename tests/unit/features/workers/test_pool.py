@@ -22,6 +22,7 @@ from features import (
     JobKind,
     Limits,
     MediaError,
+    MediaFile,
     MediaInfo,
     MediaPool,
     Reason,
@@ -89,10 +90,16 @@ def test_each_kind_of_job_gives_what_it_promises(run: Run, rendered: Rendered) -
     assert (len(music.visual), len(music.audio)) == (0, 1)
     assert (len(segments.visual), len(segments.audio)) == (2, 2)
     # What comes over the wire is what this process computes.
-    np.testing.assert_array_equal(video.visual[0].embedding, visual.extract(film)[0].embedding)
-    np.testing.assert_array_equal(music.audio[0].mel, audio.extract(song)[0].mel)
+    np.testing.assert_array_equal(
+        video.visual[0].embedding, visual.extract(MediaFile(film))[0].embedding
+    )
+    np.testing.assert_array_equal(music.audio[0].mel, audio.extract(MediaFile(song))[0].mel)
     for i, (ours, sound) in enumerate(
-        zip(visual.extract(film, spans), audio.extract(film, spans), strict=True)
+        zip(
+            visual.extract(MediaFile(film), spans),
+            audio.extract(MediaFile(film), spans),
+            strict=True,
+        )
     ):
         np.testing.assert_array_equal(segments.visual[i].frame_times, ours.frame_times)
         np.testing.assert_allclose(segments.audio[i].embedding, sound.embedding, 1e-4, 1e-4)
