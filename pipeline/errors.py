@@ -1,22 +1,25 @@
-"""What can go wrong in a step, and what the reader of the log should do about it.
+"""Defines the errors of the pipeline: what happened, where, and what to do about it.
 
-Every error of ours is either `Transient` (the same call can succeed later: Airflow retries
-it) or `Permanent` (it cannot: Airflow fails the task at once). docs/reasons.md is generated
-from the docstrings and remedies below, so an error class without a remedy does not exist.
+Every error is either `Transient` (the same call can succeed later, so Airflow retries the task) or
+`Permanent` (it cannot, so Airflow fails the task at once). docs/reasons.md is generated from the
+docstrings and remedies below.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class PipelineError(Exception):
-    """An error with a place and a remedy.
+    """An error that says what happened, where, and what to do.
+
+    Its text has two lines: `summary`, which must be readable where a log cuts long lines, and the
+    remedy.
 
     Args:
-        what: what is wrong, in one sentence.
-        where: the file, table, row or field concerned.
+        what: what happened, one sentence without its full stop.
+        where: the file, table, row, field or task concerned.
     """
 
     remedy: ClassVar[str] = ""
@@ -24,105 +27,111 @@ class PipelineError(Exception):
     def __init__(self, what: str, *, where: str = "") -> None:
         self.what = what
         self.where = where
-        place = f"{where}: " if where else ""
-        super().__init__(f"{place}{what}. {self.remedy}".strip())
+        super().__init__(f"{self.summary.removesuffix('.')}.\n{self.remedy}".rstrip())
+
+    @property
+    def summary(self) -> str:
+        """What happened and where, on one line, without the remedy."""
+        return f"{self.what} ({self.where})" if self.where else self.what
 
 
 class Transient(PipelineError):
     """The same call can succeed later; tasks retry it."""
 
-    remedy = "Retried by itself; look again if every retry fails."
+    remedy = "The task is retried automatically. If every retry fails, read the task's log."
 
 
 class Permanent(PipelineError):
-    """The same call fails again until somebody changes something; tasks fail at once."""
+    """The same call fails until somebody changes something; tasks fail at once."""
 
-    remedy = "Change what the message names, then clear the task."
+    remedy = "Fix what the message names, then clear the task."
 
 
 class DayNotReadyError(Transient):
     """A landing day has no `_SUCCESS` file yet."""
 
-    remedy = "Ask the delivering system for the day; the task runs once `_SUCCESS` is there."
+    remedy = (
+        "Ask the delivering system to complete the day; the task runs when `_SUCCESS` is there."
+    )
 
 
 class LakeUnavailableError(Transient):
-    """The lake's storage did not answer, is gone, or throttled the request."""
+    """The lake's storage did not answer, throttled the request, or is not mounted."""
 
-    remedy = "Check the storage's health and credentials ([lake] in the settings)."
+    remedy = "Check the storage's health, mount and credentials (`[lake]` in the settings)."
 
 
 class WriteConflictError(Transient):
-    """Other writers kept committing to the same table until our attempts were used up."""
+    """Other writers committed to the same table until `[lake] commit_attempts` was used up."""
 
-    remedy = "Retried by itself; nothing was written."
+    remedy = "Nothing was written. The task is retried automatically."
 
 
 class DiskFullError(Permanent):
-    """The lake or the work folder has no room, or may not be read or written."""
+    """The lake or the work folder is full, or its permissions forbid reading or writing."""
 
-    remedy = "Free space or mend the permissions (`debcm upkeep` shows sizes), then clear the task."
+    remedy = "Free space (`debcm upkeep` shows sizes) or fix the permissions, then clear the task."
 
 
 class NoDayError(Permanent):
-    """A run of `media_features` was started by hand, and not told which day."""
+    """A run of `media_features` was started by hand without a day."""
 
     remedy = """Trigger it with the day: --conf '{"day": "YYYY-MM-DD"}', or the field in the UI."""
 
 
 class ManifestError(Permanent):
-    """A landing manifest cannot be read as a whole: missing column, wrong format, two files."""
+    """A manifest of a landing day cannot be read: missing column, wrong format, or two files."""
 
     remedy = "Have the day delivered again with the columns of docs/tables.md, then clear the task."
 
 
 class LandingAccessError(Permanent):
-    """A folder or manifest of the landing may not be read."""
+    """The operating system does not permit reading a folder or manifest of the landing area."""
 
-    remedy = "Mend owner and mode of what the message names, then clear the task."
+    remedy = "Fix owner and mode of the path that the message names, then clear the task."
 
 
 class LandingUnavailableError(Transient):
-    """The storage of the landing folder did not answer."""
+    """The storage of the landing area did not answer."""
 
-    remedy = "Check the disk or share that the message names; the task is retried by itself."
+    remedy = "Check the disk or share that the message names. The task is retried automatically."
 
 
 class TooManyRejectsError(Permanent):
-    """More of the day was rejected than `[landing] reject_share` allows."""
+    """More of a day's rows were rejected than `[landing] reject_share` allows."""
 
     remedy = (
-        "`debcm quarantine --day DAY` lists the rows; have the day delivered again, or raise the "
-        "share if they are right, and clear the task."
+        "List the rows with `debcm quarantine --day DAY`. Have the day delivered again, or raise "
+        "the share if the rejections are correct. Then clear the task."
     )
 
 
 class NotIngestedError(Permanent):
-    """A day has not been ingested, or was refused."""
+    """A day has not been ingested, or its ingest was refused."""
 
-    remedy = "`debcm ingest --day DAY` first; it says what is wrong with a day that was refused."
+    remedy = "Run `debcm ingest --day DAY`; if it refuses the day, it says why."
 
 
 class LostRowsError(Permanent):
-    """A row of the catalogue has neither features nor a place in quarantine."""
+    """A row of the catalogue has neither features nor a row in quarantine."""
 
-    remedy = "Run `debcm extract --day DAY` again; if it persists, this is a bug: report it."
+    remedy = "Run `debcm extract --day DAY` again. If that does not help, report a bug."
 
 
 class SchemaError(Permanent):
-    """Rows about to be written, or just read, break the field table in pipeline/lake/schemas.py."""
+    """Rows do not match the schema of their table in pipeline/lake/schemas.py."""
 
-    remedy = "The message names table, field and row; nothing was written."
+    remedy = "Nothing was written. The message names table, field and row; report a bug."
 
 
 class ProvenanceError(Permanent):
-    """An input is not the one it is said to be: a hash, version or extractor does not match."""
+    """An input is missing, damaged, or not the expected one: hash, version or extractor differ."""
 
-    remedy = "Do not use the file; restore it, or run the step that makes it again."
+    remedy = "Do not use the file. Restore it, or run the step that makes it again."
 
 
 class NotEnoughDataError(Permanent):
-    """There are too few rows to train or to judge a model."""
+    """There are too few rows to train or to evaluate a model."""
 
     remedy = "Ingest more days; the current release stays in place."
 
@@ -130,7 +139,10 @@ class NotEnoughDataError(Permanent):
 class ReleaseError(Permanent):
     """A release is missing, incomplete or fails its verification."""
 
-    remedy = "`debcm release list` shows the good ones; `debcm release rollback` puts one back."
+    remedy = (
+        "List the releases with `debcm release list`; `debcm release rollback` restores an earlier "
+        "one."
+    )
 
 
 class RowReason(StrEnum):
@@ -151,44 +163,57 @@ class RowReason(StrEnum):
 
     @property
     def meaning(self) -> str:
-        """One sentence for the runbook: what it means and what to do."""
-        return _ROW_REASON_MEANINGS[self]
+        """One sentence that says what was wrong."""
+        return _ROW_GUIDANCE[self].meaning
+
+    @property
+    def remedy(self) -> str:
+        """One or two sentences that say what to do."""
+        return _ROW_GUIDANCE[self].remedy
 
 
-_ROW_REASON_MEANINGS: dict[RowReason, str] = {
-    RowReason.INVALID_FIELD: (
-        "A field is empty, of the wrong type or out of range; the detail names file, row and "
-        "field. Have the row delivered again."
+class _Guidance(NamedTuple):
+    meaning: str
+    remedy: str
+
+
+_ROW_GUIDANCE = {
+    RowReason.INVALID_FIELD: _Guidance(
+        "A field is empty, of the wrong type or out of range.",
+        "The detail names file, row and field. Have the row delivered again.",
     ),
-    RowReason.UNREADABLE_ROW: (
-        "The row is not valid CSV or JSON on one line; the detail names file and row. Have it "
-        "delivered again."
+    RowReason.UNREADABLE_ROW: _Guidance(
+        "The row is not valid CSV or JSON on one line.",
+        "The detail names file and row. Have the row delivered again.",
     ),
-    RowReason.DUPLICATE_ID: (
-        "The id stands twice in one manifest; the first row counts. Harmless if the rows are equal."
+    RowReason.DUPLICATE_ID: _Guidance(
+        "The id is in several rows of one manifest; only the first row is accepted.",
+        "Nothing if the rows are equal; otherwise have the right row delivered again.",
     ),
-    RowReason.ID_CONFLICT: (
-        "The id belongs to other content of an earlier day, which stands. The platform must give "
-        "changed content a new id, or request deletion of the old one first; a file that came "
-        "broken is mended in its own landing day."
+    RowReason.ID_CONFLICT: _Guidance(
+        "An earlier day delivered the same id with other content, and keeps it.",
+        "The platform must give changed content a new id, or first request the deletion of the old "
+        "one. Replace a broken file in its own landing day.",
     ),
-    RowReason.REPEATED: (
-        "The same id with the same content came on an earlier day, which stands. Nothing to do; "
-        "it does not count towards the reject share."
+    RowReason.REPEATED: _Guidance(
+        "An earlier day delivered the same id with the same content, and keeps it.",
+        "Nothing; the row does not count towards the reject share.",
     ),
-    RowReason.UNKNOWN_MUSIC: (
-        "The video names a track that no manifest up to its day has delivered. Deliver the track, "
-        "then run the day again."
+    RowReason.UNKNOWN_MUSIC: _Guidance(
+        "The video names a track that no day up to its own has delivered.",
+        "Have the track delivered, then run the day again.",
     ),
-    RowReason.OUTSIDE_LANDING: (
-        "The media path leaves the landing day (absolute, `..` or a symbolic link): treat it as an "
-        "attack or a bug of the delivering system."
+    RowReason.OUTSIDE_LANDING: _Guidance(
+        "The media path leaves the landing day: it is absolute, or has `..` or a symbolic link.",
+        "Treat it as an attack or as a bug of the delivering system.",
     ),
-    RowReason.FUTURE_UPLOAD: (
-        "uploaded_at lies after the end of the landing day plus `[landing] clock_tolerance_hours`: "
-        "a wrong clock. Point-in-time preference would be wrong if it were let in."
+    RowReason.FUTURE_UPLOAD: _Guidance(
+        "uploaded_at is after the end of the landing day plus `[landing] clock_tolerance_hours`.",
+        "Fix the clock of the delivering system and have the row delivered again. With a wrong "
+        "time, point-in-time preferences would be wrong.",
     ),
-    RowReason.DELETED: (
-        "Its deletion was requested earlier; it may not come back under the same id or uploader."
+    RowReason.DELETED: _Guidance(
+        "The deletion of this id, or of its uploader, was requested.",
+        "Nothing: a deleted id or uploader stays out of the lake.",
     ),
 }

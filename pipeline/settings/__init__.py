@@ -1,1 +1,1 @@
-"""Settings: the TOML file, environment variables, and their checks."""
+"""Reads and checks the settings: a TOML file and environment variables."""

@@ -1,8 +1,9 @@
-"""The settings in force, typed by pipeline/settings/sections.py: a TOML file, variables over it.
+"""Loads the settings from a TOML file and environment variables.
 
-The file is `$DEBCM_CONFIG`, or `debcm.toml` in the working folder where that exists. A variable
-`DEBCM_<SECTION>__<FIELD>` replaces one field. Unknown keys are errors. Relative paths are
-relative to the file that names them. docs/configuration.md is generated from `Settings`.
+The file is `$DEBCM_CONFIG`; without that variable, `debcm.toml` in the working folder if it exists.
+An environment variable `DEBCM_<SECTION>__<FIELD>` overrides one field of the file. Unknown keys are
+errors. Relative paths are relative to the folder of the file. docs/configuration.md is generated
+from `Settings`.
 """
 
 from __future__ import annotations
@@ -43,24 +44,24 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class SettingsError(Permanent):
-    """The settings file or an environment variable is wrong."""
+    """The settings file or an environment variable is invalid."""
 
-    remedy = "docs/configuration.md lists every field with its type and default."
+    remedy = "Correct it; docs/configuration.md lists every field with its type and default."
 
 
 class Settings(BaseSettings):
-    """All settings, one field a section."""
+    """All settings: one field per section, and the seed."""
 
     model_config = SettingsConfigDict(
         env_prefix="DEBCM_",
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
-        # A webhook's URL or a connection string is a secret.
+        # A webhook URL or a connection string is a secret.
         hide_input_in_errors=True,
     )
 
-    seed: int = Field(0, ge=0, lt=2**31, description="the one seed that all randomness comes from")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of all random numbers")
     lake: LakeSettings = LakeSettings()
     landing: LandingSettings = LandingSettings()
     genres: GenreSettings = GenreSettings()
@@ -68,7 +69,7 @@ class Settings(BaseSettings):
     visual: VisualConfig = VisualConfig()
     audio: AudioConfig = AudioConfig()
     candidates: dict[str, CandidateExtractor] = Field(
-        default_factory=dict, description="extractors for feature_backfill, by name"
+        default_factory=dict, description="other extractors that feature_backfill can run, by name"
     )
     extract: ExtractSettings = ExtractSettings()
     split: SplitSettings = SplitSettings()
@@ -85,26 +86,34 @@ class Settings(BaseSettings):
     ) -> dict[str, CandidateExtractor]:
         for name in candidates:
             if name == "current" or not re.fullmatch(r"[\w.-]+", name):
-                raise ValueError(f"{name!r} cannot name a candidate: 'current' is the one in force")
+                raise ValueError(
+                    f"{name!r} cannot name a candidate: use letters, digits, '_', '.' and '-'; "
+                    "'current' is reserved"
+                )
         return candidates
 
     @model_validator(mode="after")
     def _one_seed(self) -> Settings:
         if "seed" in self.model.model_fields_set:
-            raise ValueError("model.seed is not read: set `seed` at the top level")
+            raise ValueError("model.seed is not used: set `seed` at the top level")
         return self
 
     def with_extractor(self, name: str) -> Settings:
-        """These settings with a candidate's extractors in force ("current": as they are).
+        """Return the settings with the extractors of a candidate.
+
+        Args:
+            name: a name of `[candidates]`, or "current" for these settings.
 
         Raises:
-            SettingsError: [candidates] has no such name.
+            SettingsError: `[candidates]` has no such name.
         """
         if name == "current":
             return self
         if name not in self.candidates:
             known = ", ".join(["current", *self.candidates])
-            raise SettingsError(f"no extractor {name!r}; there are: {known}", where="candidates")
+            raise SettingsError(
+                f"There is no extractor {name!r}, only: {known}", where="[candidates]"
+            )
         candidate = self.candidates[name]
         return self.model_copy(
             update={
@@ -122,7 +131,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment variables win over the TOML file."""
+        """Return the sources: environment variables override the TOML file."""
         file = settings_file()
         if file is None:
             return init_settings, env_settings
@@ -130,72 +139,79 @@ class Settings(BaseSettings):
 
 
 def settings_file() -> Path | None:
-    """The TOML file in force, or None where there is none.
+    """Return the path of the TOML file, or None if there is none.
 
     Raises:
-        SettingsError: `$DEBCM_CONFIG` names no file.
+        SettingsError: `$DEBCM_CONFIG` names a file that does not exist.
     """
     named = os.environ.get("DEBCM_CONFIG")
     file = Path(named).expanduser() if named else Path("debcm.toml")
     if file.is_file():
         return file.resolve()
     if named:
-        raise SettingsError("$DEBCM_CONFIG names no file", where=named)
+        raise SettingsError("$DEBCM_CONFIG names a file that does not exist", where=named)
     return None
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """The settings in force, with `overrides` (section name -> dict) over file and environment.
+    """Load the settings.
+
+    Args:
+        overrides: values that override file and environment, by section name.
 
     Raises:
-        SettingsError: naming the file or variable and each field that is unknown, mistyped or out
-            of range.
+        SettingsError: a field is unknown, of the wrong type or out of range, or the file cannot be
+            read. The message names the file or variable, and every such field.
     """
     file = settings_file()
     if unknown := unknown_variables(Settings):
-        raise SettingsError("not a setting", where=", ".join(unknown))
+        raise SettingsError("Environment variables that are not settings", where=", ".join(unknown))
     try:
         settings = Settings(**overrides)
     except ValidationError as error:
         raise SettingsError(describe_errors(error, Settings, file)) from error
     except UnreadableVariableError as error:
-        json = """lists and tables are JSON in a variable: '["a", "b"]', '{"a": "b"}'"""
-        raise SettingsError(f"{error}: {json}", where="environment") from error
+        json = """write lists and tables as JSON: '["a", "b"]', '{"a": "b"}'"""
+        raise SettingsError(f"{error}; {json}", where="environment") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"not valid TOML: {error}", where=str(file)) from error
+        raise SettingsError(f"The file is not valid TOML: {error}", where=str(file)) from error
     except OSError as error:
-        raise SettingsError(f"cannot be read: {error.strerror}", where=str(file)) from error
-    return _anchor(settings, file.parent if file else Path.cwd())
+        raise SettingsError(
+            f"The file cannot be read: {error.strerror}", where=str(file)
+        ) from error
+    return _with_absolute_paths(settings, file.parent if file else Path.cwd())
 
 
-def _anchor(settings: Settings, folder: Path) -> Settings:
-    """The settings with every relative path made absolute."""
-
+def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
     def absolute(path: Path) -> Path:
         return (folder / path.expanduser()).resolve()
 
-    def place(text: str) -> str:
+    def absolute_unless_url(text: str) -> str:
         return text if not text or "://" in text else str(absolute(Path(text)))
 
-    def located(config: Any) -> Any:
+    def with_absolute_encoder(config: Any) -> Any:
         if config is None or config.encoder is None:
             return config
-        encoder = _changed(config.encoder, path=absolute(config.encoder.path))
-        return _changed(config, encoder=encoder)
+        encoder = _updated(config.encoder, path=absolute(config.encoder.path))
+        return _updated(config, encoder=encoder)
 
-    return _changed(
+    return _updated(
         settings,
-        lake=_changed(settings.lake, root=place(settings.lake.root)),
-        landing=_changed(settings.landing, root=absolute(settings.landing.root)),
-        release=_changed(settings.release, lancedb=place(settings.release.lancedb)),
-        visual=located(settings.visual),
-        audio=located(settings.audio),
+        lake=_updated(settings.lake, root=absolute_unless_url(settings.lake.root)),
+        landing=_updated(settings.landing, root=absolute(settings.landing.root)),
+        release=_updated(settings.release, lancedb=absolute_unless_url(settings.release.lancedb)),
+        visual=with_absolute_encoder(settings.visual),
+        audio=with_absolute_encoder(settings.audio),
         candidates={
-            name: _changed(each, visual=located(each.visual), audio=located(each.audio))
+            name: _updated(
+                each,
+                visual=with_absolute_encoder(each.visual),
+                audio=with_absolute_encoder(each.audio),
+            )
             for name, each in settings.candidates.items()
         },
     )
 
 
-def _changed(model: _Model, **values: object) -> _Model:
+def _updated(model: _Model, **values: object) -> _Model:
     return model.model_copy(update=values)

@@ -1,4 +1,8 @@
-"""Names of settings, as a file and as the environment write them, and what a wrong one may mean."""
+"""Finds misspelt names of settings and describes invalid settings.
+
+A setting has two names: a dotted one in the file (`landing.root`) and an environment variable
+(`DEBCM_LANDING__ROOT`).
+"""
 
 from __future__ import annotations
 
@@ -12,84 +16,97 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 PREFIX = "DEBCM_"
-# Variables of ours that are no settings.
-_BESIDES = ("CONFIG", "CACHE", "HOME")
-# Kubernetes tells every pod about each service: one called debcm or debcm-ui makes
-# DEBCM_SERVICE_HOST, DEBCM_UI_PORT=tcp://..., DEBCM_UI_PORT_80_TCP_ADDR and more of that kind.
-_OF_A_SERVICE = re.compile(
+# Variables with our prefix that are not settings: DEBCM_CONFIG, DEBCM_CACHE, DEBCM_HOME.
+_OTHER_VARIABLES = ("CONFIG", "CACHE", "HOME")
+# Kubernetes sets variables for every service in each pod. A service called debcm or debcm-ui makes
+# DEBCM_SERVICE_HOST, DEBCM_UI_PORT=tcp://..., DEBCM_UI_PORT_80_TCP_ADDR and similar ones.
+_KUBERNETES_VARIABLE = re.compile(
     r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
-_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://\S+")
+_KUBERNETES_ADDRESS = re.compile(r"(tcp|udp|sctp)://\S+")
+# difflib's ratio above which a name is offered as a correction.
+_SIMILAR = 0.75
 
 
 def unknown_variables(settings: type[BaseModel]) -> list[str]:
-    """Variables that look like settings and are none, each with the one it may stand for.
+    """Return the environment variables that have our prefix but name no setting.
 
-    pydantic-settings looks up the variables it knows and never sees a misspelt one.
+    pydantic-settings only looks up the variables it knows, so it ignores a misspelt one.
+
+    Args:
+        settings: the model of all settings.
+
+    Returns:
+        Their names in order, each with a suggestion if a setting has a similar name.
     """
-    known = {name.upper() for name in (*settings.model_fields, *_BESIDES)}
+    known = {name.upper() for name in (*settings.model_fields, *_OTHER_VARIABLES)}
     unknown = []
     for variable, value in sorted(os.environ.items()):
         name = variable.upper().removeprefix(PREFIX)
         if name == variable.upper() or name.split("__")[0] in known:
             continue
-        if not _tells_of_a_service(name, value):
-            unknown.append(f"{variable}{_perhaps(_dotted(name), settings, variable)}")
+        if not _is_set_by_kubernetes(name, value):
+            dotted = name.lower().replace("__", ".")
+            unknown.append(f"{variable}{_suggestion(dotted, settings, variable)}")
     return unknown
 
 
 def describe_errors(error: ValidationError, settings: type[BaseModel], file: Path | None) -> str:
-    """Every fault of the settings: the variable or file that it stands in, its field, and what."""
+    """Describe every invalid setting: its variable or file, its dotted name and what is wrong.
+
+    Args:
+        error: as pydantic raised it.
+        settings: the model of all settings.
+        file: the TOML file; None if there is none.
+    """
     return "; ".join(
-        f"{_origin(fault['loc'], file)}{'.'.join(map(str, fault['loc']))}: {_what(fault, settings)}"
-        for fault in error.errors()
+        f"{_source(item['loc'], file)}{'.'.join(map(str, item['loc']))}: {_message(item, settings)}"
+        for item in error.errors()
     )
 
 
-def _what(fault: Any, settings: type[BaseModel]) -> str:
-    if fault["type"] == "extra_forbidden":
-        place = fault["loc"]
-        return f"unknown{_perhaps('.'.join(map(str, place)), settings, _variable_of(place))}"
-    return str(fault["msg"]).removeprefix("Value error, ")
+def _message(item: Any, settings: type[BaseModel]) -> str:
+    if item["type"] == "extra_forbidden":
+        location = item["loc"]
+        dotted = ".".join(map(str, location))
+        return f"unknown{_suggestion(dotted, settings, _variable_of(location))}"
+    return str(item["msg"]).removeprefix("Value error, ")
 
 
-def _origin(place: Sequence[int | str], file: Path | None) -> str:
-    if variable := _variable_of(place):
+def _source(location: Sequence[int | str], file: Path | None) -> str:
+    if variable := _variable_of(location):
         return f"${variable}: "
     return f"{file}: " if file else ""
 
 
-def _variable_of(place: Sequence[int | str]) -> str:
-    for length in range(len(place), 0, -1):
-        wanted = PREFIX + "__".join(map(str, place[:length])).upper()
+def _variable_of(location: Sequence[int | str]) -> str:
+    """Name of the environment variable that sets a field or a section around it, or ""."""
+    for length in range(len(location), 0, -1):
+        wanted = PREFIX + "__".join(map(str, location[:length])).upper()
         for variable in os.environ:
             if variable.upper() == wanted:
                 return variable
     return ""
 
 
-def _perhaps(name: str, settings: type[BaseModel], variable: str) -> str:
-    near = difflib.get_close_matches(name, list(_names(settings)), n=1, cutoff=0.75)
-    if not near:
+def _suggestion(name: str, settings: type[BaseModel], variable: str) -> str:
+    similar = difflib.get_close_matches(name, list(_names(settings)), n=1, cutoff=_SIMILAR)
+    if not similar:
         return ""
-    meant = PREFIX + near[0].replace(".", "__").upper() if variable else near[0]
+    meant = PREFIX + similar[0].replace(".", "__").upper() if variable else similar[0]
     return f" (did you mean {meant}?)"
 
 
-def _names(model: type[BaseModel], before: str = "") -> Iterator[str]:
-    """Dotted names of all fields, those of sections and of optional sections within included."""
+def _names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of all fields, including those of optional sections."""
     for name, field in model.model_fields.items():
-        yield before + name
+        yield prefix + name
         for kind in (field.annotation, *get_args(field.annotation)):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from _names(kind, f"{before}{name}.")
+                yield from _names(kind, f"{prefix}{name}.")
 
 
-def _dotted(name: str) -> str:
-    return name.lower().replace("__", ".")
-
-
-def _tells_of_a_service(name: str, value: str) -> bool:
-    if _OF_A_SERVICE.fullmatch(name):
+def _is_set_by_kubernetes(name: str, value: str) -> bool:
+    if _KUBERNETES_VARIABLE.fullmatch(name):
         return True
-    return bool(re.fullmatch(r"(\w+_)?PORT", name) and _SERVICE_ADDRESS.fullmatch(value))
+    return bool(re.fullmatch(r"(\w+_)?PORT", name) and _KUBERNETES_ADDRESS.fullmatch(value))

@@ -1,1 +1,1 @@
-"""Where a lake lies: local folders and object storage, and what shows damage in either."""
+"""Stores files and folders of a lake, local or in object storage, and detects damage."""

@@ -1,9 +1,9 @@
-"""Parquet files that notice damage: how they are written, and what is checked as they are read.
+"""Reads and writes Parquet files so that damage is detected.
 
-Every page is a gzip member, whose trailer holds a CRC-32: a bit that turns over fails the read of
-that page, and no other page need be read to find it. polars' own reader stops before the trailer,
-so pages are read by pyarrow; the tables' engine, when it merges or compacts, checks them too. A
-footer has no checksum: it is compared with what every file of its table must say.
+Every page is a gzip member with a CRC-32 in its trailer, so a flipped bit fails the read of its
+page, and only that page must be read to detect it. pyarrow and the table engine check the trailer;
+polars' own reader does not, so it is not used. A footer has no checksum: its columns are compared
+with the schema of the table.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ from deltalake import ColumnProperties, DeltaTable, WriterProperties
 
 from pipeline.storage.storage_errors import as_pipeline_error
 
-# What is read before it is asked for: the default, sixteen batches of 100,000 rows, is gigabytes
-# of wide vectors.
-_AHEAD = {"batch_size": 16_384, "batch_readahead": 2, "fragment_readahead": 2}
-# Footers read at once: object storage answers each in tens of milliseconds.
-_AT_ONCE = 8
-# Statistics are what a reader would believe of a footer without reading a page.
+# Read-ahead. pyarrow's default is sixteen batches of 100,000 rows: gigabytes of wide vectors.
+_READ_AHEAD = {"batch_size": 16_384, "batch_readahead": 2, "fragment_readahead": 2}
+# Threads that read footers, because object storage needs tens of milliseconds for each.
+_FOOTER_THREADS = 8
+# No statistics: a reader would trust those of a damaged footer and not read the page.
 WRITER = WriterProperties(
     compression="GZIP",
     compression_level=1,
@@ -39,16 +38,16 @@ WRITER = WriterProperties(
 
 
 class CheckedFiles:
-    """The files of a table's version, as the dataset that `pl.scan_pyarrow_dataset` reads.
+    """The files of one table version, as a dataset for `pl.scan_pyarrow_dataset`.
 
-    Only the columns and files that a query needs are read.
+    A query reads only the columns and files that it needs.
 
     Args:
-        table: at the version to read.
-        where: URL or local path, for errors.
+        table: the table, loaded at the version to read.
+        where: URL or local path of the table, for errors.
         schema: of the table in pipeline/lake/schemas.py.
-        storage: its root is the table's. Not one written in Python: Arrow's threads would wait
-            for the interpreter in the midst of a read.
+        storage: file system whose root is the table's folder. It must not be written in Python,
+            because Arrow's threads would wait for the interpreter during a read.
     """
 
     def __init__(
@@ -57,7 +56,9 @@ class CheckedFiles:
         self.schema = schema
         self._where = where
         partitioned_by = table.metadata().partition_columns
-        self._leaves = _written(pa.schema([f for f in schema if f.name not in partitioned_by]))
+        self._columns = _written_columns(
+            pa.schema([f for f in schema if f.name not in partitioned_by])
+        )
         added = pa.table(table.get_add_actions()).to_pylist()
         parquet = ds.ParquetFileFormat()
         files = [
@@ -74,60 +75,64 @@ class CheckedFiles:
     def to_batches(
         self,
         columns: list[str] | None,
-        filter: pc.Expression | None,  # noqa: A002 - polars names it so
+        filter: pc.Expression | None,  # noqa: A002 (the name that polars passes)
         **_: Any,
     ) -> Iterator[pa.RecordBatch]:
-        """Some columns of the rows for which an expression holds; no more is read.
+        """Yield the columns of the rows for which `filter` holds.
+
+        Args:
+            columns: names of columns; None for all.
+            filter: expression over the columns; None for all rows.
 
         Raises:
             LakeUnavailableError: the storage does not answer.
-            ProvenanceError: a file is damaged; it is named.
+            ProvenanceError: a file is damaged; the message names it.
         """
         files = list(self._files.get_fragments(filter))
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
             list(pool.map(self._check_footer, files))
         try:
-            yield from self._files.to_batches(columns=columns, filter=filter, **_AHEAD)
+            yield from self._files.to_batches(columns=columns, filter=filter, **_READ_AHEAD)
         except (pa.ArrowException, OSError, ValueError) as error:
-            # The message does not always name the file: read them one by one to find it.
+            # The message does not always name the file. Read them one by one to find it.
             for file in files:
-                with self._naming(file):
+                with self._errors_of(file):
                     for _ in file.to_batches(schema=self.schema, columns=columns):
                         pass
             raise as_pipeline_error(error, self._where) from error
 
     def _check_footer(self, file: ds.ParquetFileFragment) -> None:
-        with self._naming(file):
+        with self._errors_of(file):
             footer = file.metadata
-            if (found := _leaves(footer.schema)) != self._leaves:
-                raise pa.ArrowInvalid(f"the footer has columns {found}, not {self._leaves}")
-            # pyarrow's reader ends the process where a chunk's type is wrong; this raises.
+            if (found := _columns(footer.schema)) != self._columns:
+                raise pa.ArrowInvalid(f"the footer has columns {found}, not {self._columns}")
+            # If a chunk has a wrong type, reading it would end the process; this loop raises.
             for group in range(footer.num_row_groups):
                 for column in range(footer.num_columns):
                     footer.row_group(group).column(column)
 
     @contextmanager
-    def _naming(self, file: ds.ParquetFileFragment) -> Iterator[None]:
+    def _errors_of(self, file: ds.ParquetFileFragment) -> Iterator[None]:
         try:
             yield
         except (pa.ArrowException, OSError, ValueError) as error:
             found = as_pipeline_error(error, self._where)
-            raise type(found)(f"{file.path}: {found.what}", where=self._where) from error
+            raise type(found)(found.what, where=f"{self._where}/{file.path}") from error
 
 
-def _leaves(schema: pq.ParquetSchema) -> list[tuple[str, str, str]]:
+def _columns(schema: pq.ParquetSchema) -> list[tuple[str, str, str]]:
     """Path, physical and logical type of every column of a file."""
-    leaves = [schema.column(number) for number in range(len(schema))]
-    return [(leaf.path, leaf.physical_type, str(leaf.logical_type)) for leaf in leaves]
+    columns = [schema.column(number) for number in range(len(schema))]
+    return [(column.path, column.physical_type, str(column.logical_type)) for column in columns]
 
 
-def _written(schema: pa.Schema) -> list[tuple[str, str, str]]:
-    """What `_leaves` says of a file of these columns."""
+def _written_columns(schema: pa.Schema) -> list[tuple[str, str, str]]:
+    """The result of `_columns` for a file that is written with an Arrow schema."""
     empty = pa.BufferOutputStream()
     pq.write_table(schema.empty_table(), empty)
-    return _leaves(pq.ParquetFile(empty.getvalue()).schema)
+    return _columns(pq.ParquetFile(empty.getvalue()).schema)
 
 
 def _partition(values: dict[str, Any]) -> pc.Expression:
-    held = [ds.field(name) == value for name, value in values.items()]
-    return reduce(and_, held, pc.scalar(True))
+    conditions = [ds.field(name) == value for name, value in values.items()]
+    return reduce(and_, conditions, pc.scalar(True))

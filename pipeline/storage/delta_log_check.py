@@ -1,7 +1,7 @@
-"""What shows damage in a table's log: its entries are JSON without checksums.
+"""Detects damage in a Delta log, whose entries are JSON without checksums.
 
-A changed letter may bring a removed file back, lose an added one or move rows to another
-partition, and is good JSON still. So what an entry says twice is compared.
+One changed letter can restore a removed file, lose an added one or move rows to another partition,
+and the entry is still valid JSON. Therefore redundant fields of the log are cross-checked.
 """
 
 from __future__ import annotations
@@ -18,45 +18,49 @@ import pyarrow.parquet as pq
 from pipeline.errors import ProvenanceError
 
 _ACTIONS = {"commitInfo", "protocol", "metaData", "add", "remove", "txn", "domainMetadata"}
-_NUMBER = 20
-"""Digits of the version that every file name of a log begins with."""
+# Number of digits of the version at the start of every file name in a log.
+_VERSION_DIGITS = 20
 
 
 def check_log(uri: str, version: int) -> None:
-    """Refuse a local log whose entries do not fit each other.
+    """Check that the entries of a local log are consistent.
 
-    Every line is an action of a known kind, a file that is removed was there before, and lies in
-    the folder that its partition names. Object storage has checksums of its own.
+    Every line must be an action of a known kind. A removed file must have been added before. A file
+    must be in the folder of its partition. Logs in object storage are not checked, because object
+    storage has its own checksums.
 
     Args:
-        uri: of the table.
-        version: newest one to be read.
+        uri: URL or local path of the table.
+        version: newest version to check.
 
     Raises:
-        ProvenanceError: naming the entry.
-        FileNotFoundError: the log was cleaned up meanwhile.
+        ProvenanceError: an entry is damaged; the message names it.
+        FileNotFoundError: upkeep removed an entry during the check.
     """
     if "://" in uri:
         return
     log = Path(uri) / "_delta_log"
     first, files = _checkpoint(log, version)
     for number in range(first, version + 1):
-        entry = log / f"{number:0{_NUMBER}}.json"
+        entry = log / f"{number:0{_VERSION_DIGITS}}.json"
         for kind, action in _actions(entry):
             path = str(action.get("path"))
             if kind == "add":
-                files.add(_in_its_folder(entry, path, action.get("partitionValues") or {}))
+                _check_partition(entry, path, action.get("partitionValues") or {})
+                files.add(path)
             elif kind == "remove" and path not in files:
-                raise ProvenanceError(f"removes {path}, which was not there", where=str(entry))
+                raise ProvenanceError(
+                    f"The log entry removes {path}, which no entry has added", where=str(entry)
+                )
             elif kind == "remove":
                 files.remove(path)
 
 
 def _checkpoint(log: Path, version: int) -> tuple[int, set[str]]:
-    """The first entry after the newest checkpoint, and the files that the table held there."""
+    """Return the version after the newest checkpoint, and the table's files at the checkpoint."""
     parts: dict[int, list[Path]] = {}
     for path in log.glob("*.checkpoint*.parquet"):
-        parts.setdefault(int(path.name[:_NUMBER]), []).append(path)
+        parts.setdefault(int(path.name[:_VERSION_DIGITS]), []).append(path)
     newest = max((number for number in parts if number <= version), default=None)
     if newest is None:
         return 0, set()
@@ -64,34 +68,42 @@ def _checkpoint(log: Path, version: int) -> tuple[int, set[str]]:
 
 
 def _added(part: Path) -> list[str]:
-    """The files that a part of a checkpoint names."""
+    """Return the paths of the files that a part of a checkpoint lists."""
     try:
         with pq.ParquetFile(part) as file:
             actions = file.read(["add.path", "add.partitionValues"])["add"].to_pylist()
     except (pa.ArrowException, ValueError) as error:
-        raise ProvenanceError(f"not a checkpoint: {error}", where=str(part)) from error
-    return [_in_its_folder(part, a["path"], dict(a["partitionValues"])) for a in actions if a]
+        raise ProvenanceError(f"The checkpoint cannot be read: {error}", where=str(part)) from error
+    added = [action for action in actions if action]
+    for action in added:
+        _check_partition(part, action["path"], dict(action["partitionValues"]))
+    return [action["path"] for action in added]
 
 
 def _actions(entry: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     lines = entry.read_bytes().split(b"\n")
     if lines == [b""]:
-        # A power cut leaves it so, and it reads as nothing.
-        raise ProvenanceError("an empty log entry: remove it, then run the step", where=str(entry))
+        # A power failure leaves an empty file, which deltalake reads as an entry without actions.
+        raise ProvenanceError(
+            "The log entry is empty: remove the file, then run the step again", where=str(entry)
+        )
     for line in filter(None, lines):
         try:
             ((kind, action),) = json.loads(line).items()
         except (ValueError, AttributeError) as error:
-            raise ProvenanceError(f"not an action: {error}", where=str(entry)) from error
+            raise ProvenanceError(
+                f"A line of the log entry is not an action: {error}", where=str(entry)
+            ) from error
         if kind not in _ACTIONS:
-            raise ProvenanceError(f"unknown action {kind}", where=str(entry))
+            raise ProvenanceError(f"The log entry has the unknown action {kind}", where=str(entry))
         yield kind, action
 
 
-def _in_its_folder(entry: Path, path: str, partition: Mapping[str, str]) -> str:
-    # A folder's name is encoded, and so is the path to it.
+def _check_partition(entry: Path, path: str, partition: Mapping[str, str]) -> None:
+    # The name of a partition folder is URL-encoded, and the path of the file is encoded again.
     folders = [folder.partition("=") for folder in unquote(path).split("/")[:-1]]
     named = {name: unquote(value) for name, _, value in folders}
     if named != partition:
-        raise ProvenanceError(f"{path} is said to hold {dict(partition)}", where=str(entry))
-    return path
+        raise ProvenanceError(
+            f"The log entry puts {path} into the partition {dict(partition)}", where=str(entry)
+        )

@@ -9,11 +9,14 @@ import pyarrow.fs as pafs
 
 
 def filesystem(root: str, options: Mapping[str, str]) -> tuple[pafs.FileSystem, str]:
-    """What reads the files of a lake, and the path of its root in there.
+    """Open the file system of a lake.
 
     Args:
         root: local path, or s3://bucket/prefix.
         options: `[lake] storage_options`.
+
+    Returns:
+        The file system, and the path of the lake's root in it.
     """
     if "://" not in root:
         return pafs.LocalFileSystem(), root

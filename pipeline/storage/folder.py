@@ -1,4 +1,7 @@
-"""What makes a folder whole: `folder.json`, with the sha256 of each of its files, written last."""
+"""Writes and verifies `folder.json`: the checksums that mark a folder as complete.
+
+`folder.json` holds the sha256 of every file and is written last.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from pathlib import Path
 from pipeline.errors import ProvenanceError
 
 CHECKSUMS = "folder.json"
-# How files and folders begin that are not finished yet.
+# Prefix of the names of files and folders that are still being written.
 UNFINISHED_PREFIX = ".aside-"
-# No step writes a folder for a day: what is unfinished and older was left by a killed task.
+# No step needs a day to write a folder: an older unfinished one was left by a killed task.
 LEFTOVER_SECONDS = 86_400.0
 
 
 def write_checksums(folder: Path) -> None:
-    """Write `folder.json`: the sha256 of every file below `folder`, synced to disk last."""
+    """Sync every file below `folder` to disk, then write their sha256 to `folder.json`."""
     files = _files(folder)
     for path in files:
         with path.open("rb+") as stream:
@@ -28,14 +31,15 @@ def write_checksums(folder: Path) -> None:
 
 
 def verify_checksums(folder: Path, shown: str = "") -> None:
-    """Compare every file below `folder` with the hashes of its `folder.json`.
+    """Compare every file below `folder` with the checksums in its `folder.json`.
 
     Args:
         folder: local folder.
-        shown: what messages call it, where it is a copy of another.
+        shown: name of the folder in messages, if `folder` is a copy; by default its path.
 
     Raises:
-        ProvenanceError: naming the first file that is missing, unknown or changed.
+        ProvenanceError: `folder.json` cannot be read, or a file is missing, unknown or changed.
+            The message names the first such file.
     """
     path = folder / CHECKSUMS
     shown = shown or str(folder)
@@ -43,39 +47,39 @@ def verify_checksums(folder: Path, shown: str = "") -> None:
         hashes: dict[str, str] = json.loads(path.read_text())["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProvenanceError(
-            f"unreadable manifest: {error}", where=f"{shown}/{CHECKSUMS}"
+            f"The checksums cannot be read: {error}", where=f"{shown}/{CHECKSUMS}"
         ) from error
     found = {p.relative_to(folder).as_posix() for p in _files(folder)}
     for name in sorted(found ^ hashes.keys()):
-        state = "is not in the manifest" if name in found else "is missing"
-        raise ProvenanceError(state, where=f"{shown}/{name}")
+        fault = "has no checksum" if name in found else "is missing"
+        raise ProvenanceError(f"A file {fault}", where=f"{shown}/{name}")
     for name, expected in hashes.items():
         if sha256_of(folder / name) != expected:
-            raise ProvenanceError("differs from its manifest", where=f"{shown}/{name}")
+            raise ProvenanceError("A file differs from its checksum", where=f"{shown}/{name}")
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files below a folder but for its manifest, sorted."""
+    """The files below a folder except its checksums, sorted."""
     return sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / CHECKSUMS)
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file aside, sync it, and rename it over `path`."""
-    handle, aside = tempfile.mkstemp(prefix=UNFINISHED_PREFIX, dir=path.parent)
+    """Write a text file under a temporary name, sync it to disk, and rename it to `path`."""
+    handle, temporary = tempfile.mkstemp(prefix=UNFINISHED_PREFIX, dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(aside).chmod(0o644)
-        Path(aside).replace(path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
         sync_folder(path.parent)
     finally:
-        Path(aside).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut."""
+    """Sync a folder to disk, so that a rename in it survives a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -84,6 +88,6 @@ def sync_folder(folder: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
+    """Return the sha256 of a file's bytes, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

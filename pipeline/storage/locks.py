@@ -11,7 +11,10 @@ from pathlib import Path
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a local folder alone, until the block or the process ends; no lock file is left."""
+    """Hold an exclusive lock on a local folder; wait while another process holds it.
+
+    The lock ends with the block or with the process, and leaves no file.
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,12 +1,12 @@
-"""Folders in object storage, which has no rename: files first, then the one object naming them.
+"""Stores immutable folders in object storage, which has no atomic rename.
 
-The files of folder `NAME` lie below `NAME/<sha256 of its manifest>/`; the manifest itself is
-`NAME/folder.json`, put last, and only where there is none. Two writers at once therefore never
-mix: what the manifest lists is what its own writer uploaded. What a killed writer uploaded is
-named by no manifest, and goes with `sweep`.
+The files of folder `NAME` are uploaded first, below `NAME/<sha256 of folder.json>/`. Then its
+checksums `NAME/folder.json` are put, if there are none yet. Therefore the files of concurrent
+writers never mix: the checksums lead to the files of the writer that put them. If a writer is
+killed, no checksums lead to its files, and `sweep` removes them.
 
-Folders are read through copies on this machine, each under the hash of its manifest, so a copy is
-the one that the manifest means or is not looked at.
+Folders are read through copies on this machine. A copy is stored under the hash of its checksums,
+so an outdated copy is never read.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from pipeline.storage.folder import CHECKSUMS, LEFTOVER_SECONDS, UNFINISHED_PREF
 
 log = logging.getLogger(__name__)
 
-# Copies on this machine: the newest stay, and those that somebody may be reading.
+# Number of copies that stay on this machine; copies that may be in use stay too.
 KEPT_COPIES = 8
-# How often a folder may be replaced by another while it is downloaded, or swept while uploaded.
-_OVERTAKEN = 3
-_BUFFER = 16 * 1024 * 1024
-_DIGEST = re.compile(r"(?P<name>.+)/(?P<digest>[0-9a-f]{64})/.+")
+# Attempts to download a folder that other processes replace during the download.
+_MAX_DOWNLOADS = 3
+_BUFFER_BYTES = 16 * 1024 * 1024
+_UPLOADED_FILE = re.compile(r"(?P<name>.+)/(?P<digest>[0-9a-f]{64})/.+")
 _TABLES = "tables"
 
 
@@ -47,7 +47,7 @@ class ObjectFolders:
         filesystem: of the bucket.
         base: "bucket/prefix".
         options: `[lake] storage_options`.
-        cache: folder of this machine for this lake's copies.
+        cache: folder on this machine for copies of this lake.
     """
 
     def __init__(
@@ -60,86 +60,111 @@ class ObjectFolders:
         self._scratch = cache / "scratch"
         self._checked: set[tuple[str, str]] = set()
 
-    def digest(self, name: str) -> str | None:
-        """The sha256 of a folder's manifest; None where no folder was written to its end."""
-        manifest = self._manifest(name)
-        return None if manifest is None else _sha256(manifest)
+    def checksums_hash(self, name: str) -> str | None:
+        """Return the sha256 of a folder's checksums; None if there is no complete folder."""
+        checksums = self._read_checksums(name)
+        return None if checksums is None else _sha256(checksums)
 
-    def place(self) -> Path:
-        """The folder of this machine below which folders are filled; `prune` finds what is left."""
+    def staging_folder(self) -> Path:
+        """Create and return the folder on this machine in which folders are filled.
+
+        `prune` removes what killed writers leave in it.
+        """
         self._copies.mkdir(parents=True, exist_ok=True)
         return self._copies
 
     def put(self, folder: Path, name: str) -> bool:
-        """Upload a local folder with its manifest; False where another was first, which stays."""
-        manifest = (folder / CHECKSUMS).read_bytes()
-        digest = _sha256(manifest)
-        files = sorted(json.loads(manifest)["sha256"])
+        """Upload a local folder with its checksums.
+
+        Returns:
+            False if another writer was first; then its folder stays.
+        """
+        checksums = (folder / CHECKSUMS).read_bytes()
+        digest = _sha256(checksums)
+        files = sorted(json.loads(checksums)["sha256"])
         self._upload(folder, f"{name}/{digest}", files)
         first = object_pointer.replace(
-            self._base, f"{name}/{CHECKSUMS}", manifest.decode(), None, self._options
+            self._base, f"{name}/{CHECKSUMS}", checksums.decode(), None, self._options
         )
         if first:
-            self._upload_again(folder, f"{name}/{digest}", files)
-        elif self.digest(name) not in {None, digest}:
+            self._restore_swept(folder, f"{name}/{digest}", files)
+        elif self.checksums_hash(name) not in {None, digest}:
             self._delete(f"{name}/{digest}")
         return first
 
     def fetch(self, name: str) -> Path:
-        """The folder's copy on this machine, its files compared with the manifest.
+        """Return the folder's copy on this machine; download it if needed.
+
+        The files of the copy are compared with the checksums, once per instance.
 
         Raises:
-            ProvenanceError: the folder is missing or incomplete, or a file is not the one written.
+            ProvenanceError: the folder is missing or incomplete, or a file is missing or damaged.
         """
-        for look in range(1, _OVERTAKEN + 1):
-            manifest = self._manifest(name)
-            if manifest is None:
-                raise ProvenanceError("no such folder, or not written to its end", where=name)
-            copy = self._copies / name / _sha256(manifest)
+        for attempt in range(1, _MAX_DOWNLOADS + 1):
+            checksums = self._read_checksums(name)
+            if checksums is None:
+                raise ProvenanceError("The folder is missing or incomplete", where=name)
+            copy = self._copies / name / _sha256(checksums)
             try:
-                if not self._is_good(copy, name):
-                    self._download(name, manifest, copy)
+                if not self._is_usable(copy, name):
+                    self._download(name, checksums, copy)
                 break
             except ProvenanceError:
-                if look == _OVERTAKEN or self._manifest(name) == manifest:
+                if attempt == _MAX_DOWNLOADS or self._read_checksums(name) == checksums:
                     raise
-                log.info("%s was replaced while it was downloaded", name)
+                log.info("%s was replaced during the download; downloading again", name)
         os.utime(copy)
         self._checked.add((name, copy.name))
         return copy
 
     def remove(self, name: str) -> None:
-        """Remove a folder, or all below a prefix, with the copies on this machine."""
+        """Remove a folder or all folders below a prefix, and their copies on this machine."""
         for local in (self._copies, self._scratch):
             shutil.rmtree(local / name, ignore_errors=True)
-        manifest = f"{self._base}/{name}/{CHECKSUMS}"
-        if self._filesystem.get_file_info(manifest).type == pafs.FileType.File:
-            self._filesystem.delete_file(manifest)
+        checksums = f"{self._base}/{name}/{CHECKSUMS}"
+        if self._filesystem.get_file_info(checksums).type == pafs.FileType.File:
+            self._filesystem.delete_file(checksums)
         self._delete(name)
 
     def scratch(self, name: str) -> Path:
-        """A folder of this machine for what is no result; it goes with the folder it is for."""
+        """Create and return a folder on this machine for temporary data, such as checkpoints.
+
+        It is removed together with the folder `name`.
+        """
         folder = self._scratch / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def modified(self, name: str) -> float:
-        """When any object below a folder was last written, since the epoch; 0: there is none."""
+        """Return when an object below a folder was last written, in seconds since the epoch.
+
+        0 means that there is none.
+        """
         return max((written for _, written in self._files_below(name)), default=0.0)
 
     def sweep(self, older_than: float) -> list[str]:
-        """Remove uploads that no manifest names, last touched before a time; return their paths."""
+        """Remove files of killed writers, which no checksums lead to.
+
+        Args:
+            older_than: seconds since the epoch; newer files may belong to a running writer.
+
+        Returns:
+            The removed prefixes.
+        """
         self.prune()
         swept = []
-        for path, touched in sorted(self._uploads().items()):
+        for path, touched in sorted(self._last_written().items()):
             name, _, digest = path.rpartition("/")
-            if touched < older_than and self.digest(name) != digest:
+            if touched < older_than and self.checksums_hash(name) != digest:
                 self._delete(path)
                 swept.append(path)
         return swept
 
     def prune(self) -> None:
-        """Remove from this machine what the lake has no more, and of the rest all but some."""
+        """Remove copies of removed folders, and copies that were not used for a day.
+
+        Of the latter, the `KEPT_COPIES` newest stay.
+        """
         copies = sorted(self._copies.glob(f"**/{'[0-9a-f]' * 64}"), key=_last_used, reverse=True)
         long_ago = time.time() - LEFTOVER_SECONDS
         gone = [
@@ -149,7 +174,11 @@ class ObjectFolders:
         ]
         for rank, copy in enumerate(copies):
             unused = rank >= KEPT_COPIES and _last_used(copy) < long_ago
-            if unused or self.digest(copy.parent.relative_to(self._copies).as_posix()) != copy.name:
+            if (
+                unused
+                or self.checksums_hash(copy.parent.relative_to(self._copies).as_posix())
+                != copy.name
+            ):
                 gone.append(copy)
         for path in self._scratch.glob("*/*"):
             if not self._below(path.relative_to(self._scratch).as_posix(), recursive=False):
@@ -158,7 +187,7 @@ class ObjectFolders:
             log.info("removing %s from this machine", path)
             shutil.rmtree(path, ignore_errors=True)
 
-    def _manifest(self, name: str) -> bytes | None:
+    def _read_checksums(self, name: str) -> bytes | None:
         try:
             with self._filesystem.open_input_stream(f"{self._base}/{name}/{CHECKSUMS}") as stream:
                 return bytes(stream.read())
@@ -171,7 +200,7 @@ class ObjectFolders:
             if self._filesystem.get_file_info(whole).type != pafs.FileType.NotFound:
                 self._filesystem.delete_dir(whole)
         except FileNotFoundError:
-            log.debug("%s is gone already", path)
+            log.debug("%s was already removed", path)
 
     def _upload(self, folder: Path, prefix: str, files: list[str]) -> None:
         for file in files:
@@ -180,16 +209,18 @@ class ObjectFolders:
                 (folder / file).open("rb") as source,
                 self._filesystem.open_output_stream(target) as stream,
             ):
-                shutil.copyfileobj(source, stream, _BUFFER)
+                shutil.copyfileobj(source, stream, _BUFFER_BYTES)
 
-    def _upload_again(self, folder: Path, prefix: str, files: list[str]) -> None:
-        """Put back what a sweep took for a killed writer's while this one uploaded the same."""
+    def _restore_swept(self, folder: Path, prefix: str, files: list[str]) -> None:
+        """Upload files again that a sweep removed because a killed writer had uploaded the same."""
         found = {file.removeprefix(f"{prefix}/") for file, _ in self._files_below(prefix)}
         if missing := sorted(set(files) - found):
-            log.warning("%s was swept meanwhile; %d files again", prefix, len(missing))
+            log.warning(
+                "uploading %d files of %s again: a sweep removed them", len(missing), prefix
+            )
             self._upload(folder, prefix, missing)
 
-    def _is_good(self, copy: Path, name: str) -> bool:
+    def _is_usable(self, copy: Path, name: str) -> bool:
         if not (copy / CHECKSUMS).is_file():
             return False
         if (name, copy.name) in self._checked:
@@ -197,29 +228,29 @@ class ObjectFolders:
         try:
             verify_checksums(copy)
         except ProvenanceError as error:
-            log.warning("a damaged copy is fetched again: %s", error)
+            log.warning("downloading a damaged copy again: %s", error.summary)
             shutil.rmtree(copy)
             return False
         return True
 
-    def _download(self, name: str, manifest: bytes, copy: Path) -> None:
+    def _download(self, name: str, checksums: bytes, copy: Path) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=UNFINISHED_PREFIX, dir=copy.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=UNFINISHED_PREFIX, dir=copy.parent))
         prefix = f"{name}/{copy.name}"
         try:
-            for file in _listed(manifest, name):
-                (aside / file).parent.mkdir(parents=True, exist_ok=True)
-                self._download_file(f"{prefix}/{file}", aside / file)
-            (aside / CHECKSUMS).write_bytes(manifest)
-            verify_checksums(aside, shown=prefix)
+            for file in _listed_files(checksums, name):
+                (temporary / file).parent.mkdir(parents=True, exist_ok=True)
+                self._download_file(f"{prefix}/{file}", temporary / file)
+            (temporary / CHECKSUMS).write_bytes(checksums)
+            verify_checksums(temporary, shown=prefix)
             try:
-                aside.rename(copy)
+                temporary.rename(copy)
             except OSError:
                 # Another process was first.
                 if not (copy / CHECKSUMS).is_file():
                     raise
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
         self.prune()
 
     def _download_file(self, path: str, to: Path) -> None:
@@ -228,22 +259,22 @@ class ObjectFolders:
                 self._filesystem.open_input_stream(f"{self._base}/{path}") as stream,
                 to.open("wb") as target,
             ):
-                shutil.copyfileobj(stream, target, _BUFFER)
+                shutil.copyfileobj(stream, target, _BUFFER_BYTES)
         except FileNotFoundError as error:
-            raise ProvenanceError("is missing", where=path) from error
+            raise ProvenanceError("A file of the folder is missing", where=path) from error
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise DiskFullError(str(error), where=str(to)) from error
+                raise DiskFullError(f"No space for a copy: {error}", where=str(to)) from error
             raise
 
-    def _uploads(self) -> dict[str, float]:
-        """Every prefix that holds a folder's files: path -> when last touched, since the epoch."""
+    def _last_written(self) -> dict[str, float]:
+        """Map each prefix with files of a folder to its newest file's time since the epoch."""
         touched: dict[str, float] = {}
         for child in self._below("", recursive=False):
             if child.base_name == _TABLES:
                 continue
             for path, modified in self._files_below(child.base_name):
-                if found := _DIGEST.fullmatch(path):
+                if found := _UPLOADED_FILE.fullmatch(path):
                     upload = f"{found['name']}/{found['digest']}"
                     touched[upload] = max(modified, touched.get(upload, 0.0))
         return touched
@@ -260,17 +291,17 @@ class ObjectFolders:
         return found
 
 
-def _listed(manifest: bytes, name: str) -> list[str]:
+def _listed_files(checksums: bytes, name: str) -> list[str]:
     try:
-        return sorted(json.loads(manifest)["sha256"])
+        return sorted(json.loads(checksums)["sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise ProvenanceError(
-            f"unreadable manifest: {error}", where=f"{name}/{CHECKSUMS}"
+            f"The checksums cannot be read: {error}", where=f"{name}/{CHECKSUMS}"
         ) from error
 
 
 def _last_used(path: Path) -> float:
-    """Seconds since the epoch; 0 for what another process removed meanwhile."""
+    """Seconds since the epoch; 0 if another process removed the path meanwhile."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Pointer files in object storage: read with their ETag, replaced by a conditional put."""
+"""Reads pointer files in object storage, and replaces them by conditional puts."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from pipeline.storage.storage_errors import as_pipeline_error
 
 
 class MissingExtraError(Permanent):
-    """A package of an optional extra is needed and not installed."""
+    """A package of an optional extra is not installed."""
 
-    remedy = "Install the extra that the message names, for instance `pip install -e .[s3]`."
+    remedy = "Install the extra that the message names, for example `pip install -e .[s3]`."
 
 
 def read(base: str, name: str, options: dict[str, str]) -> tuple[str, str] | None:
-    """Text and ETag of an object, or None where there is none.
+    """Read the text and the ETag of an object; return None if there is none.
 
     Args:
         base: "bucket/prefix".
-        name: path below it.
+        name: path of the object below `base`.
         options: `[lake] storage_options`.
 
     Raises:
-        DiskFullError: the storage refuses.
-        LakeUnavailableError: it does not answer.
+        DiskFullError: the storage denies access.
+        LakeUnavailableError: the storage does not answer.
     """
     client, errors = _client(options)
     bucket, key = _address(base, name)
     try:
-        answer = client.get_object(Bucket=bucket, Key=key)
-        return answer["Body"].read().decode(), str(answer["ETag"])
+        response = client.get_object(Bucket=bucket, Key=key)
+        return response["Body"].read().decode(), str(response["ETag"])
     except errors.ClientError as error:
         if error.response["Error"]["Code"] in {"NoSuchKey", "404"}:
             return None
@@ -41,14 +41,21 @@ def read(base: str, name: str, options: dict[str, str]) -> tuple[str, str] | Non
 
 
 def replace(base: str, name: str, text: str, expected: str | None, options: dict[str, str]) -> bool:
-    """Put an object if its ETag is still the expected one (None: if there is none).
+    """Put an object if its ETag is still the expected one.
+
+    Args:
+        base: "bucket/prefix".
+        name: path of the object below `base`.
+        text: new content.
+        expected: ETag; None if there must be no object.
+        options: `[lake] storage_options`.
 
     Returns:
-        False where another writer was first.
+        False if another writer was first; then nothing changed.
 
     Raises:
-        DiskFullError: the storage refuses.
-        LakeUnavailableError: it does not answer.
+        DiskFullError: the storage denies access.
+        LakeUnavailableError: the storage does not answer.
     """
     client, errors = _client(options)
     bucket, key = _address(base, name)
@@ -56,7 +63,7 @@ def replace(base: str, name: str, text: str, expected: str | None, options: dict
     try:
         client.put_object(Bucket=bucket, Key=key, Body=text.encode(), **condition)
     except errors.ClientError as error:
-        # 404: the object that was to be replaced is gone; 409: two conditional puts met.
+        # 404: the expected object is gone; 409: two conditional puts at once; 412: another ETag.
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         if status in {404, 409, 412}:
             return False
@@ -71,7 +78,7 @@ def _client(options: dict[str, str]) -> tuple[Any, Any]:
         import boto3
         from botocore import exceptions
     except ImportError as error:
-        raise MissingExtraError("a lake on s3:// needs boto3 (extra s3)") from error
+        raise MissingExtraError("A lake on s3:// needs boto3, of the extra s3") from error
     endpoint = options.get("aws_endpoint_url") or os.environ.get("AWS_ENDPOINT_URL")
     region = options.get("aws_region") or os.environ.get("AWS_REGION")
     return boto3.client("s3", endpoint_url=endpoint, region_name=region), exceptions

@@ -1,4 +1,4 @@
-"""Tells a lake that exists from one whose disk is missing, and creates new lakes."""
+"""Creates lakes, and distinguishes a new lake from one whose disk is not mounted."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from pathlib import Path
 
 from pipeline.errors import LakeUnavailableError, PipelineError
 from pipeline.storage.folder import UNFINISHED_PREFIX
-from pipeline.storage.storage_errors import storage_errors
+from pipeline.storage.storage_errors import error_text, storage_errors
 
 
 def lake_exists(root: str) -> bool:
-    """Whether a lake is there: on a disk, whether its folder holds anything.
+    """Return whether there is a lake: a local one has a folder that is not empty.
 
-    A disk that is not mounted leaves an empty folder, or none.
+    If a disk is not mounted, its mount point is empty or missing.
     """
     return "://" in root or (Path(root).is_dir() and any(Path(root).iterdir()))
 
 
 def create_lake(root: str, *, seen_before: bool) -> None:
-    """Make the folder of a new lake, unless a lake is expected there; do nothing where one stands.
+    """Create the folder of a new lake; do nothing if the lake exists.
 
-    Only the last folder is made: where the one above is missing, so is its disk.
+    Only the last folder of the path is created: if its parent is missing, a disk may be missing.
 
     Args:
         root: of the lake, local or a URL.
-        seen_before: whether this process has seen the lake standing.
+        seen_before: whether this process has already seen the lake; then it is not created again.
 
     Raises:
-        LakeUnavailableError: the lake has gone away, or its disk is not mounted.
+        LakeUnavailableError: the lake disappeared, or its disk is not mounted.
     """
     if lake_exists(root):
         return
@@ -41,11 +41,11 @@ def create_lake(root: str, *, seen_before: bool) -> None:
     above = Path(root).parent
     if not above.is_dir():
         raise LakeUnavailableError(
-            f"the folder above it is missing; if a new lake is to begin here: mkdir -p {above}",
+            f"The parent folder of the lake is missing. To start a new lake here: mkdir -p {above}",
             where=root,
         )
     with storage_errors(root):
-        # Another process may be at it: the folder appears with something in it, or not at all.
+        # Another process may do the same. The rename is atomic, so nobody sees an empty folder.
         aside = Path(f"{root}{UNFINISHED_PREFIX}{uuid.uuid4().hex}")
         aside.mkdir()
         (aside / "tables").mkdir()
@@ -58,7 +58,10 @@ def create_lake(root: str, *, seen_before: bool) -> None:
 
 
 def unfinished_lakes(root: str) -> list[Path]:
-    """What `create_lake` has beside a local lake: of processes that make it now, or were killed."""
+    """Return the temporary folders of `create_lake` beside a local lake, sorted.
+
+    They belong to processes that are creating the lake now, or that were killed.
+    """
     lake = Path(root)
     if not lake.is_dir() or not os.access(lake.parent, os.R_OK):
         return []
@@ -67,35 +70,42 @@ def unfinished_lakes(root: str) -> list[Path]:
 
 
 def refuse_missing_lake(root: str, *, seen_before: bool) -> None:
-    """Tell a lake that is yet to be made from one whose disk is missing.
+    """Fail if the lake is missing but should exist; accept a lake that was never created.
+
+    Args:
+        root: of the lake, local or a URL.
+        seen_before: whether this process has already seen the lake.
 
     Raises:
-        LakeUnavailableError: it was there a moment ago, or its folder is an empty one.
+        LakeUnavailableError: the lake was seen before, or its folder is empty.
     """
     if lake_exists(root):
         return
     if seen_before:
-        raise LakeUnavailableError("was there a moment ago", where=root)
-    # Looked at again: a lake that another process begins appears with something in it.
+        raise LakeUnavailableError("The lake disappeared while it was in use", where=root)
+    # Check again: another process may have created the lake since the first check.
     if Path(root).is_dir() and not lake_exists(root):
         raise LakeUnavailableError(
-            "an empty folder, as a disk leaves that is not mounted; if a new lake is to begin "
-            f"here: mkdir {root}/tables",
+            "The lake's folder is empty; its disk may not be mounted. To start a new lake here: "
+            f"mkdir {root}/tables",
             where=root,
         )
 
 
 @contextmanager
 def missing_lake_errors(root: str) -> Iterator[None]:
-    """Let an error of the block mean that the lake has gone away, where it has.
+    """Replace an error of the block if its cause is that the lake disappeared.
+
+    Without this, the error would only name a missing file.
 
     Raises:
-        LakeUnavailableError: in place of an error that names a missing file.
+        LakeUnavailableError: the lake is missing.
     """
     try:
         yield
     except (PipelineError, OSError) as error:
         if lake_exists(root) or isinstance(error, LakeUnavailableError):
             raise
-        text = error.what if isinstance(error, PipelineError) else str(error)
-        raise LakeUnavailableError(f"no lake, or gone meanwhile: {text}", where=root) from error
+        raise LakeUnavailableError(
+            f"The lake is missing: {error_text(error)}", where=root
+        ) from error

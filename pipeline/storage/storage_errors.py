@@ -1,7 +1,7 @@
-"""Translates storage errors: it may pass, nothing may be written, or data is damaged.
+"""Translates storage errors into pipeline errors: unavailable, not writable, or damaged.
 
-Local disks, Rust's object stores, Arrow's and Amazon's each raise errors of their own; most say
-what happened in their text alone.
+Local disks, deltalake, Arrow and boto3 raise different errors. Most say only in their text what
+happened.
 """
 
 from __future__ import annotations
@@ -42,15 +42,25 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LEAST_FREE_BYTES = 1_000_000
 
 
+def error_text(error: Exception) -> str:
+    """Return the text of an error on one line, without colours and without a remedy."""
+    text = error.summary if isinstance(error, PipelineError) else str(error)
+    # deltalake prints a tree of causes with colours, over several lines.
+    return " ".join(_COLOUR.sub("", text).split())
+
+
 def as_pipeline_error(error: Exception, where: str) -> PipelineError:
-    """The error of ours that says what an error of the storage means.
+    """Return the pipeline error for an error of a storage library.
 
     Args:
         error: as the library raised it.
         where: URL or local path of the table or folder concerned.
+
+    Returns:
+        `DiskFullError` if nothing may be written, `LakeUnavailableError` if the storage does not
+        answer or a local path is missing, otherwise `ProvenanceError`.
     """
-    # Some libraries draw a tree in colours over several lines.
-    text = " ".join(_COLOUR.sub("", str(error)).split())
+    text = error_text(error)
     number = error.errno if isinstance(error, OSError) else None
     if number in _MAY_NOT_WRITE or _MAY_NOT_WRITE_TEXT.search(text):
         return DiskFullError(text, where=where)
@@ -58,17 +68,21 @@ def as_pipeline_error(error: Exception, where: str) -> PipelineError:
     vanished = "://" not in where and not Path(where).exists()
     if number in _NO_ANSWER or unanswered or vanished:
         return LakeUnavailableError(text, where=where)
-    return ProvenanceError(f"damaged: {text}", where=where)
+    return ProvenanceError(f"Data is damaged or missing: {text}", where=where)
 
 
 def may_be_log_cleanup(error: Exception) -> bool:
-    """Whether a table's log lacks what upkeep may have removed while it was read."""
+    """Return whether upkeep may have removed entries of the table's log during the read."""
     return isinstance(error, FileNotFoundError) or bool(_CLEANED_UP_TEXT.search(str(error)))
 
 
 @contextmanager
 def storage_errors(where: str) -> Iterator[None]:
-    """Let an `OSError` of the block mean what `as_pipeline_error` says."""
+    """Raise an `OSError` of the block as the error of `as_pipeline_error`.
+
+    Args:
+        where: URL or local path of the table or folder concerned.
+    """
     try:
         yield
     except OSError as error:
@@ -77,24 +91,28 @@ def storage_errors(where: str) -> Iterator[None]:
 
 @contextmanager
 def write_errors(folder: Path) -> Iterator[None]:
-    """Say so where the disk is why the block failed to write into a folder.
+    """Replace an error of a block that writes into a folder, if the disk is its cause.
 
-    Libraries that write models and indices raise errors that do not name the reason.
+    Libraries that write models and indices do not report a full disk as such.
 
     Raises:
-        DiskFullError: less than a megabyte is free, or nothing may be written.
-        LakeUnavailableError: the folder has gone away.
+        DiskFullError: less than a megabyte is free, or the folder is not writable.
+        LakeUnavailableError: the folder disappeared.
     """
     try:
         yield
     except Exception as error:
         if not folder.is_dir():
-            raise LakeUnavailableError(f"gone meanwhile: {error}", where=str(folder)) from error
+            raise LakeUnavailableError(
+                f"The folder disappeared during the write: {error_text(error)}", where=str(folder)
+            ) from error
         if isinstance(error, PipelineError):
             raise
         disk = os.statvfs(folder)
         free = disk.f_bavail * disk.f_frsize
         refused = isinstance(as_pipeline_error(error, str(folder)), DiskFullError)
         if refused or free < _LEAST_FREE_BYTES or disk.f_flag & os.ST_RDONLY:
-            raise DiskFullError(f"{free} bytes free: {error}", where=str(folder)) from error
+            raise DiskFullError(
+                f"The write failed with {free} bytes free: {error_text(error)}", where=str(folder)
+            ) from error
         raise

@@ -1,7 +1,7 @@
-"""Folders of files beside the tables: datasets, models, releases, reports.
+"""Stores folders of files beside the tables: datasets, models, releases and reports.
 
-A folder is written aside and appears whole, or not at all. On a local lake that is one rename;
-for object storage see `ObjectFolders`.
+A folder is written under a temporary name and appears atomically: by a rename on a local lake, by
+`ObjectFolders` in object storage.
 """
 
 from __future__ import annotations
@@ -41,26 +41,30 @@ from pipeline.storage.storage_errors import storage_errors, write_errors
 
 log = logging.getLogger(__name__)
 
-# How the tables' storage layer names a local file that it has not finished writing.
-_STAGED = re.compile(r"#\d+$|^_commit_.*\.tmp$")
+# Names of local files that deltalake is still writing.
+_ENGINE_TEMPORARY = re.compile(r"#\d+$|^_commit_.*\.tmp$")
 
 
 class Store:
-    """Immutable folders under the lake's root, named by relative path ("runs/ID/teacher")."""
+    """Immutable folders below the lake's root, named by their relative path ("runs/ID/teacher").
+
+    Args:
+        settings: `[lake]`.
+    """
 
     def __init__(self, settings: LakeSettings) -> None:
         self.root = settings.root.rstrip("/")
         self.remote = "://" in self.root
         self._options = dict(settings.storage_options)
         self._filesystem, self._base = filesystem(self.root, settings.storage_options)
-        # Two lakes may hold a run of the same name.
+        # Two lakes can have runs of the same name.
         cache = cache_folder() / hashlib.sha256(self.root.encode()).hexdigest()[:12]
         self._objects = ObjectFolders(self._filesystem, self._base, self._options, cache)
         self._checked: set[str] = set()
         self._seen_before = lake_exists(self.root)
 
     def exists(self, name: str) -> bool:
-        """Whether the folder was written to its end.
+        """Return whether the folder exists and is complete.
 
         Raises:
             LakeUnavailableError: the storage does not answer.
@@ -70,58 +74,60 @@ class Store:
             return bool(self._filesystem.get_file_info(path).type == pafs.FileType.File)
 
     def names(self, under: str) -> list[str]:
-        """Names of the complete folders directly below `under`, sorted."""
+        """Return the names of the complete folders directly below `under`, sorted."""
         return [name for name in self.children(under) if self.exists(f"{under}/{name}")]
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """A local folder to fill; it becomes `name` when the block ends without an error.
+        """Yield a local folder to fill; it becomes `name` when the block ends without an error.
 
-        Where `name` came to exist meanwhile (the same step ran twice at once), the first stays
-        and this one is dropped: equal names mean equal inputs.
+        If another process has written `name` meanwhile, its folder stays and this one is dropped:
+        equal names mean equal inputs.
 
         Raises:
-            DiskFullError: there is no room, or nothing may be written.
+            DiskFullError: the disk is full or not writable.
             LakeUnavailableError: the storage does not answer.
         """
         with storage_errors(self.root):
             if not self.remote:
-                self._stand(name)
-            above = self._objects.place() if self.remote else (Path(self.root) / name).parent
-            aside = Path(
+                self._create_parents(name)
+            above = (
+                self._objects.staging_folder() if self.remote else (Path(self.root) / name).parent
+            )
+            temporary = Path(
                 tempfile.mkdtemp(prefix=f"{UNFINISHED_PREFIX}{name.rsplit('/')[-1]}-", dir=above)
             )
         try:
-            with write_errors(aside):
-                yield aside
+            with write_errors(temporary):
+                yield temporary
                 with storage_errors(self.root):
-                    write_checksums(aside)
-                    first = (self._objects.put if self.remote else self._put)(aside, name)
+                    write_checksums(temporary)
+                    first = (self._objects.put if self.remote else self._put)(temporary, name)
             if not first:
-                log.info("%s was written by another process meanwhile; it stays", name)
+                log.info("keeping %s, which another process has written meanwhile", name)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
 
-    def _stand(self, name: str) -> None:
-        """Make the folder that `name` will lie in, unless the whole lake has gone away."""
+    def _create_parents(self, name: str) -> None:
+        """Create the folders above `name`, and the lake if it is new."""
         create_lake(self.root, seen_before=self._seen_before)
         self._seen_before = True
-        self._make(name.rpartition("/")[0])
+        self._create_folders(name.rpartition("/")[0])
 
-    def _make(self, name: str) -> None:
-        """Make a local folder and those above it, but not the root: it may have gone meanwhile."""
+    def _create_folders(self, name: str) -> None:
+        """Create a local folder and its parents, but not the root, which may have disappeared."""
         folder = Path(self.root)
         for part in filter(None, name.split("/")):
             folder /= part
             folder.mkdir(exist_ok=True)
 
-    def _put(self, aside: Path, name: str) -> bool:
+    def _put(self, temporary: Path, name: str) -> bool:
         final = Path(self.root) / name
-        aside.chmod(0o755)
+        temporary.chmod(0o755)
         if final.is_dir() and not self.exists(name):
             self.remove(name)
         try:
-            aside.rename(final)
+            temporary.rename(final)
         except OSError:
             if not self.exists(name):
                 raise
@@ -130,10 +136,12 @@ class Store:
         return True
 
     def fetch(self, name: str) -> Path:
-        """The folder as a local one, its files checked against their hashes once a `Store`.
+        """Return the path of the folder, or of its local copy for object storage.
+
+        The files are compared with their checksums, once per instance.
 
         Raises:
-            ProvenanceError: the folder is missing or incomplete, or a file is not the one written.
+            ProvenanceError: the folder is missing or incomplete, or a file is missing or damaged.
             LakeUnavailableError: the storage does not answer.
         """
         if self.remote:
@@ -141,8 +149,8 @@ class Store:
                 return self._objects.fetch(name)
         if not self.exists(name):
             if not lake_exists(self.root):
-                raise LakeUnavailableError("no such lake", where=self.root)
-            raise ProvenanceError("no such folder, or not written to its end", where=name)
+                raise LakeUnavailableError("There is no lake", where=self.root)
+            raise ProvenanceError("The folder is missing or incomplete", where=name)
         local = Path(self.root) / name
         if name not in self._checked:
             with storage_errors(self.root):
@@ -151,20 +159,20 @@ class Store:
         return local
 
     def scratch(self, name: str) -> Path:
-        """A local folder that survives a killed task, for checkpoints; its content is no result.
+        """Create and return a local folder for temporary data that survives a killed task.
 
-        On a local lake it lies beside the run, where a retry on any worker finds it; otherwise
-        in the cache of this machine.
+        On a local lake it is below the root, so that a retry on any worker finds it. For object
+        storage it is in the cache of this machine.
         """
         if self.remote:
             return self._objects.scratch(name)
         with storage_errors(self.root):
-            self._stand(name)
-            self._make(name)
+            self._create_parents(name)
+            self._create_folders(name)
         return Path(self.root) / name
 
     def children(self, under: str) -> list[str]:
-        """Names of all folders directly below `under`, complete or not, sorted."""
+        """Return the names of all folders directly below `under`, complete or not, sorted."""
         selector = pafs.FileSelector(f"{self._base}/{under}", allow_not_found=True)
         with storage_errors(self.root):
             infos = self._filesystem.get_file_info(selector)
@@ -172,18 +180,21 @@ class Store:
         return sorted(name for name in folders if UNFINISHED_PREFIX not in name)
 
     def modified(self, name: str) -> float:
-        """When anything below a folder was last written, in seconds since the epoch; 0: never."""
+        """Return when anything below a folder was last written, in seconds since the epoch.
+
+        0 means that there is nothing.
+        """
         if self.remote:
             with storage_errors(self.root):
                 return self._objects.modified(name)
-        # os.walk passes over folders that other processes rename or remove under it.
+        # os.walk skips folders that other processes rename or remove during the walk.
         walked = os.walk(Path(self.root) / name)
         paths = [Path(folder, name) for folder, _, files in walked for name in ("", *files)]
         times = [_modified(path) for path in paths]
         return max((time for time in times if time < math.inf), default=0.0)
 
     def files(self) -> Iterator[tuple[str, pa.NativeFile]]:
-        """Every file below the root, with its relative path, open for reading."""
+        """Yield the relative path of every file below the root, and the file, open for reading."""
         selector = pafs.FileSelector(self._base, recursive=True, allow_not_found=True)
         with storage_errors(self.root):
             for info in self._filesystem.get_file_info(selector):
@@ -197,10 +208,10 @@ class Store:
                         yield info.path.removeprefix(f"{self._base}/"), stream
 
     def remove(self, name: str) -> None:
-        """Remove a folder, whole in one step as readers see it.
+        """Remove a folder and its copies on this machine; do nothing if there is none.
 
-        On a local lake it is renamed first, and `sweep` finds what a killed removal leaves; in
-        object storage its manifest goes first. What this machine holds for it goes too.
+        For readers the removal is atomic. A local folder is renamed first (`sweep` removes it if
+        this process is killed); in object storage the checksums are removed first.
         """
         self._checked.discard(name)
         with storage_errors(self.root):
@@ -208,19 +219,20 @@ class Store:
                 self._objects.remove(name)
                 return
             folder = Path(self.root) / name
-            aside = folder.with_name(f"{UNFINISHED_PREFIX}{folder.name}-{uuid.uuid4().hex}")
+            temporary = folder.with_name(f"{UNFINISHED_PREFIX}{folder.name}-{uuid.uuid4().hex}")
             try:
-                folder.rename(aside)
+                folder.rename(temporary)
             except FileNotFoundError:
-                log.debug("%s is gone already", name)
+                log.debug("%s was already removed", name)
                 return
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
 
     def read_pointer(self, name: str) -> tuple[str, str] | None:
-        """Text of a pointer file and its version, or None where there is none.
+        """Read a pointer file.
 
-        The version is what `replace_pointer` compares: the text's hash, in object storage its
-        ETag.
+        Returns:
+            Its text and its version (on a local lake the text's sha256, in object storage its
+            ETag) for `replace_pointer`; None if there is no such file.
 
         Raises:
             LakeUnavailableError: the storage does not answer.
@@ -234,25 +246,25 @@ class Store:
         return text, hashlib.sha256(text.encode()).hexdigest()
 
     def replace_pointer(self, name: str, text: str, expected: str | None) -> bool:
-        """Replace a pointer file in one step, if it still has the expected version.
+        """Replace a pointer file atomically, if it still has the expected version.
 
         Args:
             name: path below the root.
             text: new content.
-            expected: version that `read_pointer` gave; None: there must be no such file.
+            expected: version from `read_pointer`; None if there must be no such file.
 
         Returns:
-            False where another writer was first; nothing is changed then.
+            False if another writer was first; then nothing changed.
 
         Raises:
-            DiskFullError: there is no room, or nothing may be written.
+            DiskFullError: the disk is full or not writable.
             LakeUnavailableError: the storage does not answer.
         """
         if self.remote:
             return object_pointer.replace(self._base, name, text, expected, self._options)
         path = Path(self.root) / name
         with storage_errors(self.root):
-            self._stand(name)
+            self._create_parents(name)
             with locked(path.parent):
                 found = self.read_pointer(name)
                 if (found[1] if found else None) != expected:
@@ -261,16 +273,19 @@ class Store:
         return True
 
     def sweep(self, older_than: float) -> list[str]:
-        """Remove what killed writers left aside before a time; return the paths from the root.
+        """Remove unfinished files and folders of killed writers.
 
         Args:
-            older_than: seconds since the epoch; younger files and folders may still be written.
+            older_than: seconds since the epoch; newer ones may belong to a running writer.
+
+        Returns:
+            The removed paths, relative to the root.
         """
         if self.remote:
             with storage_errors(self.root):
                 return self._objects.sweep(older_than)
-        aside = (*self._aside(), *unfinished_lakes(self.root))
-        left = [path for path in aside if _modified(path) < older_than]
+        unfinished = (*self._unfinished(), *unfinished_lakes(self.root))
+        left = [path for path in unfinished if _modified(path) < older_than]
         for path in left:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -278,17 +293,17 @@ class Store:
                 path.unlink(missing_ok=True)
         return [os.path.relpath(path, self.root) for path in left]
 
-    def _aside(self) -> Iterator[Path]:
-        # os.walk passes over folders that other processes rename or remove under it.
+    def _unfinished(self) -> Iterator[Path]:
+        # os.walk skips folders that other processes rename or remove during the walk.
         for folder, names, files in os.walk(self.root):
             for name in [*names, *files]:
-                if name.startswith(UNFINISHED_PREFIX) or _STAGED.search(name):
+                if name.startswith(UNFINISHED_PREFIX) or _ENGINE_TEMPORARY.search(name):
                     yield Path(folder, name)
             names[:] = [name for name in names if not name.startswith(UNFINISHED_PREFIX)]
 
 
 def _modified(path: Path) -> float:
-    """Seconds since the epoch; endless for what its writer has finished meanwhile."""
+    """Seconds since the epoch; infinity if the writer has renamed the path meanwhile."""
     try:
         return path.lstat().st_mtime
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Moves aside what the table engine wrote where the lake had disappeared."""
+"""Moves aside files that the table engine wrote after the lake's folder had disappeared."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from pipeline.errors import LakeUnavailableError
 
 @contextmanager
 def set_aside_stray_writes(root: str) -> Iterator[None]:
-    """Let the block write tables to a lake; what it wrote after that went away is no lake.
+    """Protect a block that writes tables against a lake that disappears meanwhile.
 
-    The tables' engine makes missing folders again. What it began where the lake stood is moved
-    aside, never removed.
+    The table engine creates missing folders. If the lake disappeared during the block (its disk was
+    unmounted, for example), the new folder is moved aside, so that it is not taken for the lake. It
+    is never removed.
+
+    Args:
+        root: of the lake, local or a URL.
 
     Raises:
-        LakeUnavailableError: another folder stands where the lake stood.
+        LakeUnavailableError: the folder at `root` is no longer the same one.
     """
     before = _identity(root)
     try:
@@ -30,16 +34,16 @@ def set_aside_stray_writes(root: str) -> Iterator[None]:
             try:
                 Path(root).rename(stray)
             except OSError as error:
-                # A disk that was mounted meanwhile does not move.
-                stray = f"{root}, which stays there: {error.strerror}"
+                # A disk that was mounted meanwhile cannot be renamed.
+                stray = f"{root} ({error.strerror})"
             raise LakeUnavailableError(
-                f"went away during a commit; what stood in its place after it is {stray}",
+                f"The lake's folder was replaced during a commit; the new folder is now {stray}",
                 where=root,
             )
 
 
 def _identity(root: str) -> tuple[int, int] | None:
-    """Device and inode of a local lake's folder; None in object storage, or where none is."""
+    """Device and inode of a local lake's folder; None in object storage or if it is missing."""
     try:
         found = Path(root).stat() if "://" not in root else None
     except OSError:

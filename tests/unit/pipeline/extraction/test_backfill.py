@@ -15,7 +15,7 @@ from pipeline.cli.main import app
 from pipeline.context import Context
 from pipeline.extraction import backfill, extract
 from pipeline.extraction.backfill import BackfillError
-from pipeline.extraction.clips import extractors
+from pipeline.extraction.clips import Modality, extractors
 from pipeline.ingestion import ingest
 from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings, SettingsError
@@ -56,12 +56,12 @@ def test_parameters_that_make_no_sense_run_nothing(two_days: Settings, lake: Lak
     early = DAY - dt.timedelta(days=9)
     for first, last, extractor, kind, expected in (
         (NEXT_DAY, DAY, "current", "both", "the last day is before the first"),
-        (early, early, "current", "both", "no ingested day in the range"),
+        (early, early, "current", "both", "no day in the range was ingested"),
         (DAY, DAY, "current", "smell", "kind must be one of both, visual, audio"),
     ):
         with pytest.raises(BackfillError, match=expected):
             backfill.plan(Context(two_days), first, last, extractor, kind)
-    with pytest.raises(SettingsError, match="no extractor 'newer'; there are: current, fewer"):
+    with pytest.raises(SettingsError, match="no extractor 'newer', only: current, fewer"):
         backfill.plan(Context(two_days), DAY, DAY, "newer", "both")
     assert lake.read("shards").is_empty()
 
@@ -83,12 +83,12 @@ def test_a_candidates_features_stand_beside_the_current_ones(
         for shard in backfill.plan(Context(two_days), DAY, DAY, extractor, "both"):
             extract.run(Context(chosen), shard.plan, shard.shard)
         assert clips(two_days, lake, DAY, DAY, extractor, "both") == 0
-    for kind in ("visual", "audio"):
-        rows = lake.read(f"{kind}_features")
+    for modality in Modality:
+        rows = lake.read(f"{modality}_features")
         assert len(rows) == 4
         assert set(rows["extractor"]) == {
-            extractors(two_days)[kind],
-            extractors(two_days.with_extractor("fewer"))[kind],
+            extractors(two_days)[modality],
+            extractors(two_days.with_extractor("fewer"))[modality],
         }
 
 

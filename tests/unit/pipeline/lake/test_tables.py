@@ -90,7 +90,7 @@ def test_a_commit_begins_no_lake_where_one_went_away(
         write_deltalake(*arguments, **options)
 
     monkeypatch.setattr("pipeline.lake.tables.write_deltalake", vanishing)
-    with pytest.raises(LakeUnavailableError, match=r"went away during a commit.*\.stray-"):
+    with pytest.raises(LakeUnavailableError, match=r"replaced during a commit.*\.stray-"):
         lake.add("landing_days", days((OTHER_DAY, "b")))
     assert not root.exists()
     (stray,) = root.parent.glob(f"{root.name}.stray-*")
