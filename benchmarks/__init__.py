@@ -1,0 +1,1 @@
+"""One runnable file per claim of speed or quality; each prints a table."""
