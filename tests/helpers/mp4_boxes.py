@@ -1,4 +1,7 @@
-"""Changing the index of an MP4 file that lies behind its media: edit lists and sync samples."""
+"""Rewrites the index (moov) of an MP4 file: edit lists, sync samples, missing boxes.
+
+The index must be the last box of the file, because its length changes.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-Change = Callable[[bytes], bytes]
+ChangeBytes = Callable[[bytes], bytes]
 
 _NESTED = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts"}
 
 
 @dataclass
 class Box:
-    """A box of ISO/IEC 14496-12: its type, and its bytes or the boxes in it."""
+    """A box of ISO/IEC 14496-12: its type, and its bytes or its inner boxes."""
 
     kind: bytes
     body: bytes
@@ -31,7 +34,7 @@ class Box:
 
 
 def read(data: bytes) -> Box:
-    """Return a box without a type that holds the outermost boxes."""
+    """Return a box without a type whose inner boxes are those of the file."""
     found = []
     while data:
         length = int.from_bytes(data[:4])
@@ -45,11 +48,12 @@ def write(file: Box) -> bytes:
     return b"".join(box.bytes() for box in file.inner)
 
 
-def edited(*edits: tuple[float, float | None]) -> Change:
-    """Return what gives the first track an edit list.
+def with_edit_list(*edits: tuple[float, float | None]) -> ChangeBytes:
+    """Return a change that gives the first track an edit list.
 
-    Each edit is its length and where it begins in what was shown before, in seconds; None is
-    an empty edit, of which nothing is shown. The index must be the last box of the file.
+    Args:
+        edits: (length, start) in seconds; the start counts from the first shown frame, None
+            is an empty edit, during which nothing is shown.
     """
 
     def change(data: bytes) -> bytes:
@@ -68,8 +72,8 @@ def edited(*edits: tuple[float, float | None]) -> Change:
     return change
 
 
-def synced(*numbers: int) -> Change:
-    """Return what marks these samples (from 1) as keyframes."""
+def with_sync_samples(*numbers: int) -> ChangeBytes:
+    """Return a change that marks these samples (counted from 1) as keyframes."""
 
     def change(data: bytes) -> bytes:
         file = read(data)
@@ -80,8 +84,8 @@ def synced(*numbers: int) -> Change:
     return change
 
 
-def without(*kinds: bytes) -> Change:
-    """Return what drops the boxes of some types from the first track."""
+def without_boxes(*kinds: bytes) -> ChangeBytes:
+    """Return a change that removes the boxes of some types from the first track."""
 
     def change(data: bytes) -> bytes:
         file = read(data)
@@ -93,10 +97,10 @@ def without(*kinds: bytes) -> Change:
     return change
 
 
-def shown(
+def shown_frames(
     edits: Sequence[tuple[float, float | None]], times: Sequence[float]
 ) -> list[tuple[int, float]]:
-    """Return number and second of each frame that an edit list shows, by its definition."""
+    """Return (number, second) of each frame that an edit list shows, by its definition."""
     found = []
     at = 0.0
     for length, start in edits:

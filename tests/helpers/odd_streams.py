@@ -1,4 +1,4 @@
-"""Streams that no muxer writes by itself, made of encoded packets."""
+"""Writes streams that no muxer writes by itself, from encoded packets."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import av
 from av.packet import PacketSideData
 
-from tests.helpers.media_kinds import HEIGHT, RATE, WIDTH, X264, picture
+from tests.helpers.media_kinds import HEIGHT, RATE, WIDTH, X264, draw_frame
 
-# Parameters go into the header, not to each keyframe (AV_CODEC_FLAG_GLOBAL_HEADER).
+# Puts parameters into the header instead of each keyframe (AV_CODEC_FLAG_GLOBAL_HEADER).
 _GLOBAL_HEADER = 1 << 22
 _NEW_EXTRADATA = 1
 _VOP, _USER_DATA = b"\0\0\1\xb6", b"\0\0\1\xb2"
@@ -21,14 +21,14 @@ def _encode(
 ) -> list[av.Packet]:
     packets = []
     for number in numbers:
-        frame = av.VideoFrame.from_ndarray(picture(number, size), "rgb24")
+        frame = av.VideoFrame.from_ndarray(draw_frame(number, size), "rgb24")
         frame.pts, frame.time_base = number, Fraction(1, RATE)
         packets += context.encode(frame.reformat(format="yuv420p"))
     return [*packets, *context.encode(None)]
 
 
 def write_two_sizes(path: Path) -> Path:
-    """Write two groups each of two sizes; the parameters of the second size come only once."""
+    """Write two GOPs of one size, then two of another whose parameters come only once."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=RATE, options=X264)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
@@ -49,10 +49,10 @@ def write_two_sizes(path: Path) -> Path:
 
 def _with_parameters(packet: av.Packet, parameters: bytes, suffix: str) -> av.Packet:
     if suffix == ".flv":
-        # FLV tells them in a tag of their own.
-        beside = PacketSideData(_NEW_EXTRADATA, len(parameters))
-        beside.update(parameters)
-        packet.set_sidedata(beside)
+        # FLV has a tag of its own for them.
+        side_data = PacketSideData(_NEW_EXTRADATA, len(parameters))
+        side_data.update(parameters)
+        packet.set_sidedata(side_data)
         return packet
     whole = av.Packet(parameters + bytes(packet))
     whole.pts, whole.dts, whole.time_base = packet.pts, packet.dts, packet.time_base
@@ -61,12 +61,12 @@ def _with_parameters(packet: av.Packet, parameters: bytes, suffix: str) -> av.Pa
 
 
 def write_packed(path: Path) -> Path:
-    """Write MPEG-4 as DivX did: a B-frame in the packet of the frame after it, then a blank."""
+    """Write MPEG-4 as DivX did: each B-frame shares a packet, and an empty frame follows."""
     context = av.CodecContext.create("mpeg4", "w")
     context.width, context.height, context.pix_fmt = WIDTH, HEIGHT, "yuv420p"
     context.time_base, context.framerate = Fraction(1, RATE), Fraction(RATE, 1)
     context.gop_size, context.max_b_frames = 24, 1
-    # Without cuts found by the encoder, every other frame is a B-frame.
+    # No scene cuts by the encoder, so that every other frame is a B-frame.
     context.options = {"qscale": "2", "sc_threshold": "1000000000", "b_strategy": "0"}
     left = _encode(context, (WIDTH, HEIGHT), range(60))
     chunks: list[tuple[bytes, bool]] = []

@@ -14,7 +14,7 @@ from features.errors import MediaError, Reason
 from features.probe import Expected, probe
 from features.workers import thumbnail as thumbnails
 from features.workers.thumbnail import WIDTH, thumbnail
-from tests.helpers.media_kinds import KINDS, number_of
+from tests.helpers.media_kinds import KINDS, read_frame_number
 
 Rendered = Callable[[str], Path]
 
@@ -100,7 +100,7 @@ def test_a_thumbnail_is_the_upright_middle_frame(name: str, rendered: Rendered) 
     (frame,) = codec.decode(av.Packet(jpeg))
     image = frame.to_ndarray(format="rgb24")
     assert image.shape == (round(WIDTH * 112 / 192), WIDTH, 3)
-    assert abs(number_of(image) - 30) <= 1
+    assert abs(read_frame_number(image) - 30) <= 1
 
 
 def test_a_thumbnail_comes_from_a_confined_process(rendered: Rendered, tmp_path: Path) -> None:

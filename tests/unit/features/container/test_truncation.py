@@ -13,7 +13,7 @@ from features.container.media_file import MediaFile
 from features.container.truncation import check_file_end
 from features.sound.decode import decode_sound
 from features.video.sampling import sample_frames
-from tests.helpers.media_kinds import Kind, add_sound, render, tone, write_film, write_sound
+from tests.helpers.media_kinds import MediaKind, add_sound, render, tone, write_film, write_sound
 
 Rendered = Callable[[str], Path]
 
@@ -43,8 +43,8 @@ def test_a_matroska_file_is_refused_by_the_share_of_bytes_that_is_gone(
 
 def test_pictures_that_stand_for_long_are_not_missing(tmp_path: Path) -> None:
     """A recording of a screen whose last picture stands for most of the clip."""
-    slides = Kind("slides.webm", "libvpx", frames=2, pts=lambda i: 60 * i)
-    one = Kind("one.mkv", "libx264", frames=1)
+    slides = MediaKind("slides.webm", "libvpx", frames=2, pts=lambda i: 60 * i)
+    one = MediaKind("one.mkv", "libx264", frames=1)
     for kind in (slides, one):
         read_pictures(render(kind, tmp_path))
     longer = write_film(tmp_path / "film.mkv", 1.0)

@@ -16,7 +16,7 @@ from features.video import opencv_fallback, sampling
 from features.video.extractor import VisualExtractor, segment_centres
 from features.video.sampling import sample_frames
 from features.video.scaling import Scaler
-from tests.helpers.media_kinds import KINDS, number_of
+from tests.helpers.media_kinds import KINDS, read_frame_number
 
 Rendered = Callable[[str], Path]
 NAMES = ["h264.mp4", "h264_uneven.mkv", "h264_turned_90.mp4", "vp8.webm", "mpeg4.avi"]
@@ -44,7 +44,7 @@ def test_it_reads_the_same_frames_at_the_same_times(name: str, rendered: Rendere
         return chosen
 
     def on_frame(ticks: int, frame: av.VideoFrame) -> None:
-        numbers[ticks] = number_of(scale(frame))
+        numbers[ticks] = read_frame_number(scale(frame))
 
     sampled = sample_frames(MediaFile(rendered(name)), select_pts, on_frame)
     assert sampled.decoder == "opencv"

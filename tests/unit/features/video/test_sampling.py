@@ -18,7 +18,15 @@ from features.video.extractor import segment_centres
 from features.video.sampling import Sampled, sample_frames
 from features.video.scaling import Scaler
 from features.video.timeline import Timeline
-from tests.helpers.media_kinds import HEIGHT, KINDS, RATE, WIDTH, Kind, number_of, render
+from tests.helpers.media_kinds import (
+    HEIGHT,
+    KINDS,
+    RATE,
+    WIDTH,
+    MediaKind,
+    read_frame_number,
+    render,
+)
 from tests.helpers.odd_streams import write_packed, write_two_sizes
 
 KIND = {kind.name: kind for kind in KINDS}
@@ -47,14 +55,14 @@ def sample(
 
     def on_frame(ticks: int, frame: av.VideoFrame) -> None:
         arrays[ticks] = frame.to_ndarray()
-        numbers[ticks] = number_of(scale(frame))
+        numbers[ticks] = read_frame_number(scale(frame))
 
     return sample_frames(MediaFile(path), select_pts, on_frame), arrays, numbers, chosen
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_sampled_frames_are_those_shown_at_the_segment_centres(
-    kind: Kind, rendered: Rendered
+    kind: MediaKind, rendered: Rendered
 ) -> None:
     path = rendered(kind.name)
     times = kind.times()
@@ -76,7 +84,7 @@ def test_sampled_frames_are_those_shown_at_the_segment_centres(
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("count", [1, 3, 12])
 def test_any_choice_of_frames_is_bit_equal_to_a_full_decode(
-    kind: Kind, count: int, rendered: Rendered
+    kind: MediaKind, count: int, rendered: Rendered
 ) -> None:
     path = rendered(kind.name)
     truth = full_decode(path)
@@ -117,7 +125,7 @@ def test_a_container_without_presentation_times_is_decoded_whole(
 def test_each_frame_alone_of_those_whose_times_are_in_the_order_of_decoding(
     rendered: Rendered,
 ) -> None:
-    path = rendered("mpeg4_no_shown_times.mp4")
+    path = rendered("mpeg4_no_pts.mp4")
     for index, whole in enumerate(full_decode(path)):
         _, arrays, _, (ticks,) = sample(path, np.array([(index + 0.2) / RATE]))
         np.testing.assert_array_equal(arrays[ticks], whole)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from features.video.scaling import Scaler, apply_display_matrix, display_matrix
-from tests.helpers.media_kinds import KINDS, picture
+from tests.helpers.media_kinds import KINDS, draw_frame
 
 
 def flat_frame(
@@ -88,7 +88,7 @@ def test_pictures_come_upright(name: str, rendered: Callable[[str], Path]) -> No
     with av.open(str(rendered(name))) as container:
         frame = next(container.decode(video=0))
     shown = Scaler(112)(frame).astype(float)
-    plain = av.VideoFrame.from_ndarray(picture(0), "rgb24")
+    plain = av.VideoFrame.from_ndarray(draw_frame(0), "rgb24")
     truth = Scaler(112)(plain).astype(float)
     assert display_matrix(frame) != (1, 0, 0, 1)
     assert np.abs(shown - truth).mean() < 6

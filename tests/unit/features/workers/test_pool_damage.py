@@ -25,7 +25,7 @@ from tests.helpers.media_kinds import add_sound, tone, write_film
 Rendered = Callable[[str], Path]
 Make = Callable[[Rendered], bytes]
 
-PAGE = Path(__file__).parents[3] / "docs" / "media.md"
+PAGE = Path(__file__).parents[4] / "docs" / "media.md"
 
 
 def whole(name: str) -> Make:

@@ -1,11 +1,11 @@
-"""Features of committed clips stay what they were, whatever library is upgraded."""
+"""An extractor's name guarantees its values, whatever library is upgraded."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tests.unit.features.golden_values import CLIPS, FOLDER, TRACKS, VALUES, measure
+from tests.unit.features.networks.golden_values import CLIPS, FOLDER, TRACKS, VALUES, measure
 
 DRIFT = 1e-4
 

@@ -1,9 +1,8 @@
-"""Small clips and the features they gave when they were accepted:
-`python -m tests.unit.features.golden_values`.
+"""Writes small clips and their features into the folder `golden`.
 
-Writes both into the folder `golden` beside this file. Run it only together with a change of
-VISUAL_CODE or AUDIO_CODE in features/networks/extractor_name.py: other values belong to
-another extractor.
+Run `python -m tests.unit.features.networks.golden_values` only together with a change of
+VISUAL_CODE or AUDIO_CODE in features/networks/extractor_name.py: an extractor with other
+values needs another name.
 """
 
 from __future__ import annotations
@@ -14,24 +13,24 @@ from pathlib import Path
 import av
 import numpy as np
 
-from features import AudioConfig, AudioExtractor, VisualConfig, VisualExtractor
-from features.container.media_file import MediaFile
+from features import AudioConfig, AudioExtractor, MediaFile, VisualConfig, VisualExtractor
+from features.arrays import AnyArray
 from tests.helpers import media_kinds
-from tests.helpers.media_kinds import Kind
+from tests.helpers.media_kinds import MediaKind
 
 FOLDER = Path(__file__).with_name("golden")
 VALUES = FOLDER / "values.npz"
 SMALL = {"size": (96, 64), "frames": 48}
 CLIPS = (
-    Kind("h264.mp4", "libx264", options={"crf": "30"}, b_frames=3, **SMALL),  # type: ignore[arg-type]
-    Kind("vp9.webm", "libvpx-vp9", options={"crf": "45", "b": "0"}, **SMALL),  # type: ignore[arg-type]
-    Kind("mpeg4.avi", "mpeg4", options={"qscale": "16"}, **SMALL),  # type: ignore[arg-type]
-    Kind(
+    MediaKind("h264.mp4", "libx264", options={"crf": "30"}, b_frames=3, **SMALL),  # type: ignore[arg-type]
+    MediaKind("vp9.webm", "libvpx-vp9", options={"crf": "45", "b": "0"}, **SMALL),  # type: ignore[arg-type]
+    MediaKind("mpeg4.avi", "mpeg4", options={"qscale": "16"}, **SMALL),  # type: ignore[arg-type]
+    MediaKind(
         "turned.mov",
         "libx264",
         options={"crf": "30"},
-        prepare=media_kinds._turn(90),
-        stored=media_kinds._quarter(-1),
+        prepare=media_kinds.rotate_display(90),
+        stored=media_kinds.quarter_turns(-1),
         **SMALL,  # type: ignore[arg-type]
     ),
 )
@@ -42,7 +41,7 @@ TRACKS = {
 }
 
 
-def measure() -> Iterator[tuple[str, np.ndarray]]:
+def measure() -> Iterator[tuple[str, AnyArray]]:
     """Yield the name and values of each block of each golden file, and of its spectrogram."""
     visual, audio = VisualExtractor(VisualConfig()), AudioExtractor(AudioConfig())
     for path in sorted(FOLDER.iterdir()):
@@ -61,7 +60,7 @@ def measure() -> Iterator[tuple[str, np.ndarray]]:
 
 
 def main() -> None:
-    """Render the clips that are missing and write the values of all."""
+    """Render the missing clips and write the features of all."""
     av.logging.set_level(None)
     FOLDER.mkdir(exist_ok=True)
     for kind in CLIPS:

@@ -15,7 +15,7 @@ from features.container.media_file import MediaFile
 from features.probe import Expected, probe
 from features.sound.decode import decode_sound
 from features.video.sampling import sample_frames
-from tests.helpers.media_kinds import HEIGHT, RATE, WIDTH, X264, add_sound, picture
+from tests.helpers.media_kinds import HEIGHT, RATE, WIDTH, X264, add_sound, draw_frame
 
 Rendered = Callable[[str], Path]
 PICTURES = VisualConfig(frames=6, blocks=())
@@ -32,7 +32,7 @@ def write_burst(path: Path, picture_at: float, sound_at: float, seconds: float =
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         sound = output.add_stream("aac", rate=48_000, layout="stereo")
         for number in range(round(seconds * RATE)):
-            frame = av.VideoFrame.from_ndarray(picture(number), "rgb24")
+            frame = av.VideoFrame.from_ndarray(draw_frame(number), "rgb24")
             frame.pts, frame.time_base = number + round(picture_at * RATE), Fraction(1, RATE)
             output.mux(stream.encode(frame.reformat(format="yuv420p")))
         output.mux(stream.encode(None))
