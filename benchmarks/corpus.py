@@ -1,9 +1,9 @@
-"""Real music to measure with: `python -m benchmarks.corpus FOLDER` makes a landing folder of it.
+"""Makes a landing folder of real music: `python -m benchmarks.corpus FOLDER`.
 
-The music of ten games, from Debian's packages (fetched by apt-get, whose lists must be fresh),
-under the licences that the packages' copyright files name. The first six tracks of each
-game that last long enough for two parts, so that no game rules the table; songs that a game keeps
-as two stems are two tracks. Their genre is that of the game, as its players would call it.
+The music is that of ten games in Debian's packages, under the licences in the packages' copyright
+files. apt-get downloads them; its package lists must be current. At most six tracks per game that
+are long enough for two parts are taken, so that no game dominates the results. A song that a game
+stores as two stems counts as two tracks. The genre is that of the game's soundtrack.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SUFFIXES = (".ogg", ".opus")
 
 @dataclass(frozen=True)
 class Game:
-    """A package, its genre, and the part of its paths under which music lies."""
+    """A package, its genre, and the path fragment of its music files."""
 
     package: str
     genre: str
@@ -51,7 +51,7 @@ GAMES = (
 
 
 def unpacked(game: Game, folder: Path) -> Path:
-    """Fetch a package and return the folder with its files, archives in it unpacked too."""
+    """Download a package, unpack it and the archives in it, and return the folder."""
     folder.mkdir()
     subprocess.run(["apt-get", "download", "-qq", game.package], cwd=folder, check=True)
     (package,) = folder.glob("*.deb")
@@ -63,20 +63,20 @@ def unpacked(game: Game, folder: Path) -> Path:
 
 
 def long_tracks(game: Game, files: Path) -> Iterator[Path]:
-    """Yield the music of a game that is long enough, in the order of its paths."""
+    """Yield the files of a game that are long enough, sorted by path."""
     for path in sorted(files.rglob("*")):
         if path.suffix in SUFFIXES and game.folder in str(path) and duration(path) >= SECONDS:
             yield path
 
 
 def duration(path: Path) -> float:
-    """Return the length in seconds that a file of music states; 0 where it states none."""
+    """Return the length in seconds that a file declares; 0 if it declares none."""
     with av.open(str(path)) as container:
         return (container.duration or 0) / av.time_base
 
 
 def deliver(landing: Path) -> int:
-    """Write the day of music, and return how many tracks it has."""
+    """Write the landing day and return its number of tracks."""
     media = landing / DAY / "media"
     media.mkdir(parents=True)
     columns = ("music_id", "genre", "title", "artist", "media_path")
@@ -99,7 +99,7 @@ def deliver(landing: Path) -> int:
 
 
 def main() -> None:
-    """Fetch, unpack, deliver."""
+    """Make the landing folder named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="the landing folder to make")
     folder = parser.parse_args().folder

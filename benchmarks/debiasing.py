@@ -1,11 +1,11 @@
-"""Does debiasing find the true match? Every variant, baseline and ablation, on known truth.
+"""Measures how well each variant, baseline and ablation finds the true match.
 
     python -m benchmarks.debiasing [--small] [--workers N] [--seeds N ...] [--results FILE]
 
-Nine worlds (3 seeds x 3 confounding strengths) of `simulation.world`; test videos are later
-than every training pick. Each row's result goes to FILE as one JSON line; a row of the same
-world and configuration that is already in it is not run again. The default recipe was chosen
-on a world of another seed (100).
+There are nine worlds of `simulation.world` (3 seeds x 3 confounding strengths), whose true match is
+known. Test videos are later than every training pick. FILE gets one JSON line per result; a result
+that it already holds for the same world and configuration is not computed again. The default
+settings were chosen on a world with another seed (100).
 """
 
 import argparse
@@ -81,7 +81,7 @@ Rows = dict[str, dict[str, Any]]
 
 
 def true_quality(world: World, data: WorldData, scores: np.ndarray) -> dict[str, float]:
-    """Return the measures that only a world with known truth can give."""
+    """Return the measures that need the true match."""
     affinity = world.affinity(data.test_videos)
     best, recommended = metrics.top(affinity, 10), metrics.top(scores, 10)
     gain = np.exp(affinity - affinity.max(axis=1, keepdims=True))
@@ -100,7 +100,7 @@ def true_quality(world: World, data: WorldData, scores: np.ndarray) -> dict[str,
 
 
 def observed_quality(data: WorldData, scores: np.ndarray) -> dict[str, float]:
-    """Return what held-out picks say, weighted by inverse popularity."""
+    """Return the measures over held-out picks, weighted by inverse popularity."""
     picked, n_music = data.test.music, scores.shape[1]
     weights = metrics.inverse_popularity_weights(picked, n_music)
     frozen = metrics.freeze_negatives(picked, n_music, 100, seed=0)
@@ -117,7 +117,7 @@ def observed_quality(data: WorldData, scores: np.ndarray) -> dict[str, float]:
 
 @dataclass
 class Contest:
-    """One world and all that compete in it; the teacher is trained once, when first needed."""
+    """One world and its contenders; the teacher is trained once, on first use."""
 
     data: WorldData
     oracle: WorldData
@@ -125,15 +125,15 @@ class Contest:
 
     @cached_property
     def teacher(self) -> Model:
-        """The teacher of every taught student."""
+        """The teacher of every student that learns from one."""
         return train_teacher(self.data.training, self.config)
 
-    def taught(self, on: WorldData, config: ModelConfig) -> Scores:
-        """Train a student with the teacher."""
+    def student(self, on: WorldData, config: ModelConfig) -> Scores:
+        """Train a student with the teacher and return its scorer."""
         return model_scorer(train_student(on.training, self.teacher, config), on.training)
 
     def closed_form(self) -> dict[str, Callable[[], Scores]]:
-        """Return the rows that have no configuration."""
+        """Return the contenders without a model configuration."""
         training = self.data.training
         return {
             "random": lambda: random_scorer(training, self.config.seed),
@@ -143,7 +143,7 @@ class Contest:
         }
 
     def alone(self) -> dict[str, ModelConfig]:
-        """Return the rows that train a teacher of their own, or none."""
+        """Return the contenders that train their own teacher, or none."""
         seed = self.config.seed
         return {
             "dual encoder": baseline_config("dual encoder", self.config),
@@ -153,7 +153,7 @@ class Contest:
         }
 
     def students(self) -> dict[str, tuple[WorldData, ModelConfig]]:
-        """Return the rows that learn from the teacher, and the picks they learn from."""
+        """Return the contenders that learn from the teacher, each with its data."""
         unexplained = {"contrast": "catalogue", "adjustment": "none", "popularity": False}
         nothing = baseline_config("distilled without picks", self.config)
         rows = {
@@ -170,7 +170,7 @@ class Contest:
         return rows
 
     def rows(self) -> dict[str, tuple[str, Callable[[], Scores]]]:
-        """Return name -> (configuration, training), in the table's order."""
+        """Return name -> (configuration as JSON, training function)."""
         found = {name: ("", train) for name, train in self.closed_form().items()}
         for name, config in self.alone().items():
             found[name] = (
@@ -186,13 +186,13 @@ class Contest:
         for name, (on, config) in self.students().items():
             found[name] = (
                 config.model_dump_json(),
-                lambda on=on, config=config: self.taught(on, config),
+                lambda on=on, config=config: self.student(on, config),
             )
         return found
 
 
 def read_results(file: Path, size: dict[str, int]) -> dict[tuple[float, int], Rows]:
-    """Return (strength, seed) -> name -> the last result of that row in the file."""
+    """Return (strength, seed) -> contender -> its last result in the file."""
     worlds: dict[tuple[float, int], Rows] = {}
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     for line in map(json.loads, lines):
@@ -202,7 +202,7 @@ def read_results(file: Path, size: dict[str, int]) -> dict[tuple[float, int], Ro
 
 
 def run_world(size: dict[str, int], strength: float, seed: int, file: Path) -> None:
-    """Train and judge every contender on one world that the file lacks; add it to the file."""
+    """Train and evaluate the contenders of one world that the file lacks, and append them."""
     torch.set_num_threads(1)
     logging.basicConfig(level=logging.WARNING)
     done = read_results(file, size).get((strength, seed), {})
@@ -213,7 +213,7 @@ def run_world(size: dict[str, int], strength: float, seed: int, file: Path) -> N
         if name in done and done[name]["config"] == config:
             continue
         if name in contest.students():
-            _ = contest.teacher  # its cost is the teacher's own row's
+            _ = contest.teacher  # trained here, so that its cost is not part of the student's
         started = time.process_time()
         score = train()
         seconds = time.process_time() - started
@@ -225,7 +225,7 @@ def run_world(size: dict[str, int], strength: float, seed: int, file: Path) -> N
 
 
 def print_table(worlds: list[Rows]) -> None:
-    """Print mean and standard deviation over the worlds, as a Markdown table."""
+    """Print mean and standard deviation over the worlds as a Markdown table."""
     print("| | " + " | ".join(title for _, title in COLUMNS) + " |")
     print("|---|" + "---|" * len(COLUMNS))
     for name in ORDER:
@@ -238,7 +238,7 @@ def print_table(worlds: list[Rows]) -> None:
 
 
 def print_targets(worlds: dict[tuple[float, int], Rows]) -> None:
-    """Print, world by world, what the targets ask for."""
+    """Print the target measures of each world."""
     print(
         "\n| confounding | seed | debcm | oracle | debcm / oracle | best baseline "
         "| above it | genre KL | debcm / dual |"
@@ -264,7 +264,7 @@ def print_targets(worlds: dict[tuple[float, int], Rows]) -> None:
 
 
 def print_ablations(worlds: dict[tuple[float, int], Rows]) -> None:
-    """Print what each ingredient adds to true Recall@10, and takes from genre KL."""
+    """Print what each ingredient changes in true Recall@10 and genre KL."""
 
     def gains(name: str, measure: str, at: tuple[float, ...]) -> list[float]:
         return [
@@ -288,7 +288,7 @@ def print_ablations(worlds: dict[tuple[float, int], Rows]) -> None:
 
 
 def run_all(size: dict[str, int], seeds: Sequence[int], workers: int, file: Path) -> None:
-    """Run what the file lacks and print the tables."""
+    """Compute the missing results and print the tables."""
     started = time.perf_counter()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         jobs = [
@@ -310,7 +310,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="800 tracks, 4,000 training picks")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--results", type=Path, help="JSON lines to add to and to resume from")
+    parser.add_argument("--results", type=Path, help="JSON lines file to resume from and append to")
     chosen = parser.parse_args()
     size = SMALL if chosen.small else FULL
     with tempfile.TemporaryDirectory() as folder:

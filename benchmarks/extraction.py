@@ -1,7 +1,7 @@
-"""What extraction costs: `python -m benchmarks.extraction` prints four tables.
+"""Measures the cost of extraction: `python -m benchmarks.extraction` prints four tables.
 
-CPU seconds, contenders in turn in each round of one run, on one thread each; medians over
-the rounds and their ratios. Clips are rendered once and kept in the cache folder.
+Figures are CPU seconds on one thread. In each round, every contender runs once, in turn; the tables
+show medians over the rounds and their ratios. Clips are rendered once and kept in the cache folder.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LENGTHS = {15: 250, 60: 2 * RATE}
 
 
 def scenes(width: int, height: int, frames: int) -> Iterator[UInt8Array]:
-    """Yield pictures like those of a camera: textures in motion, shapes, a cut every 5 s."""
+    """Yield frames with moving textures and shapes, and a cut every 5 s."""
     rng = np.random.default_rng(width)
     canvas = np.zeros((1, 1, 3), np.uint8)
     for number in range(frames):
@@ -113,7 +113,7 @@ def wanted_indices(path: Path) -> list[int]:
 
 
 def cv2_read(path: Path) -> list[UInt8Array]:
-    """Read every frame, keep the wanted ones."""
+    """Read every frame and keep the sampled ones."""
     wanted = set(wanted_indices(path))
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     found, index = [], 0
@@ -127,7 +127,7 @@ def cv2_read(path: Path) -> list[UInt8Array]:
 
 
 def cv2_grab(path: Path) -> list[UInt8Array]:
-    """Grab every frame, retrieve the wanted ones."""
+    """Grab every frame and retrieve the sampled ones."""
     wanted = set(wanted_indices(path))
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     found, index = [], 0
@@ -140,7 +140,7 @@ def cv2_grab(path: Path) -> list[UInt8Array]:
 
 
 def pyav_sequential(path: Path) -> list[UInt8Array]:
-    """Decode every frame up to the last wanted one, scale the wanted ones."""
+    """Decode up to the last sampled frame and scale the sampled ones."""
     wanted = wanted_indices(path)
     scale = Scaler(224)
     found = []
@@ -156,7 +156,7 @@ def pyav_sequential(path: Path) -> list[UInt8Array]:
 
 
 def null_decode(path: Path) -> list[UInt8Array]:
-    """Decode the whole stream and keep nothing: the yardstick."""
+    """Decode the whole stream and keep nothing, as a reference."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
@@ -166,7 +166,7 @@ def null_decode(path: Path) -> list[UInt8Array]:
 
 
 def decord_batch(path: Path) -> list[UInt8Array]:
-    """Let decord fetch the wanted frames by their numbers."""
+    """Read the sampled frames by number with decord."""
     import decord
 
     reader = decord.VideoReader(str(path), num_threads=1, width=224, height=224)
@@ -174,14 +174,14 @@ def decord_batch(path: Path) -> list[UInt8Array]:
 
 
 def cpu(work: Callable[[], object]) -> float:
-    """Return the CPU seconds of all threads of this process that some work takes."""
+    """Return the CPU seconds that a call takes in all threads of this process."""
     start = time.process_time()
     work()
     return time.process_time() - start
 
 
 def race(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return the median CPU seconds of each contender, run in turn; each has run before."""
+    """Return the median CPU seconds of each contender, run in turn after one warm-up."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, work in contenders.items():
@@ -190,7 +190,7 @@ def race(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
 
 
 def sampling(rounds: int) -> None:
-    """Print the cost of sampling 16 frames, against every other way."""
+    """Print the cost of sampling 16 frames with each contender."""
     ways = {
         "ours": ours,
         "cv2 read": cv2_read,
@@ -203,7 +203,7 @@ def sampling(rounds: int) -> None:
 
         ways["decord"] = decord_batch
     except ImportError:
-        print("decord is not installed: `pip install decord` adds its column")
+        print("decord is not installed: `pip install eva-decord` adds its column")
     print(f"\nSampling {FRAMES} frames to 224 x 224: CPU seconds (ours / other)")
     print(f"{'clip':>12} | " + " | ".join(f"{name:>15}" for name in ways))
     for seconds in LENGTHS:
@@ -314,7 +314,7 @@ class _timed:  # noqa: N801
 
 
 def start_up() -> None:
-    """Print what starting a worker costs, and the shard for which that is 5 %."""
+    """Print the start-up cost of a worker, and the shard size at which it is 5 %."""
     path = clip(720, 15)
     count = 8
     code = "import sys, features.workers.worker; sys.exit('torch' in sys.modules)"
@@ -339,7 +339,7 @@ def _children() -> float:
 
 
 def main() -> None:
-    """Run the tables that were asked for."""
+    """Print the tables named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds

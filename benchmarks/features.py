@@ -1,19 +1,19 @@
-"""What the features tell: `python -m benchmarks.features` prints tables of sound and pictures.
+"""Measures what the features represent: `python -m benchmarks.features` prints two tables.
 
-Uses the real media of ../shared/media where that folder lies beside the checkout, or of the
-folder named by --media, in the landing contract (`python -m benchmarks.corpus` makes one of real
-music); what a folder lacks is rendered by the simulation.
-Retrieval is by the cosine of features standardised over the catalogue. Columns:
+The media come from the landing folder that --media names (`python -m benchmarks.corpus` makes one
+of real music); media that the folder lacks are rendered by the simulation. Retrieval is by the
+cosine of features standardised over the catalogue. Columns:
 
-- same track (clip): how often the part nearest to one part is the other part of the same file
-- genre of nearest: how often the nearest part of another track has the same genre group
-- same-genre AUC: chance that two tracks of one group are more alike than two of different ones
-- other codec: how often a file encoded again, at another level, finds itself
-- excerpt: how often ten seconds from the middle, as mp3, find the part they were cut from
-- its track: how often they find a part of the track they were cut from
+- same track (clip): share of parts whose nearest part is the other part of the same file
+- genre of nearest: share of parts whose nearest part of another track has the same genre group
+- same-genre AUC: probability that two tracks of one group are more similar than two of different
+  groups
+- other codec: share of files that are found by a copy in another codec at another level
+- excerpt: share of ten-second mp3 excerpts that find the part they were cut from
+- its track: share of excerpts that find a part of the track they were cut from
 - cosine, lowest: mean and lowest cosine between a file and its copies
-- controls: of rendered clips, the share of the variance of what they were made from (speed,
-  light, cuts and so on) that a ridge regression predicts for a clip left out
+- controls: rendered clips only; the share of the variance of the rendering parameters (speed,
+  light, cuts and so on) that a leave-one-out ridge regression predicts
 """
 
 from __future__ import annotations
@@ -44,10 +44,9 @@ from simulation.music import MusicControls, make_music
 from simulation.pictures import SCENES, PictureControls, make_frames
 from simulation.styles import STYLES
 
-SHARED = Path(__file__).parents[2] / "shared" / "media" / "landing"
 PART_SECONDS = 20.0
 EXCERPT_SECONDS = 10.0
-# Another codec, another level (a factor), for the retrieval of the same recording.
+# Codec and level (a factor) of the copies that have to find their original.
 COPIES = (("mp3", 0.25), ("ogg", 0.5), ("m4a", 0.7), ("wav", 0.1))
 OTHER_CODECS = (
     ("libx264", {"preset": "veryfast", "crf": "32"}),
@@ -64,7 +63,7 @@ class Track:
 
 
 def real_tracks(media: Path) -> list[Track]:
-    """Return the music of all days in a landing folder."""
+    """Return the music of all landing days of a folder."""
     groups = GenreSettings()
     found = []
     for manifest in sorted(media.glob("dt=*/music.csv")):
@@ -89,7 +88,7 @@ def simulated_tracks(folder: Path) -> list[Track]:
 
 
 def simulated_clips(folder: Path, count: int) -> tuple[list[Path], Float64Array]:
-    """Render clips of each kind of scene; return them and their controls [N, 8], 0 to 1."""
+    """Render clips of each kind of scene; return them and their parameters [N, 8], 0 to 1."""
     rng = np.random.default_rng(1)
     found, made_from = [], []
     for scene, number in itertools.product(range(len(SCENES)), range(count)):
@@ -114,7 +113,7 @@ def cosines(rows: Float64Array, columns: Float64Array, catalogue: Float64Array) 
 
 
 def auc(same: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
-    """Return the probability that a value of ``same`` is above one of ``other``."""
+    """Return the probability that a value of `same` is above a value of `other`."""
     ranks = np.concatenate([same, other]).argsort().argsort() + 1.0
     n = len(same)
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * len(other)))
@@ -122,7 +121,7 @@ def auc(same: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
 
 @dataclass
 class Answers:
-    """What each part of a track finds.
+    """The nearest neighbours of each part of a track.
 
     Attributes:
         similar: [N, N], cosines of all parts.
@@ -141,7 +140,7 @@ class Answers:
 
 
 def ask(parts: Float64Array, owner: npt.NDArray[np.int64], genre: npt.NDArray[np.str_]) -> Answers:
-    """Look for the nearest of each part."""
+    """Find the nearest neighbours of each part."""
     similar = cosines(parts, parts, parts)
     others = similar.copy()
     np.fill_diagonal(others, -np.inf)
@@ -153,8 +152,8 @@ def ask(parts: Float64Array, owner: npt.NDArray[np.int64], genre: npt.NDArray[np
     return Answers(similar, same, nearest, owner, genre)
 
 
-def judge(found: Answers, rows: npt.NDArray[np.int64]) -> list[float]:
-    """Return same-track retrieval, genre of the nearest other track, same-genre AUC of parts."""
+def track_measures(found: Answers, rows: npt.NDArray[np.int64]) -> list[float]:
+    """Return same-track share, genre of the nearest other track, and same-genre AUC."""
     first, second = (rows[index] for index in np.triu_indices(len(rows), 1))
     apart = found.owner[first] != found.owner[second]
     alike = found.genre[first] == found.genre[second]
@@ -164,11 +163,11 @@ def judge(found: Answers, rows: npt.NDArray[np.int64]) -> list[float]:
 
 
 def intervals(found: Answers) -> list[str]:
-    """Return the 95 % intervals of what ``judge`` returns, tracks drawn again 1000 times."""
+    """Return 95 % bootstrap intervals of `track_measures`, over 1000 draws of tracks."""
     rng = np.random.default_rng(0)
     tracks = len(found.owner) // 2
     drawn = rng.integers(0, tracks, (1000, tracks))
-    values = [judge(found, (2 * some[:, None] + np.arange(2)).ravel()) for some in drawn]
+    values = [track_measures(found, (2 * some[:, None] + np.arange(2)).ravel()) for some in drawn]
     ends = np.percentile(values, [2.5, 97.5], axis=0)
     return [f"{low:.2f} to {high:.2f}" for low, high in ends.T]
 
@@ -176,7 +175,7 @@ def intervals(found: Answers) -> list[str]:
 def retrieval(
     queries: Float64Array, catalogue: Float64Array, truth: npt.NDArray[np.int64]
 ) -> list[float]:
-    """Return how often the nearest row is the true one, and the mean cosine with it."""
+    """Return the share of rows whose nearest row is the true one, and the mean cosine with it."""
     similar = cosines(queries, catalogue, catalogue)
     true = similar[np.arange(len(truth)), truth]
     return [float((similar.argmax(axis=1) == truth).mean()), float(true.mean()), float(true.min())]
@@ -186,7 +185,7 @@ def write_copy(path: Path, mono: npt.NDArray[np.float32]) -> None:
     """Encode mono sound at SAMPLE_RATE as stereo."""
     stereo = np.stack([mono, mono])
     if path.suffix == ".ogg":
-        # libvorbis: the encoder of FFmpeg's own is experimental and heard to be.
+        # FFmpeg's own Vorbis encoder is experimental and audibly worse than libvorbis.
         soundfile.write(path, stereo.T, SAMPLE_RATE, format="OGG", subtype="VORBIS")
     else:
         write_sound(path, stereo)
@@ -194,7 +193,7 @@ def write_copy(path: Path, mono: npt.NDArray[np.float32]) -> None:
 
 @dataclass
 class Catalogue:
-    """Embeddings [N, D] of all blocks, and where each comes from."""
+    """Embeddings [N, D] of all blocks, with the source of each row."""
 
     parts: Float64Array
     owner: npt.NDArray[np.int64]
@@ -205,7 +204,7 @@ class Catalogue:
 
 
 def hear(tracks: Sequence[Track], extractor: AudioExtractor, folder: Path) -> Catalogue:
-    """Measure two parts of each track, copies of the first, and an excerpt of it."""
+    """Extract two parts of each track, and copies and an excerpt of the first."""
     parts, copies, excerpts = [], [], []
     for number, track in enumerate(tracks):
         rate = extractor.config.sample_rate
@@ -253,7 +252,7 @@ def sound_table(tracks: Sequence[Track], folder: Path) -> None:
         excerpt = float((near == 2 * np.arange(len(tracks))).mean())
         track = float((heard.owner[near] == np.arange(len(tracks))).mean())
         answers = ask(parts, heard.owner, heard.genre)
-        values = [*judge(answers, everything), found, excerpt, track, mean, lowest]
+        values = [*track_measures(answers, everything), found, excerpt, track, mean, lowest]
         print_row(name, str(len(index)), [f"{value:.3f}" for value in values])
         if name == "default":
             print_row("95 % interval", "", intervals(answers))
@@ -265,12 +264,12 @@ def columns(blocks: dict[str, slice], names: Sequence[str]) -> npt.NDArray[np.in
 
 
 def print_row(name: str, dims: str, cells: Sequence[str]) -> None:
-    """Print one row as Markdown takes it."""
+    """Print one row of a Markdown table."""
     print(f"| {name:>24} | {dims:>4} | " + " | ".join(f"{cell:>16}" for cell in cells) + " |")
 
 
 def recoded(path: Path, target: Path, codec: str, options: dict[str, str]) -> None:
-    """Write a clip again by another codec at another size."""
+    """Write a copy of a clip in another codec and size."""
     with av.open(str(path)) as source, av.open(str(target), "w") as output:
         stream = source.streams.video[0]
         rate = stream.average_rate or stream.guessed_rate
@@ -278,7 +277,7 @@ def recoded(path: Path, target: Path, codec: str, options: dict[str, str]) -> No
         copy.width = 320
         copy.height = max(2, round(320 * stream.height / stream.width / 2) * 2)
         copy.pix_fmt = "yuv420p"
-        # Several threads of libvpx give other bytes each time.
+        # With several threads, libvpx gives different bytes each time.
         copy.codec_context.thread_count = 1
         copy.codec_context.time_base = stream.time_base
         for frame in itertools.islice(source.decode(stream), 900):
@@ -287,7 +286,7 @@ def recoded(path: Path, target: Path, codec: str, options: dict[str, str]) -> No
 
 
 def explained(blocks: Sequence[Float64Array], truth: Float64Array) -> float:
-    """Return the share of variance (at most 1) that ridge regression predicts for rows left out.
+    """Return the share of variance (at most 1) that leave-one-out ridge regression predicts.
 
     Each block weighs alike, whatever its dimension; the ridge is the best of six.
     """
@@ -300,7 +299,7 @@ def explained(blocks: Sequence[Float64Array], truth: Float64Array) -> float:
     best = -np.inf
     for ridge in 10.0 ** np.arange(-5, 1):
         inverse = np.linalg.inv(kernel + (ridge * np.eye(len(kernel)) + 1) / len(kernel))
-        # Residuals of leaving one out, in closed form (Rasmussen and Williams, 5.4.2).
+        # Leave-one-out residuals in closed form (Rasmussen and Williams, 5.4.2).
         left_out = (inverse @ centred) / np.diag(inverse)[:, None]
         best = max(best, 1 - float((left_out**2).sum() / (centred**2).sum()))
     return best
@@ -348,12 +347,13 @@ def picture_table(clips: Sequence[Path], folder: Path) -> None:
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--media", type=Path, default=SHARED, help="a landing folder")
+    parser.add_argument("--media", type=Path, help="landing folder with media")
     media = parser.parse_args().media
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        tracks, clips = real_tracks(media), sorted(media.glob("dt=*/media/video/*"))
-        print(f"media: {len(tracks)} real tracks, {len(clips)} real clips; of none, rendered ones")
+        tracks = real_tracks(media) if media else []
+        clips = sorted(media.glob("dt=*/media/video/*")) if media else []
+        print(f"media: {len(tracks)} real tracks, {len(clips)} real clips (0: rendered instead)")
         tracks = tracks or simulated_tracks(folder)
         clips = clips or simulated_clips(folder, 4)[0]
         sound_table(tracks, folder)

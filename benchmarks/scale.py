@@ -1,10 +1,10 @@
-"""What a night costs as the catalogue grows: `python -m benchmarks.scale` prints three tables.
+"""Measures the cost of a night as the catalogue grows: `python -m benchmarks.scale`.
 
-The first: 1k, 10k, 100k and 1M catalogued items, a release of the day before and the same 500 new
-items (`--new`); CPU seconds of each step in a process of its own, and the exponent of growth over
-the largest tenfold. The second: the largest memory of those processes. The third: ingest, plan and
-one extraction task over few and over many small clips. Vectors are 64 and 32 wide; a step's cost is
-linear in that.
+Three tables are printed. The first has the CPU seconds of each step, in its own process, for 1k,
+10k, 100k and 1M items in the catalogue, with a release of the day before and 500 new items
+(`--new`), and the exponent of growth over the largest tenfold step. The second has the peak memory
+of these processes. The third has ingest, plan and one extraction task over few and many small
+clips. Vectors have 64 and 32 columns; the cost of a step is linear in that.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from models import Model, ModelConfig, train_student
 from models.data import Picks
 from pipeline.context import Context
 from pipeline.extraction import accounting, extract, shards
-from pipeline.extraction.clips import delivered_clips
+from pipeline.extraction.clips import MODALITIES, delivered_clips
 from pipeline.ingestion import ingest
 from pipeline.ingestion.id_owners import find_earlier_owners
 from pipeline.ingestion.manifest import Manifest
@@ -59,7 +59,7 @@ FREE_BOX = b"\0\0\0\x10free"
 
 
 class Bench:
-    """A lake with so many catalogued items; the last `new` of them are tonight's."""
+    """A lake with `count` items in the catalogue; the last `new` of them arrive tonight."""
 
     def __init__(self, folder: Path, items: int, new: int) -> None:
         self.items = items
@@ -76,11 +76,11 @@ class Bench:
 
     @property
     def run_id(self) -> str:
-        """The one run."""
+        """The run_id of the only run."""
         return self.store.children("runs")[-1]
 
     def fill(self) -> float:
-        """Deliver the history in equal days, then tonight."""
+        """Write the earlier items in equal days, then tonight's."""
         tracks = int(self.items * TRACK_SHARE)
         new_tracks = int(self.new * TRACK_SHARE)
         taste = Taste.make(tracks, *WIDTHS, 0)
@@ -103,7 +103,7 @@ class Bench:
         return 0.0
 
     def _release(self) -> None:
-        """Publish yesterday's catalogue: a night's model is judged against the release before."""
+        """Publish yesterday's catalogue, so that the gate has a champion to compare with."""
         dataset.build(Context(self.settings), YESTERDAY)
         self.train_step()
         self.evaluate()
@@ -111,15 +111,15 @@ class Bench:
         self.publish()
 
     def ids(self) -> float:
-        """What ingest looks up of earlier days for tonight's rows."""
+        """Look up earlier days for tonight's rows, as ingest does."""
         videos = self.lake.read("videos").filter(dt=TONIGHT).select("video_id", "music_id")
         rows = list(enumerate(videos.iter_rows(named=True), start=1))
         manifests = Manifest(rows, [], "videos"), Manifest([], [], "music")
         return seconds(lambda: find_earlier_owners(self.lake, TONIGHT, *manifests))
 
     def plan(self) -> float:
-        """Which of tonight's clips lack features: none."""
-        assert len(delivered_clips(self.settings, self.lake, [TONIGHT], ("visual", "audio")))
+        """Plan tonight's extraction; no clip lacks features."""
+        assert len(delivered_clips(self.lake, [TONIGHT], MODALITIES))
         return seconds(lambda: shards.plan(Context(self.settings), [TONIGHT]))
 
     def check(self) -> float:
@@ -127,15 +127,15 @@ class Bench:
         return seconds(lambda: accounting.check(Context(self.settings), TONIGHT))
 
     def statistics(self) -> float:
-        """Every uploader's genre preference, up to tonight."""
+        """Write every uploader's genre preference as of tonight."""
         return seconds(lambda: confounders.run(Context(self.settings), TONIGHT))
 
     def dataset(self) -> float:
-        """The arrays of everything up to tonight."""
+        """Write the dataset of everything up to tonight."""
         return seconds(lambda: dataset.build(Context(self.settings), TONIGHT))
 
     def train_step(self) -> float:
-        """One step of the optimiser: an epoch over the newest picks, by its steps."""
+        """Train one epoch over the newest picks; return seconds per optimiser step."""
         data = load_dataset(self.store, self.run_id).training
         size = self.settings.model.batch_size
         data = replace(data, train=newest(data.train, TRAINED_BATCHES * size))
@@ -150,7 +150,7 @@ class Bench:
         return seconds(lambda: evaluate.run(Context(self.settings), self.run_id))
 
     def gate(self) -> float:
-        """Decide on the run; an epoch is too little to pass."""
+        """Decide on the run; after one epoch it does not pass."""
         force = ForceRequest("benchmarks.scale", "to measure publishing")
         return seconds(lambda: gate.decide(Context(self.settings), self.run_id, force))
 
@@ -159,7 +159,7 @@ class Bench:
         return seconds(lambda: publish.run(Context(self.settings), self.run_id))
 
     def index(self) -> float:
-        """The music's index alone."""
+        """Build only the music index."""
         current = read_current(self.store)
         assert current is not None
         folder = self.store.fetch(f"releases/{current.release_id}")
@@ -196,7 +196,7 @@ class Clips:
         self.lake = Lake(self.settings.lake)
 
     def fill(self) -> float:
-        """Write the day: one track, and one clip as so many files."""
+        """Write the day: one track, and `count` files of one clip."""
         folder = self.settings.landing.root / f"dt={TONIGHT}"
         folder.mkdir(parents=True)
         silence = np.zeros((2, SAMPLE_RATE), np.float32)
@@ -206,7 +206,7 @@ class Clips:
         content = (folder / "clip.mp4").read_bytes()
         videos = []
         for number in range(self.count):
-            # A free box at the end makes another file of the same pictures.
+            # A free box at the end changes the content hash but not the frames.
             (folder / f"{number}.mp4").write_bytes(content + FREE_BOX + number.to_bytes(8))
             videos.append(f"v{number},u{number % 50},m,ugc,{TONIGHT}T10:00:00Z,{number}.mp4")
         columns = "video_id,uploader_id,music_id,source,uploaded_at,media_path"
@@ -236,7 +236,7 @@ class Clips:
         return took
 
     def _held(self, table: str) -> int:
-        # A narrow column: whole rows would be the largest thing in the memory that is measured.
+        # Whole rows would dominate the memory that is measured, so only a narrow column is read.
         return len(self.lake.collect(self.lake.scan(table).select("content_hash"), table))
 
 
@@ -254,7 +254,7 @@ def newest(picks: Picks, count: int) -> Picks:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """CPU seconds of a call, those of children that ended included: load does not change them."""
+    """Return CPU seconds of a call and its ended children; load does not change them."""
     started = _cpu_seconds()
     work()
     return _cpu_seconds() - started
@@ -266,8 +266,8 @@ def _cpu_seconds() -> float:
 
 
 def in_process(work: Callable[[], float]) -> dict[str, float]:
-    """Seconds that a call says it took, and the memory of a process of its own, in MB."""
-    # Forked before anything has started threads: a step's memory is imports and its own.
+    """Run a call in its own process; return its seconds and the process's peak memory in MB."""
+    # Forked before any thread starts: the memory is that of the imports and the step.
     context = multiprocessing.get_context("fork")
     answer, say = context.Pipe(duplex=False)
     process = context.Process(target=_measured, args=(work, say))
@@ -287,7 +287,7 @@ def _measured(work: Callable[[], float], say: Connection) -> None:
 def measure(
     make: Callable[[Path], Bench | Clips], steps: Mapping[str, Callable[[Any], float]], size: int
 ) -> dict[str, dict[str, float]]:
-    """Every step over one lake of that size."""
+    """Measure every step over one lake of a size."""
     found = {}
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
         in_process(lambda: make(Path(folder)).fill())
@@ -300,7 +300,7 @@ def measure(
 
 
 def growth(found: Sequence[float], sizes: Sequence[int]) -> str:
-    """Exponent over the largest tenfold: 0 is flat, 1 is as fast as the catalogue."""
+    """Return the exponent of growth over the largest tenfold step: 0 is flat, 1 is linear."""
     if len(sizes) < 2:
         return "-"
     return f"{math.log(found[-1] / found[-2]) / math.log(sizes[-1] / sizes[-2]):.2f}"

@@ -1,8 +1,8 @@
-"""What serving costs: `python -m benchmarks.serving` prints two tables.
+"""Measures the cost of serving: `python -m benchmarks.serving` prints two tables.
 
-The first times queries of a `Release` of 100,000 tracks, feature extraction left out. The second
-weighs the exact index against HNSW at growing sizes: what each costs to build, to keep and to
-ask, and how much of the exact answer HNSW finds. Tracks lie in clusters, as music does in genres.
+The first table times queries of a `Release` with 100,000 tracks, without feature extraction. The
+second compares the exact index with HNSW at growing sizes: build time, size, query time, and the
+recall of HNSW against the exact result. Tracks form clusters, like genres.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import polars as pl
 from features.arrays import Float32Array
 from models import Model, ModelConfig
 from models.networks import build_network
-from pipeline.publishing.publish import Contents, write_contents
+from pipeline.publishing.release_contents import ReleaseContents, write_release_files
 from pipeline.releases import files, index
 from pipeline.releases.files import ReleaseInfo
 from pipeline.releases.serving import Release
@@ -42,14 +42,14 @@ def clustered(rows: int, dim: int, seed: int) -> Float32Array:
 
 
 def write_release(folder: Path, tracks: int, videos: int = 1000) -> None:
-    """Write a release of made-up embeddings with an untrained model's towers."""
+    """Write a release of random embeddings with the towers of an untrained model."""
     config = ModelConfig()
     network = build_network(VIDEO_COLUMNS, MUSIC_COLUMNS, len(GROUPS), config)
     model = Model(network, config, VIDEO_COLUMNS, MUSIC_COLUMNS, len(GROUPS))
     dim = model.embed_videos(np.zeros((1, VIDEO_COLUMNS), np.float32)).shape[1]
     save_towers(Towers(model, np.eye(dim, dtype=np.float32), RUN), folder)
     group = [GROUPS[row % len(GROUPS)] for row in range(tracks)]
-    contents = Contents(
+    contents = ReleaseContents(
         music=pl.DataFrame(
             {
                 "music_id": [f"m{row}" for row in range(tracks)],
@@ -69,7 +69,7 @@ def write_release(folder: Path, tracks: int, videos: int = 1000) -> None:
         queries=np.zeros(0, dtype=np.int64),
         features=np.zeros((0, VIDEO_COLUMNS), dtype=np.float32),
     )
-    manifest = ReleaseInfo(
+    info = ReleaseInfo(
         format=files.FORMAT,
         release_id=RUN,
         run_id=RUN,
@@ -95,11 +95,11 @@ def write_release(folder: Path, tracks: int, videos: int = 1000) -> None:
         "champion": {"release_id": None, "scored": False, "why": "none"},
         "continuity": None,
     }
-    write_contents(folder, manifest, contents, metrics, Settings().release)
+    write_release_files(folder, info, contents, metrics, Settings().release)
 
 
 def milliseconds(call: Callable[[int], object], times: int) -> tuple[float, float]:
-    """Return median and 95th percentile of a call's wall time, after three calls unmeasured."""
+    """Return median and 95th percentile of a call's wall time, after three warm-up calls."""
     taken = []
     for turn in range(times + 3):
         start = time.perf_counter()
@@ -109,7 +109,7 @@ def milliseconds(call: Callable[[int], object], times: int) -> tuple[float, floa
 
 
 def queries(tracks: int, times: int) -> None:
-    """Print the table of a release's queries."""
+    """Print the table of query times."""
     with tempfile.TemporaryDirectory() as folder:
         write_release(Path(folder), tracks)
         start = time.perf_counter()
@@ -140,7 +140,7 @@ def queries(tracks: int, times: int) -> None:
 
 
 def indices(sizes: list[int], times: int) -> None:
-    """Print the table of index kinds."""
+    """Print the table that compares the two indices."""
     dim = 65
     asked = clustered(1000, dim, 6)
     print(f"\n{'index':6} {'tracks':>9} {'build s':>8} {'MB':>7} {'recall@10':>9} {'ms':>7}")

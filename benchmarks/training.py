@@ -1,12 +1,11 @@
-"""How fast does training feed its rows? `python -m benchmarks.training` prints a table and a line.
+"""Measures training speed: `python -m benchmarks.training` prints a table and a line.
 
-One thread, TT-150k's sizes (2048 and 256 features, 3,003 tracks), made-up numbers. The released
-way does what the paper's published code does, work that has no effect included: a DataLoader
+One thread, random data of TT-150k's sizes (2048 and 256 features, 3,003 tracks). The "released
+way" repeats what the paper's published code does, including work without effect: a DataLoader
 whose every item draws a negative from list(set.difference), features gathered in NumPy, negatives
-cut out of the scores by Boolean masks, the teacher's whole forward pass, the reconstruction loss
-twice, validation on 1 + 100 tracks row by row. Each way's figure is an epoch with its validation.
-The yardstick replays the matrix products of a step, backward included and nothing else, on
-resident tensors.
+selected by Boolean masks, the teacher's whole forward pass, the reconstruction loss computed twice,
+validation on 1 + 100 tracks row by row. Each figure is one epoch with its validation. The lower
+bound replays only the matrix products of a step (forward and backward) on resident tensors.
 """
 
 import argparse
@@ -38,8 +37,8 @@ VARIANTS: tuple[Variant, ...] = ("released", "paper", "debcm")
 PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default}
 
 
-def made_up(rows: int) -> TrainingData:
-    """Return random features, and picks that follow Zipf's law, sized like TT-150k."""
+def random_data(rows: int) -> TrainingData:
+    """Return random features and Zipf-distributed picks of TT-150k's widths."""
     rng = np.random.default_rng(0)
     held_out = max(1, round(VALIDATION_SHARE * rows))
     popularity = 1 / (1 + np.arange(TRACKS))
@@ -70,7 +69,7 @@ def made_up(rows: int) -> TrainingData:
 
 
 class ReleasedItems(Dataset[tuple[Any, ...]]):
-    """One pick at a time, with a negative track that no loss reads."""
+    """Yields one pick at a time, with a negative track that no loss uses."""
 
     def __init__(self, data: TrainingData) -> None:
         self.data = data
@@ -90,7 +89,7 @@ class ReleasedItems(Dataset[tuple[Any, ...]]):
 
 
 class PlainEncoder(nn.Module):
-    """BatchNorm, dropout and two heads of length one."""
+    """BatchNorm, dropout and two L2-normalised heads."""
 
     def __init__(self, columns: int, dim: int) -> None:
         super().__init__()
@@ -104,7 +103,7 @@ class PlainEncoder(nn.Module):
 
 
 class Latents(NamedTuple):
-    """What one forward pass gives for video (v) and music (m), each [B, ...]."""
+    """The results of one forward pass for video (v) and music (m), each [B, ...]."""
 
     v: tuple[Tensor, Tensor]
     m: tuple[Tensor, Tensor]
@@ -115,7 +114,7 @@ class Latents(NamedTuple):
 
 
 class PlainReleased(nn.Module):
-    """The released architecture and objective in PyTorch's own modules."""
+    """The released architecture and objective, built from PyTorch's own modules."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -138,7 +137,7 @@ class PlainReleased(nn.Module):
         return self.fusion(torch.cat([(groups * preference[:, None]).sum(dim=1), latent], dim=1))
 
     def forward(self, video: Tensor, music: Tensor, preference: Tensor | None) -> Latents:
-        """Encode, draw, fuse (the student alone has a preference) and decode."""
+        """Encode, sample, fuse (only the student has a preference) and decode."""
         v, m = self.video(video), self.music(music)
         v_latent = v[0] + torch.randn_like(v[0]) * torch.exp(v[1] / 2)
         m_latent = m[0] + torch.randn_like(m[0]) * torch.exp(m[1] / 2)
@@ -157,7 +156,7 @@ class PlainReleased(nn.Module):
     def loss(
         self, teacher: "PlainReleased", video: Tensor, music: Tensor, preference: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the released loss of a batch, and its part of reconstruction once more."""
+        """Return the released loss of a batch, and the reconstruction loss computed again."""
 
         def rebuilt() -> Tensor:
             return F.mse_loss(made.music, music) + F.mse_loss(made.video, video)
@@ -191,7 +190,7 @@ def released_validation(
 
 
 def released_way(data: TrainingData, config: ModelConfig) -> float:
-    """Train one epoch as the released code does, and validate; return its CPU seconds."""
+    """Train and validate one epoch as the released code does; return CPU seconds."""
     network, teacher = PlainReleased(config.dim), PlainReleased(config.dim).eval()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, weight_decay=1e-3)
     loader = DataLoader(ReleasedItems(data), config.batch_size, shuffle=True, drop_last=True)
@@ -212,7 +211,7 @@ def released_way(data: TrainingData, config: ModelConfig) -> float:
 
 
 def our_way(data: TrainingData, teacher: Model, config: ModelConfig) -> float:
-    """Train two epochs with our code; return the CPU seconds of the second."""
+    """Train two epochs with our code; return CPU seconds of the second."""
     ends: list[float] = []
     two = config.model_copy(update={"epochs": 2, "interpolate": False})
     train_student(data, teacher, two, on_epoch=lambda _: ends.append(time.process_time()))
@@ -220,18 +219,18 @@ def our_way(data: TrainingData, teacher: Model, config: ModelConfig) -> float:
 
 
 class Products(TorchDispatchMode):
-    """Notes the operands of every matrix product that runs while it is entered."""
+    """Records the operands of every matrix product that runs inside the context."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.noted: list[tuple[Tensor, Tensor]] = []
+        self.recorded: list[tuple[Tensor, Tensor]] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if func in PRODUCTS:
             left, right = args[-2:]
-            self.noted.append((resident(left), resident(right)))
+            self.recorded.append((resident(left), resident(right)))
         return func(*args, **(kwargs or {}))
 
 
@@ -257,11 +256,11 @@ def step_products(objective: Objective, batch: int) -> list[tuple[Tensor, Tensor
         found = objective(np.arange(batch))
         torch.stack(list(found.values())).sum().backward()
     assert device_of(objective.network).type == "cpu"
-    return products.noted
+    return products.recorded
 
 
 def replay(products: list[tuple[Tensor, Tensor]], steps: int) -> float:
-    """Compute the products of every step; return the CPU seconds."""
+    """Compute the products of every step; return CPU seconds."""
     started = time.process_time()
     for _ in range(steps):
         for left, right in products:
@@ -270,8 +269,8 @@ def replay(products: list[tuple[Tensor, Tensor]], steps: int) -> float:
 
 
 def compare(rows: int, rounds: int) -> None:
-    """Print the table of ways; each round runs every way once."""
-    data = made_up(rows)
+    """Print the table; each round runs every contender once."""
+    data = random_data(rows)
     configs = {name: ModelConfig.preset(name, teacher_epochs=1) for name in VARIANTS}
     steps = rows // configs["released"].batch_size
     used = steps * configs["released"].batch_size
@@ -296,11 +295,11 @@ def compare(rows: int, rounds: int) -> None:
 
 
 def whole_epoch() -> None:
-    """Print what one epoch of TT-150k's size costs the default, set-up and validation included.
+    """Print the cost of one default epoch at TT-150k's size, including set-up and validation.
 
-    How far to go from the teacher is asked once a training, not once an epoch: it is left out.
+    Interpolation runs once per training, not per epoch, so it is switched off.
     """
-    data = made_up(EPOCH_ROWS)
+    data = random_data(EPOCH_ROWS)
     config = ModelConfig(epochs=1, teacher_epochs=1, interpolate=False)
     teacher = train_teacher(data, config)
     started = time.process_time()
