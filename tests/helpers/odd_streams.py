@@ -6,14 +6,18 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 from av.packet import PacketSideData
 
-from tests.helpers.media_kinds import HEIGHT, RATE, WIDTH, X264, draw_frame
+from tests.helpers.media_kinds import HEIGHT, RATE, WIDTH, X264, add_sound, draw_frame
 
 # Puts parameters into the header instead of each keyframe (AV_CODEC_FLAG_GLOBAL_HEADER).
 _GLOBAL_HEADER = 1 << 22
 _NEW_EXTRADATA = 1
 _VOP, _USER_DATA = b"\0\0\1\xb6", b"\0\0\1\xb2"
+
+# Seconds; see write_burst.
+BURST = 2.0
 
 
 def _encode(
@@ -90,4 +94,29 @@ def write_packed(path: Path) -> Path:
             packet.time_base, packet.is_keyframe = Fraction(1, RATE), keyframe
             packet.stream = stream
             output.mux(packet)
+    return path
+
+
+def write_burst(path: Path, video_start: float, audio_start: float, seconds: float = 5.0) -> Path:
+    """Write a video that is silent but for a burst of 0.25 s, BURST seconds into its audio.
+
+    Args:
+        path: file to write.
+        video_start: seconds on the file's clock.
+        audio_start: seconds on the file's clock.
+        seconds: duration of both streams.
+    """
+    samples = np.zeros((2, round(seconds * 48_000)), np.float32)
+    loud = slice(round(BURST * 48_000), round((BURST + 0.25) * 48_000))
+    samples[:, loud] = 0.5 * np.sin(np.arange(12_000) / 10)
+    with av.open(str(path), "w", container_options={"avoid_negative_ts": "disabled"}) as output:
+        stream = output.add_stream("libx264", rate=RATE, options=X264)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        sound = output.add_stream("aac", rate=48_000, layout="stereo")
+        for number in range(round(seconds * RATE)):
+            frame = av.VideoFrame.from_ndarray(draw_frame(number), "rgb24")
+            frame.pts, frame.time_base = number + round(video_start * RATE), Fraction(1, RATE)
+            output.mux(stream.encode(frame.reformat(format="yuv420p")))
+        output.mux(stream.encode(None))
+        add_sound(output, sound, samples, audio_start)
     return path

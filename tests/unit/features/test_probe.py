@@ -12,9 +12,8 @@ from features.config import Limits
 from features.container.media_file import MediaFile
 from features.errors import MediaError, Reason
 from features.probe import Expected, probe
-from features.workers import thumbnail as thumbnails
-from features.workers.thumbnail import WIDTH, thumbnail
-from tests.helpers.media_kinds import KINDS, read_frame_number
+from tests.helpers.media_kinds import KINDS
+from tests.helpers.odd_streams import write_burst
 
 Rendered = Callable[[str], Path]
 
@@ -22,7 +21,7 @@ Rendered = Callable[[str], Path]
 @pytest.mark.parametrize(
     "kind", [*KINDS[::4], *(k for k in KINDS if "90" in k.name)], ids=lambda kind: kind.name
 )
-def test_a_picture_is_measured_by_what_it_shows(kind: object, rendered: Rendered) -> None:
+def test_video_is_measured_by_its_shown_frames(kind: object, rendered: Rendered) -> None:
     assert isinstance(kind, type(KINDS[0]))
     path = rendered(kind.name)
     info = probe(MediaFile(path), Expected.VIDEO)
@@ -47,14 +46,14 @@ def test_a_picture_is_measured_by_what_it_shows(kind: object, rendered: Rendered
         ("album.mp3", "mp3float"),
     ],
 )
-def test_sound_is_measured_by_its_packets(name: str, codec: str, rendered: Rendered) -> None:
+def test_audio_is_measured_by_its_packets(name: str, codec: str, rendered: Rendered) -> None:
     info = probe(MediaFile(rendered(name)), Expected.MUSIC)
     assert info.duration == pytest.approx(4.0, abs=0.1)
     assert (info.has_video, info.has_audio, info.audio_codec) == (False, True, codec)
     assert (info.width, info.height, info.fps, info.video_codec) == (0, 0, 0.0, "")
 
 
-def test_a_film_serves_as_music_and_as_video(rendered: Rendered) -> None:
+def test_a_file_with_video_and_audio_is_accepted_as_either(rendered: Rendered) -> None:
     for expected in Expected:
         info = probe(MediaFile(rendered("film.webm")), expected)
         assert (info.video_codec, info.audio_codec) == ("vp8", "opus")
@@ -62,7 +61,7 @@ def test_a_film_serves_as_music_and_as_video(rendered: Rendered) -> None:
         probe(MediaFile(rendered("stereo.mp3"), Limits(seconds=3.9)), Expected.MUSIC)
 
 
-def test_the_promised_hash_is_checked_before_anything_is_opened(
+def test_the_expected_hash_is_checked_before_the_container_is_opened(
     rendered: Rendered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = rendered("film.mp4")
@@ -78,7 +77,9 @@ def test_the_promised_hash_is_checked_before_anything_is_opened(
     assert caught.value.reason is Reason.HASH_MISMATCH
 
 
-def test_music_with_a_broken_picture_is_music(rendered: Rendered, tmp_path: Path) -> None:
+def test_music_with_a_damaged_video_stream_is_accepted_as_music(
+    rendered: Rendered, tmp_path: Path
+) -> None:
     path = tmp_path / "broken.mp4"
     data = bytearray(rendered("film.mp4").read_bytes())
     with av.open(str(rendered("film.mp4"))) as source:
@@ -93,22 +94,12 @@ def test_music_with_a_broken_picture_is_music(rendered: Rendered, tmp_path: Path
     assert caught.value.reason in (Reason.UNDECODABLE, Reason.TRUNCATED)
 
 
-@pytest.mark.parametrize("name", ["h264.mp4", "h264_turned_90.mp4", "mpeg4.avi"])
-def test_a_thumbnail_is_the_upright_middle_frame(name: str, rendered: Rendered) -> None:
-    jpeg = thumbnails._middle_frame(MediaFile(rendered(name)))
-    codec = av.CodecContext.create("mjpeg", "r")
-    (frame,) = codec.decode(av.Packet(jpeg))
-    image = frame.to_ndarray(format="rgb24")
-    assert image.shape == (round(WIDTH * 112 / 192), WIDTH, 3)
-    assert abs(read_frame_number(image) - 30) <= 1
-
-
-def test_a_thumbnail_comes_from_a_confined_process(rendered: Rendered, tmp_path: Path) -> None:
-    assert thumbnail(rendered("h264.mp4"), Limits()).startswith(b"\xff\xd8")
-    words = tmp_path / "words.mp4"
-    words.write_text("no pictures")
-    with pytest.raises(MediaError, match="unsupported_container"):
-        thumbnail(words, Limits())
-    with pytest.raises(MediaError) as caught:
-        thumbnail(rendered("h264.mp4"), Limits(wall_seconds=0.05))
-    assert caught.value.reason is Reason.TIMED_OUT
+@pytest.mark.parametrize(
+    ("video_start", "audio_start", "paired"),
+    [(0, 0, (0, 5)), (0, 1.5, (1.5, 5)), (1.5, 0, (0, 3.5)), (0, 9, (0, 5))],
+)
+def test_probe_reports_the_span_with_both_video_and_audio(
+    video_start: float, audio_start: float, paired: tuple[float, float], tmp_path: Path
+) -> None:
+    path = write_burst(tmp_path / "burst.mp4", video_start, audio_start)
+    assert probe(MediaFile(path), Expected.VIDEO).paired == pytest.approx(paired, abs=0.06)

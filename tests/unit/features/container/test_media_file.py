@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import av
 import pytest
 
 from features.config import Limits
+from features.container import media_file
 from features.container.media_file import Demuxer, MediaFile
 from features.errors import MediaError, Reason
 from features.probe import Expected, probe
@@ -33,7 +32,7 @@ PLAYLISTS = {
 
 @pytest.mark.parametrize("suffix", ["", ".mp4"])
 @pytest.mark.parametrize("name", PLAYLISTS)
-def test_playlists_are_not_followed_whatever_their_name(
+def test_playlists_are_not_followed_under_any_name(
     name: str, suffix: str, rendered: Callable[[str], Path], tmp_path: Path
 ) -> None:
     path = tmp_path / (name + suffix)
@@ -48,7 +47,7 @@ def test_playlists_are_not_followed_whatever_their_name(
 
 
 @pytest.mark.parametrize("name", ["concat:a|b", "http:host", "subfile,,start,0,end,9,,:x", "-i"])
-def test_a_name_like_a_protocol_is_a_name(
+def test_a_name_that_looks_like_a_protocol_is_a_file_name(
     name: str,
     rendered: Callable[[str], Path],
     tmp_path: Path,
@@ -82,7 +81,9 @@ def test_a_file_is_checked_before_it_is_opened(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "codec"), [("tagged.mp4", "aac"), ("tagged.mkv", "aac"), ("tagged.mp3", "libmp3lame")]
 )
-def test_a_tag_that_is_no_utf8_costs_nothing(name: str, codec: str, tmp_path: Path) -> None:
+def test_a_tag_with_invalid_utf8_does_not_reject_the_file(
+    name: str, codec: str, tmp_path: Path
+) -> None:
     path = tmp_path / name
     with av.open(str(path), "w") as output:
         output.metadata["title"] = "Grand Cafe"
@@ -95,7 +96,7 @@ def test_a_tag_that_is_no_utf8_costs_nothing(name: str, codec: str, tmp_path: Pa
     assert probe(MediaFile(path), Expected.MUSIC).has_audio
 
 
-def test_streams_are_counted(rendered: Callable[[str], Path]) -> None:
+def test_streams_are_limited(rendered: Callable[[str], Path]) -> None:
     with MediaFile(rendered("h264.mp4"), Limits(streams=1)).open():
         pass
     with (
@@ -106,9 +107,9 @@ def test_streams_are_counted(rendered: Callable[[str], Path]) -> None:
     assert caught.value.reason is Reason.TOO_MANY_STREAMS
 
 
-def test_packets_of_a_stream_that_appears_midway_are_passed_over() -> None:
+def test_packets_of_a_stream_that_appears_midway_are_skipped() -> None:
     class Midway:
-        """As PyAV does: an IndexError for each packet of a stream it has not seen before."""
+        """Raises an IndexError for each packet of a new stream, as PyAV does."""
 
         source = iter([1, 2, IndexError, 3, IndexError, IndexError, 4])
 
@@ -123,18 +124,48 @@ def test_packets_of_a_stream_that_appears_midway_are_passed_over() -> None:
     assert list(packets) == [1, 2, 3, 4]
 
 
-def test_importing_the_package_loads_no_decoder_and_no_network() -> None:
-    code = (
-        "import sys, features, features.workers.pool;"
-        "heavy = {'av', 'cv2', 'librosa', 'onnxruntime', 'torch', 'scipy'};"
-        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_a_container_is_checked_once_however_often_it_is_opened(
+    rendered: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks: list[Path] = []
+    monkeypatch.setattr(media_file, "check_file_end", lambda path, *_: checks.append(path))
+    media = MediaFile(rendered("film.mp4"))
+    for _ in range(3):
+        with media.open() as demuxer:
+            packets = [packet.pts for packet in demuxer.packets(demuxer.video_stream)]
+        # Every demuxer starts at the first packet.
+        assert len(packets) == 97
+    assert checks == [media.path]
 
 
-def test_a_worker_for_pictures_loads_nothing_for_sound() -> None:
-    code = (
-        "import sys, features.workers.worker;"
-        "sys.exit(', '.join({'librosa', 'scipy', 'torch'} & set(sys.modules)) or 0)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_a_failed_check_of_the_container_is_repeated(
+    rendered: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "cut.webm"
+    data = rendered("film.webm").read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    media = MediaFile(path)
+    for _ in range(2):
+        with pytest.raises(MediaError) as caught, media.open():
+            pass
+        assert caught.value.reason is Reason.TRUNCATED
+
+
+def test_the_expected_hash_may_have_upper_case_letters(tmp_path: Path) -> None:
+    path = tmp_path / "it"
+    path.write_bytes(b"12345")
+    expected = hashlib.sha256(b"12345").hexdigest()
+    MediaFile(path).check(expected.upper())
+    with pytest.raises(MediaError, match=expected) as caught:
+        MediaFile(path).check("0" * 64)
+    assert caught.value.reason is Reason.HASH_MISMATCH
+
+
+def test_streams_are_found_past_cover_art(rendered: Callable[[str], Path]) -> None:
+    with MediaFile(rendered("album.mp3")).open() as demuxer:
+        assert demuxer.format_name == "mp3"
+        assert demuxer.video_stream is None
+        assert demuxer.audio_stream is not None
+    with MediaFile(rendered("silent.mp4")).open() as demuxer:
+        assert demuxer.video_stream is not None
+        assert demuxer.audio_stream is None

@@ -15,6 +15,7 @@ from features.errors import MediaError, Reason
 from features.sound import decode
 from features.sound.decode import decode_sound, mono
 from tests.helpers.media_kinds import tone, write_sound
+from tests.helpers.odd_streams import write_burst
 
 Rendered = Callable[[str], Path]
 RATE = 22_050
@@ -154,3 +155,13 @@ def test_files_without_sound_or_with_too_much_broken_say_so(
     assert (
         decode_sound(MediaFile(broken, Limits(truncated_share=0.5)), RATE, 60.0).decoder == "pyav"
     )
+
+
+def test_audio_that_starts_late_is_preceded_by_silence(tmp_path: Path) -> None:
+    path = write_burst(tmp_path / "late.mkv", 0, 3.0)
+    found = decode_sound(MediaFile(path), 22_050, 4.0, origin=0.0)
+    assert len(found.samples) == 4 * 22_050
+    assert not found.part(0.0, 2.9).any()
+    # A wrong origin must not fill the memory.
+    short = MediaFile(path, Limits(seconds=9))
+    assert decode_sound(short, 22_050, 1e6, origin=-1e9).samples.size < 20 * 22_050

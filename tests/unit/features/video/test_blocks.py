@@ -15,7 +15,7 @@ STEP = 1 / WINDOW_RATE
 
 
 def texture(x: float = 0.0, y: float = 0.0, zoom: float = 1.0, seed: int = 0) -> UInt8Array:
-    """Smooth noise, moved by (x, y) picture sides to the right and down, and zoomed."""
+    """Return smooth noise, moved by (x, y) frame sides to the right and down, and zoomed."""
     noise = np.random.default_rng(seed).uniform(0, 255, (24, 24, 3)).astype(np.float32)
     wide = cv2.resize(noise, (3 * SIZE, 3 * SIZE), interpolation=cv2.INTER_CUBIC)
     middle = 1.5 * SIZE
@@ -38,7 +38,7 @@ def flows(moves: Sequence[tuple[float, float]]) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize(("x", "y"), [(0.3, 0.0), (0.0, -0.2), (-0.15, 0.1)])
-def test_flow_is_the_speed_in_picture_sides_a_second(x: float, y: float) -> None:
+def test_optical_flow_is_in_frame_sides_per_second(x: float, y: float) -> None:
     (field,) = flows([(x, y)])
     inner = field[3:-3, 3:-3]
     np.testing.assert_allclose(np.median(inner, axis=(0, 1)), [x, y], atol=0.02)
@@ -46,15 +46,15 @@ def test_flow_is_the_speed_in_picture_sides_a_second(x: float, y: float) -> None
     np.testing.assert_allclose(half, field / 2, rtol=1e-5)
 
 
-def test_motion_tells_level_direction_and_zoom() -> None:
+def test_motion_measures_speed_direction_and_zoom() -> None:
     slow, fast = (blocks.motion(flows([(v, 0.0)] * 4)) for v in (0.05, 0.4))
     assert slow[0] < fast[0] == pytest.approx(np.log1p(4.0), rel=0.15)
     assert fast[3] == pytest.approx(np.arcsinh(4.0), rel=0.1)
     assert abs(fast[4]) < 0.3
     assert fast[5] > 0.9
-    to_and_fro = blocks.motion(flows([(0.3, 0.0), (-0.3, 0.0)] * 2))
-    assert to_and_fro[5] < 0.2
-    assert abs(to_and_fro[3]) < 0.3
+    back_and_forth = blocks.motion(flows([(0.3, 0.0), (-0.3, 0.0)] * 2))
+    assert back_and_forth[5] < 0.2
+    assert abs(back_and_forth[3]) < 0.3
     nearer = blocks.motion([optical_flow(texture(), texture(zoom=1.05), STEP)] * 3)
     further = blocks.motion([optical_flow(texture(), texture(zoom=0.95), STEP)] * 3)
     assert nearer[7] > 0.3
@@ -63,7 +63,7 @@ def test_motion_tells_level_direction_and_zoom() -> None:
 
 
 @pytest.mark.parametrize("hertz", [1.0, 2.0])
-def test_rhythm_is_that_of_the_motion(hertz: float) -> None:
+def test_rhythm_finds_the_frequency_of_motion(hertz: float) -> None:
     times = np.arange(32) * STEP
     speeds = 0.2 + 0.15 * np.sin(2 * np.pi * hertz * times)
     found = blocks.rhythm(flows([(float(v), 0.0) for v in speeds]))
@@ -78,7 +78,7 @@ def test_rhythm_is_that_of_the_motion(hertz: float) -> None:
     np.testing.assert_array_equal(blocks.rhythm(flows([(0.2, 0.0)] * 7)), np.zeros(6))
 
 
-def test_cuts_are_counted_and_motion_is_not() -> None:
+def test_cuts_are_counted_but_motion_is_not() -> None:
     red, blue, grey = flat(200, 30, 30), flat(30, 30, 200), flat(90, 90, 90)
     shots = np.concatenate([red] * 5 + [blue] * 5 + [grey] * 7)
     times = np.arange(17) * STEP
@@ -89,12 +89,12 @@ def test_cuts_are_counted_and_motion_is_not() -> None:
     assert (mean, deviation) == (pytest.approx(1 / 3), pytest.approx(np.std([0, 1, 0])))
     moving = np.stack([texture(x=0.04 * i) for i in range(17)])
     assert blocks.cuts(moving[::4], moving, times)[0] == 0
-    # A wipe changes colours as far in each step as some cuts do, but evenly.
+    # Each step of a wipe changes colours as much as some cuts do, but all steps do.
     wipe = np.concatenate([red] * 17)
     for number in range(17):
         wipe[number, :, : 6 * number] = blue[0, 0, 0]
     assert blocks.cuts(wipe[::4], wipe, times)[0] <= 1 / 2.0
-    # A cut between two scenes that both move.
+    # A cut between two scenes with motion.
     shots = np.concatenate([moving[:8], [texture(x=0.04 * i, seed=5) for i in range(9)]])
     assert blocks.cuts(shots[::4], shots, times)[0] == pytest.approx(1 / 2.0)
     np.testing.assert_array_equal(blocks.cuts(red, red, np.zeros(1)), np.zeros(4))
@@ -111,12 +111,12 @@ def test_cuts_are_counted_and_motion_is_not() -> None:
         ((255, 0, 255), 5),
     ],
 )
-def test_colour_names_the_hue(rgb: tuple[int, int, int], hue: int) -> None:
+def test_colour_measures_the_hue(rgb: tuple[int, int, int], hue: int) -> None:
     found = blocks.colour(flat(*rgb, count=2))
     expected = np.zeros(6)
     expected[hue] = 1
     np.testing.assert_allclose(found[7:], expected)
-    # By hand: Hasler and Suesstrunk's mean term, on a scale of 100.
+    # Expected from the mean term of Hasler and Suesstrunk, divided by 100.
     red, green, blue = (value / 100 for value in rgb)
     colourfulness = 0.3 * np.hypot(red - green, (red + green) / 2 - blue)
     assert found[6] == pytest.approx(colourfulness)
@@ -126,7 +126,7 @@ def test_colour_names_the_hue(rgb: tuple[int, int, int], hue: int) -> None:
     np.testing.assert_allclose(grey, 0, atol=1e-3)
 
 
-def test_light_is_measured_by_hand() -> None:
+def test_light_equals_values_worked_out_by_hand() -> None:
     half = flat(0, 0, 0)
     half[:, :, SIZE // 2 :] = 255
     found = blocks.light(np.concatenate([half, flat(255, 255, 255)]))
@@ -145,7 +145,7 @@ def test_blur_lowers_sharpness() -> None:
     assert blocks.sharpness(np.stack([noise, soft]))[1] > 0.1
 
 
-def test_blocks_stand_side_by_side_in_the_order_asked_for() -> None:
+def test_blocks_are_concatenated_in_the_given_order() -> None:
     window = np.stack([texture(x=0.01 * i) for i in range(17)])
     frames = ClipFrames(
         window[::4], [(window[0], window[1], STEP)] * 4, window, np.arange(17) * STEP

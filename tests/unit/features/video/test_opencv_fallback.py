@@ -1,5 +1,3 @@
-"""The second decoder, and what a caller sees of it."""
-
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -9,11 +7,11 @@ import av
 import numpy as np
 import pytest
 
-from features.config import Limits, VisualConfig
+from features.config import Limits
 from features.container.media_file import MediaFile
 from features.errors import MediaError, Reason
 from features.video import opencv_fallback, sampling
-from features.video.extractor import VisualExtractor, segment_centres
+from features.video.extractor import segment_centres
 from features.video.sampling import sample_frames
 from features.video.scaling import Scaler
 from tests.helpers.media_kinds import KINDS, read_frame_number
@@ -22,17 +20,9 @@ Rendered = Callable[[str], Path]
 NAMES = ["h264.mp4", "h264_uneven.mkv", "h264_turned_90.mp4", "vp8.webm", "mpeg4.avi"]
 
 
-@pytest.fixture
-def _pyav_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> sampling.Sampled:
-        raise MediaError(Reason.UNDECODABLE, "no decoder")
-
-    monkeypatch.setattr(sampling, "_sample_pyav", refuse)
-
-
-@pytest.mark.usefixtures("_pyav_cannot")
+@pytest.mark.usefixtures("_pyav_fails")
 @pytest.mark.parametrize("name", NAMES)
-def test_it_reads_the_same_frames_at_the_same_times(name: str, rendered: Rendered) -> None:
+def test_opencv_reads_the_same_frames_at_the_same_times(name: str, rendered: Rendered) -> None:
     kind = next(kind for kind in KINDS if kind.name == name)
     times = kind.times()
     numbers: dict[int, int] = {}
@@ -55,16 +45,8 @@ def test_it_reads_the_same_frames_at_the_same_times(name: str, rendered: Rendere
     assert [numbers[ticks] for ticks in chosen] == expected
 
 
-@pytest.mark.usefixtures("_pyav_cannot")
-def test_features_record_which_decoder_made_them(rendered: Rendered) -> None:
-    extractor = VisualExtractor(VisualConfig(frames=2, blocks=()))
-    (found,) = extractor.extract(MediaFile(rendered("h264.mp4")))
-    assert found.decoder == "opencv"
-    assert found.frame_times == pytest.approx([15 / 24, 45 / 24], abs=0.05)
-
-
-@pytest.mark.usefixtures("_pyav_cannot")
-def test_what_neither_reads_keeps_the_first_reason(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("_pyav_fails")
+def test_a_file_that_neither_decodes_keeps_the_reason_of_pyav(tmp_path: Path) -> None:
     words = tmp_path / "words.mp4"
     words.write_text("no pictures at all " * 100)
     with pytest.raises(MediaError, match="no decoder") as caught:
@@ -81,7 +63,7 @@ def test_what_neither_reads_keeps_the_first_reason(tmp_path: Path) -> None:
         ({"decoded_bytes": 192 * 112 * 3}, Reason.TOO_LARGE),
     ],
 )
-def test_it_keeps_the_limits_too(
+def test_limits_hold_for_opencv(
     limits: dict[str, float], reason: Reason, rendered: Rendered
 ) -> None:
     with pytest.raises(MediaError) as caught:
@@ -89,16 +71,16 @@ def test_it_keeps_the_limits_too(
     assert caught.value.reason is reason
 
 
-def test_frames_that_do_not_come_again_are_an_error(rendered: Rendered) -> None:
+def test_a_frame_missing_in_the_second_reading_is_an_error(rendered: Rendered) -> None:
     with pytest.raises(MediaError, match="misses 1 frames"):
         opencv_fallback.decode(MediaFile(rendered("h264.mp4")), {-5}, lambda *_: None)
 
 
-def test_a_frame_of_any_size_is_refused_before_it_is_decoded(
+def test_frames_over_the_limit_are_refused_before_decoding(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Huge:
-        """A film whose every frame has ten gigapixels."""
+        """A capture whose frames have ten gigapixels."""
 
         def isOpened(self) -> bool:  # noqa: N802
             return True
@@ -110,7 +92,7 @@ def test_a_frame_of_any_size_is_refused_before_it_is_decoded(
             raise AssertionError("decoded")
 
         def release(self) -> None:
-            """Nothing is held."""
+            """Release nothing."""
 
     monkeypatch.setattr(opencv_fallback.cv2, "VideoCapture", lambda *_: Huge())
     with pytest.raises(MediaError) as caught:

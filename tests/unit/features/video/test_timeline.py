@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from features.config import Limits
-from features.container.budget import Budget
 from features.errors import MediaError, Reason
 from features.video.timeline import Timeline, build_timeline, increasing_pts
 
@@ -17,8 +16,8 @@ def timeline(pts: list[int], random_access: list[bool] | None = None, **limits: 
     )
 
 
-def test_the_frame_on_the_screen_is_the_last_one_shown() -> None:
-    # In the order of packets: the third is shown last.
+def test_the_frame_on_the_screen_is_the_last_one_that_appeared() -> None:
+    # In the order of packets: the third frame is shown last.
     found = timeline([100, 104, 120, 108])
     assert (found.start_pts, found.end_pts) == (100, 124)
     assert found.seconds == pytest.approx(0.24)
@@ -28,14 +27,14 @@ def test_the_frame_on_the_screen_is_the_last_one_shown() -> None:
     assert {t: found.pts_before(t) for t in before} == before
 
 
-def test_the_last_frame_lasts_as_long_as_it_says_or_as_the_others_do() -> None:
-    said = build_timeline([0, 4, 8], [4, 4, 9], TICK, 0.0, Limits())
-    assert said.end_pts == 17
+def test_the_last_frame_lasts_for_its_duration_or_the_median_step() -> None:
+    found = build_timeline([0, 4, 8], [4, 4, 9], TICK, 0.0, Limits())
+    assert found.end_pts == 17
     assert timeline([0, 4, 8, 20]).end_pts == 24
     assert timeline([7]).end_pts == 8
 
 
-def test_groups_start_at_clean_keyframes_and_open_ones_merge() -> None:
+def test_closed_gops_start_at_random_access_points_and_open_gops_merge() -> None:
     closed = timeline([0, 2, 1, 3, 5, 4], [True, False, False, True, False, False])
     assert closed.closed_gops() == [(0, 3), (3, 6)]
     # The frame after the second keyframe is shown before it and needs the group before.
@@ -48,30 +47,28 @@ def test_groups_start_at_clean_keyframes_and_open_ones_merge() -> None:
 
 
 @pytest.mark.parametrize(
-    ("times", "shown"),
+    ("pts", "increasing"),
     [
         ([0, 10, 25], [0, 10, 25]),
-        # Without a time: evenly between neighbours, a step apart where there is one alone.
+        # Missing pts: interpolated between neighbours, one step apart at the ends.
         ([None, None, 40, None, 60], [20, 30, 40, 50, 60]),
         ([40, None, None], [40, 50, 60]),
         ([None, None], [0, 10]),
-        # Times of decoding: those of shown frames in another order.
+        # Decoding times: the right values in another order.
         ([0, 20, 30, 10, 50, 60, 40], [0, 10, 20, 30, 40, 50, 60]),
-        # One slip moves no other.
+        # A single slip does not move later frames.
         ([0, 10, 10, 30], [0, 10, 11, 30]),
-        # Another recording follows.
+        # A second recording follows.
         ([500, 510, 520, 0, 10, 20], [500, 510, 520, 530, 540, 550]),
         ([500, 510, 0, 10, 0, 10], [500, 510, 520, 530, 531, 532]),
         ([500, 900, 0, 400, 0], [500, 900, 910, 1310, 1320]),
     ],
 )
-def test_frames_without_increasing_times_get_some(
-    times: list[int | None], shown: list[int]
-) -> None:
-    assert increasing_pts(times, 10) == shown
+def test_frames_get_increasing_pts(pts: list[int | None], increasing: list[int]) -> None:
+    assert increasing_pts(pts, 10) == increasing
 
 
-def test_hidden_frames_are_decoded_and_not_shown() -> None:
+def test_hidden_frames_are_decoded_but_not_shown() -> None:
     pts, hidden = [0, 4, 8, 12], [True, True, False, False]
     found = build_timeline(
         pts, [0] * 4, TICK, 0.0, Limits(), random_access=[True] * 4, hidden=hidden
@@ -81,51 +78,22 @@ def test_hidden_frames_are_decoded_and_not_shown() -> None:
     assert found.closed_gops() == [(0, 1), (1, 2), (2, 3), (3, 4)]
 
 
-def test_what_is_missing_is_a_share_of_what_was_promised() -> None:
-    def missing(promised: float) -> float:
-        return build_timeline([0, 50], [50, 50], TICK, promised, Limits()).missing_share
+def test_the_missing_share_is_relative_to_the_declared_duration() -> None:
+    def missing(declared: float) -> float:
+        return build_timeline([0, 50], [50, 50], TICK, declared, Limits()).missing_share
 
     assert (missing(0.0), missing(0.5), missing(1.0)) == (0, 0, 0)
     assert missing(4.0) == pytest.approx(0.75)
 
 
-def test_length_is_limited_by_what_is_there() -> None:
+def test_the_duration_of_the_frames_is_limited() -> None:
     with pytest.raises(MediaError, match=r"limits\.seconds") as caught:
         timeline([0, 100], seconds=1.5)
     assert caught.value.reason is Reason.TOO_LONG
     assert timeline([0, 100], seconds=2.0).seconds == 2.0
 
 
-def test_a_budget_counts_what_comes_out() -> None:
-    def reason(budget: Budget, times: int, **size: int) -> Reason | None:
-        try:
-            for _ in range(times):
-                budget.add_frame(**size)
-        except MediaError as error:
-            return error.reason
-        return None
-
-    size = {"width": 10, "height": 10}
-    assert reason(Budget(Limits(frames=3)), 3, **size) is None
-    assert reason(Budget(Limits(frames=3)), 4, **size) is Reason.TOO_LONG
-    assert reason(Budget(Limits(decoded_bytes=300)), 2, **size) is None
-    assert reason(Budget(Limits(decoded_bytes=300)), 3, **size) is Reason.TOO_LARGE
-    assert reason(Budget(Limits(pixels=100)), 1, **size) is None
-    assert reason(Budget(Limits(pixels=99)), 1, **size) is Reason.TOO_MANY_PIXELS
-
-
-def test_damage_is_allowed_up_to_its_share() -> None:
-    budget = Budget(Limits(truncated_share=0.1), packets=20)
-    budget.add_frame(1, 1, corrupt=True)
-    budget.errors += 1
-    budget.check_errors()
-    budget.errors += 1
-    with pytest.raises(MediaError, match="3 of 20 video packets") as caught:
-        budget.check_errors()
-    assert caught.value.reason is Reason.TRUNCATED
-
-
-def test_times_far_from_zero_stay_exact() -> None:
+def test_large_pts_stay_exact() -> None:
     start = 2**53 + 1
     found = build_timeline([start, start + 1], [1, 1], 1 / 90_000, 0.0, Limits())
     assert found.pts_at(1.5 / 90_000) in (start, start + 1)
@@ -134,7 +102,7 @@ def test_times_far_from_zero_stay_exact() -> None:
 
 
 @pytest.mark.parametrize("pts", [[0, 2**62 + 1], [-(2**63) - 5, -(2**63)], [2**64, 2**64 + 1]])
-def test_times_beyond_reason_are_an_error_of_the_file(pts: list[int]) -> None:
+def test_pts_over_62_bits_reject_the_file(pts: list[int]) -> None:
     with pytest.raises(MediaError) as caught:
         timeline(pts)
     assert caught.value.reason is Reason.UNDECODABLE

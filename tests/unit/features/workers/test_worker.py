@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,3 +83,20 @@ def test_a_worker_is_replaced_for_what_files_left_behind_not_for_what_they_asked
     asked = MediaError(Reason.OUT_OF_MEMORY, "while opening the container")
     ((header, _),) = protocol.Unpacker().feed(worker._message(asked, walls))
     assert header["worn"] is is_worn
+
+
+def test_importing_the_package_loads_no_codec_and_no_network_library() -> None:
+    code = (
+        "import sys, features, features.workers.pool;"
+        "heavy = {'av', 'cv2', 'librosa', 'onnxruntime', 'torch', 'scipy'};"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_worker_without_audio_loads_no_audio_library() -> None:
+    code = (
+        "import sys, features.workers.worker;"
+        "sys.exit(', '.join({'librosa', 'scipy', 'torch'} & set(sys.modules)) or 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
