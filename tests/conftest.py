@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 from collections.abc import Iterator
@@ -10,7 +11,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SHARED_MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
+CHECKOUT = Path(__file__).resolve().parents[1]
+SHARED_MEDIA = CHECKOUT.parent / "shared" / "media"
+
+
+def use_numba_cache_of_this_process() -> None:
+    """Point numba at the first cache folder that no other test process has locked, and lock it.
+
+    Two processes that compile into one folder at the same time corrupt it, see
+    features/sound/numba_cache.py, and tests call librosa without that module's lock. The folders
+    are kept for later runs. The lock lasts as long as the process.
+    """
+    number = 0
+    while True:
+        folder = CHECKOUT / ".pytest_cache" / "numba" / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / "test_process.lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            number += 1
+        else:
+            os.environ["NUMBA_CACHE_DIR"] = str(folder)
+            return
+
+
+# Before any test module imports librosa.
+use_numba_cache_of_this_process()
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ from features.networks.packaged import sound_encoder
 from features.results import AudioFeatures
 from features.sound import blocks
 from features.sound.decode import Sound, decode_sound
+from features.sound.numba_cache import one_compiler
 from features.sound.patches import log_mel_patches
 
 __all__ = ["AudioExtractor", "extractor_name"]
@@ -44,7 +45,9 @@ class AudioExtractor:
         self.blocks: dict[str, slice] = {}
         self.dim = 0
         silence = np.zeros(config.sample_rate, np.float32)
-        for block, values in self._measure(blocks.analyse(silence, config)).items():
+        with one_compiler(config.blocks):
+            measured = self._measure(blocks.analyse(silence, config))
+        for block, values in measured.items():
             self.blocks[block] = slice(self.dim, self.dim + len(values))
             self.dim += len(values)
 

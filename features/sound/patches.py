@@ -5,7 +5,6 @@ from __future__ import annotations
 import librosa
 import numpy as np
 import soxr
-from librosa.filters import mel
 
 from features.arrays import Float32Array
 from features.config import SoundEncoder
@@ -49,9 +48,11 @@ def _log_mel(samples: Float32Array, encoder: SoundEncoder) -> Float32Array:
     )
     power = np.abs(spectrum) ** 2
     if encoder.masked:
-        slaney = mel(sr=encoder.sample_rate, n_fft=encoder.n_fft, n_mels=encoder.n_mels)
+        slaney = librosa.filters.mel(
+            sr=encoder.sample_rate, n_fft=encoder.n_fft, n_mels=encoder.n_mels
+        )
         power = audible(power, slaney, encoder.sample_rate)
-    bank = mel(
+    bank = librosa.filters.mel(
         sr=encoder.sample_rate,
         n_fft=encoder.n_fft,
         n_mels=encoder.n_mels,
