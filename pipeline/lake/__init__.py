@@ -1,1 +1,1 @@
-"""The tables of the lake: schemas, reads, and idempotent writes."""
+"""Reads and writes the tables of the lake; every write is idempotent."""

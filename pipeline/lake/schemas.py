@@ -1,13 +1,14 @@
-"""The one field table: every column of the lake and of the landing manifests, declared once.
+"""Declares every column of the lake's tables and of the manifests, once.
 
-Arrow schemas, the checks before each write, the validation of landing rows and
-docs/tables.md all come from here.
+Arrow schemas, the checks before each write, the validation of manifest rows and docs/tables.md are
+made from these declarations.
 """
 
 from __future__ import annotations
 
 import pyarrow as pa
 
+from pipeline.lake.codes import IdKind, Source
 from pipeline.lake.table_spec import Field, Table
 
 DAY = pa.date32()
@@ -19,195 +20,160 @@ VECTOR = pa.list_(pa.field("element", pa.float32(), nullable=False))
 COUNTS = pa.list_(pa.field("element", pa.int64(), nullable=False))
 HALVES = pa.binary()
 
-# 4 KB: the longest id a platform has been seen to use; longer ones are a broken delivery.
+# Longest text of a manifest field. Real platforms use ids of up to 4 KB; longer ones are damaged.
 ID_BYTES = 4096
 
 
-FIELDS: dict[str, Field] = {
-    field.name if table is None else f"{table}.{field.name}": field
-    for table, field in [
-        # identity
-        (None, Field("video_id", TEXT, "the platform's id of the video")),
-        (None, Field("music_id", TEXT, "the platform's id of the track")),
-        (
-            "videos",
-            Field(
-                "music_id",
-                TEXT,
-                "the track the uploader picked; null for professional music videos, and where the "
-                "track was deleted",
-                nullable=True,
-            ),
+_SHARED_FIELDS = [
+    # identity
+    Field("video_id", TEXT, "the platform's id of the video"),
+    Field("music_id", TEXT, "the platform's id of the track"),
+    Field(
+        "uploader_id",
+        TEXT,
+        "the platform's id of the uploader; null for professional music videos",
+        nullable=True,
+    ),
+    Field("segment_id", TEXT, "video_id, '#' and the segment's number"),
+    Field(
+        "source",
+        TEXT,
+        "user-generated (an uploader's video) or professional (a music video)",
+        one_of=tuple(source.value for source in Source),
+    ),
+    Field("content_hash", TEXT, "sha256 of the file's bytes, lower-case hex"),
+    Field("sha256", TEXT, "expected sha256 of the file's bytes", nullable=True),
+    Field(
+        "segment",
+        pa.int32(),
+        "number of the segment in the file, from 0; -1 for the whole file",
+        low=-1,
+    ),
+    Field(
+        "extractor",
+        TEXT,
+        "name@version of the extractor; the version covers all that changes the features",
+    ),
+    # when
+    Field("dt", DAY, "landing day"),
+    Field("uploaded_at", TIME, "time of the upload", unit="UTC"),
+    Field("ingested_at", TIME, "time of the ingest that wrote the row", unit="UTC"),
+    Field("requested_at", TIME, "time of the deletion request", unit="UTC"),
+    Field("as_of", DAY, "day of the statistics, which cover all uploads up to its end"),
+    Field("finished_at", TIME, "end of the step", unit="UTC"),
+    # media
+    Field("media_path", TEXT, "path of the file, relative to the landing day"),
+    Field("duration", REAL, "duration of the presentation", unit="s", low=0),
+    Field("width", pa.int32(), "width of the upright picture", unit="px", low=1),
+    Field("height", pa.int32(), "height of the upright picture", unit="px", low=1),
+    Field("fps", REAL, "mean frame rate", unit="1/s", low=0),
+    Field("start", REAL, "start of the segment, from the first frame", unit="s", low=0),
+    Field("end", REAL, "end of the segment (exclusive)", unit="s", low=0),
+    Field("genre", TEXT, "the platform's genre of the track"),
+    Field("genre_group", TEXT, "group of `genre` in the settings, or `other`"),
+    Field("title", TEXT, "title of the track"),
+    Field("artist", TEXT, "artist of the track"),
+    # quarantine
+    Field("kind", TEXT, "what the id names", one_of=(IdKind.VIDEO.value, IdKind.MUSIC.value)),
+    Field("id", TEXT, "the id in the manifest; file:row if the row has none"),
+    Field("step", TEXT, "the step that rejected it", one_of=("ingest", "extract")),
+    Field("reason", TEXT, "reason code of docs/reasons.md"),
+    Field("detail", TEXT, "what was wrong and where: file, row, field, message"),
+    Field("attempts", pa.int32(), "number of attempts", low=0),
+    Field("limits", TEXT, "hash of the limits of the last attempt"),
+    Field("failed_at", TIME, "time of the last attempt", unit="UTC"),
+    Field("id_hash", TEXT, "sha256 of kind, ':' and the id: recognises the id without storing it"),
+    Field("request_hash", TEXT, "id_hash of the deletion request"),
+    Field(
+        "item_hash", TEXT, "id_hash of one item that the request erased, or of the request itself"
+    ),
+    Field(
+        "content_key",
+        TEXT,
+        "sha256 of 'content:' and the item's content_hash; null if the same file is still in the "
+        "catalogue under another id",
+        nullable=True,
+    ),
+    Field("erased_at", TIME, "start of the erasure", unit="UTC"),
+    # features
+    Field("embedding", VECTOR, "features of the clip: the concatenated blocks of the extractor"),
+    Field("frames", pa.int32(), "number of sampled frames", low=1),
+    Field("frame", pa.int32(), "number of the sampled frame, from 0", low=0),
+    Field("time", REAL, "presentation time of the frame", unit="s"),
+    Field("values", HALVES, "embedding of the frame: float16, little-endian"),
+    Field("bands", pa.int32(), "number of mel bands of the spectrogram", low=1),
+    Field("decoder", TEXT, "the decoder that read the file"),
+    # days and shards
+    Field("fingerprint", TEXT, "sha256 over the day's files and the settings of ingest"),
+    Field("rows", COUNT, "rows of the day's manifests", low=0),
+    Field("accepted", COUNT, "rows that were accepted into the catalogue", low=0),
+    Field("rejected", COUNT, "rows that were quarantined", low=0),
+    Field("visual_extractor", TEXT, "visual extractor of the day's features"),
+    Field("audio_extractor", TEXT, "audio extractor of the day's features"),
+    Field("clips", COUNT, "clips of the day that have features", low=0),
+    Field("wall_seconds", REAL, "elapsed time", unit="s", low=0),
+    Field("cpu_seconds", REAL, "processor time of the decoding processes", unit="s", low=0),
+    Field("plan", TEXT, "hash of the shard plan"),
+    Field("shard", pa.int32(), "number of the shard in its plan", low=0),
+    Field("job", TEXT, "what to extract from the file", one_of=("video", "music", "segments")),
+    Field("cost", REAL, "expected decode cost", unit="CPU s", low=0),
+    # confounder
+    Field("counts", COUNTS, "number of the uploader's uploads per genre group"),
+    Field("preference", VECTOR, "smoothed genre preference: Dirichlet posterior mean, sums to 1"),
+    Field(
+        "groups",
+        TEXT,
+        "names of the genre groups of counts and preference, in order, separated by ','",
+    ),
+    # runs
+    Field("run_id", TEXT, "day, and hash of all inputs"),
+    Field("decision", TEXT, "decision of the gate", one_of=("publish", "refuse", "forced")),
+    Field("reasons", TEXT, "reasons of the decision, JSON"),
+    Field("metrics", TEXT, "metrics of challenger, champion and baselines, JSON"),
+    Field("inputs", TEXT, "version of every input, JSON"),
+]
+_PICK = Field(
+    "music_id",
+    TEXT,
+    "the track that the uploader picked; null for professional music videos, and after the "
+    "track's deletion",
+    nullable=True,
+)
+_DELETION_KIND = Field("kind", TEXT, "what the id names", one_of=tuple(k.value for k in IdKind))
+# Fields that replace the shared field of the same name in one table.
+_OWN_FIELDS = {
+    "landing_videos": [_PICK],
+    "videos": [_PICK],
+    "uploader_genres": [Field("uploader_id", TEXT, "the platform's id of the uploader")],
+    "quarantine": [
+        Field(
+            "content_hash",
+            TEXT,
+            "sha256 of the file's bytes; null if it was not read",
+            nullable=True,
+        )
+    ],
+    "deletions": [_DELETION_KIND],
+    "deletion_requests": [_DELETION_KIND],
+    "refused_days": [
+        Field("step", TEXT, "the step that refused the day", one_of=("ingest", "check")),
+        Field("reason", TEXT, "name of the error in docs/reasons.md"),
+    ],
+    "mel_frames": [
+        Field(
+            "values", HALVES, "log-mel spectrogram: float16, little-endian, shape [bands, frames]"
         ),
-        (
-            None,
-            Field(
-                "uploader_id",
-                TEXT,
-                "the platform's id of the uploader; null for professional music videos",
-                nullable=True,
-            ),
-        ),
-        ("uploader_genres", Field("uploader_id", TEXT, "the platform's id of the uploader")),
-        (None, Field("segment_id", TEXT, "video_id, '#' and the segment's number")),
-        (
-            None,
-            Field(
-                "source",
-                TEXT,
-                "ugc: an uploader's video; pgc: a professional music video",
-                one_of=("ugc", "pgc"),
-            ),
-        ),
-        (None, Field("content_hash", TEXT, "sha256 of the file's bytes, lower-case hex")),
-        (
-            "quarantine",
-            Field("content_hash", TEXT, "sha256 of the file, where it was read", nullable=True),
-        ),
-        (None, Field("sha256", TEXT, "sha256 that the file must have", nullable=True)),
-        (
-            None,
-            Field(
-                "segment",
-                pa.int32(),
-                "number of the segment within the file, from 0; -1 for the whole file",
-                low=-1,
-            ),
-        ),
-        (
-            None,
-            Field(
-                "extractor",
-                TEXT,
-                "name@version of what made the numbers; covers everything that changes them",
-            ),
-        ),
-        # when
-        (None, Field("dt", DAY, "landing day")),
-        (None, Field("uploaded_at", TIME, "time of the upload", unit="UTC")),
-        (None, Field("ingested_at", TIME, "time of the ingest that wrote the row", unit="UTC")),
-        (None, Field("requested_at", TIME, "time of the deletion request", unit="UTC")),
-        (
-            None,
-            Field("as_of", DAY, "statistics over everything uploaded up to the end of this day"),
-        ),
-        (None, Field("finished_at", TIME, "time the step ended", unit="UTC")),
-        # media
-        (None, Field("media_path", TEXT, "path of the file, relative to its landing day")),
-        (None, Field("duration", REAL, "presentation length", unit="s", low=0)),
-        (None, Field("width", pa.int32(), "picture width, upright", unit="px", low=1)),
-        (None, Field("height", pa.int32(), "picture height, upright", unit="px", low=1)),
-        (None, Field("fps", REAL, "mean frame rate", unit="1/s", low=0)),
-        (None, Field("start", REAL, "start of the segment, from the first frame", unit="s", low=0)),
-        (None, Field("end", REAL, "end of the segment, not included", unit="s", low=0)),
-        (None, Field("genre", TEXT, "the platform's genre of the track")),
-        (
-            None,
-            Field("genre_group", TEXT, "the group of `genre` by the settings, or other"),
-        ),
-        (None, Field("title", TEXT, "title of the track")),
-        (None, Field("artist", TEXT, "artist of the track")),
-        # quarantine
-        (None, Field("kind", TEXT, "what the id names", one_of=("video", "music"))),
-        (
-            "deletions",
-            Field("kind", TEXT, "what the id names", one_of=("video", "music", "uploader")),
-        ),
-        (
-            "deletion_requests",
-            Field("kind", TEXT, "what the id names", one_of=("video", "music", "uploader")),
-        ),
-        (None, Field("id", TEXT, "the id in the manifest; file:row where it has none")),
-        (
-            None,
-            Field("step", TEXT, "the step that rejected it", one_of=("ingest", "extract")),
-        ),
-        ("refused_days", Field("step", TEXT, "the step that refused", one_of=("ingest", "check"))),
-        (None, Field("reason", TEXT, "a code of the closed set in docs/reasons.md")),
-        ("refused_days", Field("reason", TEXT, "the error, as docs/reasons.md lists it")),
-        (None, Field("detail", TEXT, "what exactly was wrong: file, row, field, message")),
-        (None, Field("attempts", pa.int32(), "times the file was tried", low=0)),
-        (None, Field("limits", TEXT, "hash of the limits under which it was tried")),
-        (None, Field("failed_at", TIME, "time of the last try", unit="UTC")),
-        (
-            None,
-            Field(
-                "id_hash",
-                TEXT,
-                "sha256 of kind, ':' and the id: enough to refuse it, not enough to read it",
-            ),
-        ),
-        (None, Field("request_hash", TEXT, "id_hash of the deletion request that was carried out")),
-        (
-            None,
-            Field("item_hash", TEXT, "id_hash of one item that the request erased, or its own"),
-        ),
-        (
-            None,
-            Field(
-                "content_key",
-                TEXT,
-                "sha256 of 'content:' and the item's content_hash; null where the same file is "
-                "still in the catalogue under another id",
-                nullable=True,
-            ),
-        ),
-        (None, Field("erased_at", TIME, "time the erasure began", unit="UTC")),
-        # features
-        (None, Field("embedding", VECTOR, "one vector for the clip, in the extractor's blocks")),
-        (None, Field("frames", pa.int32(), "frames sampled", low=1)),
-        (None, Field("frame", pa.int32(), "number of the sampled frame, from 0", low=0)),
-        (None, Field("time", REAL, "presentation time of the frame", unit="s")),
-        (
-            None,
-            Field("values", HALVES, "embedding of the frame, little-endian float16"),
-        ),
-        ("mel_frames", Field("values", HALVES, "log-mel spectrogram, float16 [bands, frames]")),
-        ("mel_frames", Field("frames", pa.int32(), "frames of the spectrogram", low=1)),
-        (None, Field("bands", pa.int32(), "mel bands of the spectrogram", low=1)),
-        (None, Field("decoder", TEXT, "the decoder that read the file")),
-        # days and shards
-        (None, Field("fingerprint", TEXT, "sha256 over the day's files and the ingest settings")),
-        (None, Field("rows", COUNT, "rows of the day's manifests", low=0)),
-        (None, Field("accepted", COUNT, "rows that entered the catalogue", low=0)),
-        (None, Field("rejected", COUNT, "rows that entered quarantine", low=0)),
-        (None, Field("visual_extractor", TEXT, "extractor of the day's pictures")),
-        (None, Field("audio_extractor", TEXT, "extractor of the day's sound")),
-        (None, Field("clips", COUNT, "clips of the day that have features", low=0)),
-        ("extractions", Field("clips", COUNT, "clips that got features", low=0)),
-        ("extractions", Field("rejected", COUNT, "clips that could not be decoded", low=0)),
-        (None, Field("wall_seconds", REAL, "time from start to end", unit="s", low=0)),
-        (None, Field("cpu_seconds", REAL, "processor time spent on them", unit="s", low=0)),
-        (None, Field("plan", TEXT, "hash of the shard plan's content")),
-        (None, Field("shard", pa.int32(), "number of the shard within its plan", low=0)),
-        (
-            None,
-            Field("job", TEXT, "what to extract", one_of=("video", "music", "segments")),
-        ),
-        (None, Field("cost", REAL, "expected decode cost", unit="CPU s", low=0)),
-        # confounder
-        (None, Field("counts", COUNTS, "the uploader's uploads per genre group")),
-        (
-            None,
-            Field(
-                "preference",
-                VECTOR,
-                "smoothed genre preference: Dirichlet posterior mean, sums to 1",
-            ),
-        ),
-        (None, Field("groups", TEXT, "the genre groups that index counts and preference, by ','")),
-        # runs
-        (None, Field("run_id", TEXT, "day and hash of everything that went in")),
-        (None, Field("release_id", TEXT, "run_id of the run that made it")),
-        (None, Field("decision", TEXT, "the gate's", one_of=("publish", "refuse", "forced"))),
-        (None, Field("reasons", TEXT, "the gate's reasons, JSON")),
-        (None, Field("metrics", TEXT, "metrics of challenger, champion and baselines, JSON")),
-        (None, Field("inputs", TEXT, "versions of every input, JSON")),
-    ]
+        Field("frames", pa.int32(), "number of frames of the spectrogram", low=1),
+    ],
+    "extractions": [
+        Field("clips", COUNT, "clips that were extracted", low=0),
+        Field("rejected", COUNT, "clips that could not be decoded", low=0),
+    ],
 }
-
-
-FIELDS["landing_videos.music_id"] = FIELDS["videos.music_id"]
+_FIELDS = {
+    **{("", field.name): field for field in _SHARED_FIELDS},
+    **{(table, field.name): field for table, own in _OWN_FIELDS.items() for field in own},
+}
 
 
 def _table(
@@ -217,8 +183,7 @@ def _table(
     partition_by: tuple[str, ...],
     columns: tuple[str, ...],
 ) -> Table:
-    # `videos.music_id` and the like override a field that several tables share.
-    fields = tuple(FIELDS.get(f"{name}.{column}") or FIELDS[column] for column in columns)
+    fields = tuple(_FIELDS.get((name, column)) or _FIELDS["", column] for column in columns)
     return Table(name, meaning, key, partition_by, fields)
 
 
@@ -299,21 +264,21 @@ _LAKE_TABLES = [
     ),
     _table(
         "segments",
-        "the teacher's pairs: picture and sound of one segment of a professional music video",
+        "segments of professional music videos: the teacher learns from their pictures and sound",
         ("segment_id", "dt"),
         ("dt",),
         ("segment_id", "video_id", "content_hash", "segment", "start", "end", "dt"),
     ),
     _table(
         "quarantine",
-        "every row that was delivered and is not in the catalogue, or has no features",
+        "every delivered row that is not in the catalogue or has no features",
         ("kind", "id", "dt", "step"),
         ("dt", "step"),
         ("kind", "id", "dt", "step", "reason", "detail", "content_hash", "attempts"),
     ),
     _table(
         "failures",
-        "files that could not be extracted, for as long as they cannot",
+        "files that could not be extracted; a row is removed when the file succeeds",
         ("content_hash", "job", "extractor"),
         ("extractor",),
         (
@@ -329,71 +294,71 @@ _LAKE_TABLES = [
     ),
     _table(
         "deletions",
-        "deletion requests, kept as hashes so that the lake forgets the id itself",
+        "deletion requests; ids are kept only as hashes",
         ("kind", "id_hash"),
         (),
         ("kind", "id_hash", "requested_at", "dt"),
     ),
     _table(
         "erasures",
-        "what was erased, as hashes: enough to prove that nothing is left of it",
+        "erased items, as hashes, which prove later that nothing is left of them",
         ("request_hash", "item_hash"),
         (),
         ("request_hash", "item_hash", "content_key", "erased_at"),
     ),
     _table(
         "landing_days",
-        "one row a landing day ingested: what it held when it was read",
+        "one row per ingested landing day: its content when it was read",
         ("dt",),
         ("dt",),
         ("dt", "fingerprint", "rows", "accepted", "rejected", "finished_at"),
     ),
     _table(
         "refused_days",
-        "days that were refused and not accepted since; each is tried again when its delivery "
-        "changes, or by hand",
+        "days that were refused and not accepted since; a day is tried again when its files "
+        "change, or by hand",
         ("dt",),
         ("dt",),
         ("dt", "fingerprint", "step", "reason", "detail", "finished_at"),
     ),
     _table(
         "shards",
-        "extraction plans: which clip is extracted by which shard",
+        "extraction plans: the clips of each shard",
         ("plan", "content_hash", "job"),
         ("plan",),
         ("plan", "shard", "job", "content_hash", "dt", "media_path", "duration", "cost"),
     ),
     _table(
         "visual_features",
-        "one vector for the pictures of a clip",
+        "visual features: one vector per clip",
         ("content_hash", "segment", "extractor"),
         ("extractor", "dt"),
         ("content_hash", "segment", "extractor", "embedding", "frames", "decoder", "dt"),
     ),
     _table(
         "visual_frames",
-        "the embedding of every sampled frame",
+        "visual features: the embedding of every sampled frame",
         ("content_hash", "segment", "extractor", "frame"),
         ("extractor", "dt"),
         ("content_hash", "segment", "extractor", "frame", "time", "values", "dt"),
     ),
     _table(
         "audio_features",
-        "one vector for the sound of a clip",
+        "audio features: one vector per clip",
         ("content_hash", "segment", "extractor"),
         ("extractor", "dt"),
         ("content_hash", "segment", "extractor", "embedding", "decoder", "dt"),
     ),
     _table(
         "mel_frames",
-        "the log-mel spectrogram of a clip",
+        "audio features: the log-mel spectrogram of a clip",
         ("content_hash", "segment", "extractor"),
         ("extractor", "dt"),
         ("content_hash", "segment", "extractor", "bands", "frames", "values", "dt"),
     ),
     _table(
         "feature_days",
-        "one row a day whose every clip has features or a place in quarantine",
+        "one row per day whose clips all have features or are quarantined",
         ("dt", "visual_extractor", "audio_extractor"),
         ("dt",),
         (
@@ -407,21 +372,21 @@ _LAKE_TABLES = [
     ),
     _table(
         "extractions",
-        "one row a run of a shard that decoded something: how fast it was",
+        "one row per execution of a shard that decoded files: its speed",
         ("plan", "shard", "finished_at"),
         (),
         ("plan", "shard", "clips", "rejected", "cpu_seconds", "wall_seconds", "finished_at"),
     ),
     _table(
         "uploader_genres",
-        "the confounder: each uploader's genre preference",
+        "the confounder: genre preference of each uploader",
         ("uploader_id", "as_of"),
         ("as_of",),
         ("uploader_id", "as_of", "groups", "counts", "preference"),
     ),
     _table(
         "runs",
-        "one row a retraining: what went in, what came out, what the gate decided and why",
+        "one row per run: inputs, metrics, and the gate's decision with its reasons",
         ("run_id",),
         (),
         ("run_id", "as_of", "finished_at", "decision", "reasons", "metrics", "inputs"),

@@ -1,4 +1,4 @@
-"""Sizes of the tables, from their logs alone."""
+"""Reads the sizes of the tables from their logs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ log = logging.getLogger(__name__)
 
 
 def sizes(lake: Lake) -> dict[str, Any]:
-    """Rows, files, MB and version of every table that exists, from its log alone."""
+    """Return rows, files, megabytes and version of every table that exists.
+
+    Only the logs are read, no data files.
+    """
     found = {}
     for table in TABLES:
         delta = lake.delta(table)
@@ -34,6 +37,6 @@ def sizes(lake: Lake) -> dict[str, Any]:
 
 
 def live_files(delta: DeltaTable) -> pl.DataFrame:
-    """The files of the newest version: path, size_bytes, num_records, partition values."""
+    """Return the files of the newest version: path, size_bytes, num_records, partition values."""
     files = pl.DataFrame(pl.from_arrow(pa.table(delta.get_add_actions(flatten=True))))
     return files.rename({name: name.removeprefix("partition.") for name in files.columns})

@@ -1,4 +1,4 @@
-"""What a table is: its fields, its key, and the checks before each write."""
+"""Describes tables: fields, keys, and the checks before each write."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ from pipeline.errors import SchemaError
 
 @dataclass(frozen=True)
 class Field:
-    """One column: `low` and `high` are inclusive bounds, `one_of` a closed set of values."""
+    """One column.
+
+    Attributes:
+        name: of the column.
+        type: Arrow type.
+        meaning: text for docs/tables.md.
+        unit: of the values; empty if they have none.
+        nullable: whether a value may be null.
+        low: smallest value.
+        high: largest value.
+        one_of: the permitted values; empty if all are.
+    """
 
     name: str
     type: pa.DataType
@@ -26,7 +37,15 @@ class Field:
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the lake, or one manifest of the landing contract."""
+    """One table of the lake, or one manifest of the landing contract.
+
+    Attributes:
+        name: of the table.
+        meaning: text for docs/tables.md.
+        key: columns that identify a row.
+        partition_by: columns that divide the table into partitions.
+        fields: the columns.
+    """
 
     name: str
     meaning: str
@@ -41,26 +60,29 @@ class Table:
 
     @property
     def identity(self) -> list[str]:
-        """Names of the columns that tell rows apart: key and partition."""
+        """Names of the key and partition columns, which together identify a row."""
         return list(dict.fromkeys((*self.key, *self.partition_by)))
 
     @property
     def arrow_schema(self) -> pa.Schema:
-        """The Arrow schema that files of the table have."""
+        """The Arrow schema of the table's files."""
         return pa.schema([pa.field(f.name, f.type, nullable=f.nullable) for f in self.fields])
 
     @property
     def empty(self) -> pl.DataFrame:
-        """A frame of no rows with the table's columns and types."""
+        """A frame without rows, with the table's columns and types."""
         frame = pl.from_arrow(self.arrow_schema.empty_table())
         assert isinstance(frame, pl.DataFrame)
         return frame
 
     def frame(self, rows: list[dict[str, object]]) -> pl.DataFrame:
-        """Rows as a frame of the table's columns and types, checked.
+        """Convert rows to a frame of the table's columns and types, and check it.
+
+        Args:
+            rows: one dictionary per row, column name -> value.
 
         Raises:
-            SchemaError: naming table, field and row.
+            SchemaError: see `check`.
         """
         try:
             frame = pl.DataFrame(rows, schema=self.empty.schema, orient="row")
@@ -69,30 +91,33 @@ class Table:
         return self.check(frame)
 
     def check(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The frame in column order, if it keeps the table's promises.
+        """Return the frame in the table's column order, if it matches the table.
 
         Raises:
-            SchemaError: a column is missing, unknown or mistyped, a value is null, out of range
-                or outside its closed set, or two rows share a key.
+            SchemaError: a column is missing, unknown or has another type, a value is null, out of
+                range or not permitted, or two rows have the same key. The message names table,
+                field and row.
         """
         missing = set(self.columns) - set(frame.columns)
         unknown = set(frame.columns) - set(self.columns)
         if missing or unknown:
             raise SchemaError(
-                f"missing columns {sorted(missing)}, unknown columns {sorted(unknown)}",
+                f"Missing columns {sorted(missing)}, unknown columns {sorted(unknown)}",
                 where=self.name,
             )
         frame = frame.select(self.columns)
         for field, (name, wanted) in zip(self.fields, self.empty.schema.items(), strict=True):
             if frame.schema[name] != wanted:
                 raise SchemaError(
-                    f"is {frame.schema[name]}, not {wanted}", where=f"{self.name}.{name}"
+                    f"The column has the type {frame.schema[name]}, not {wanted}",
+                    where=f"{self.name}.{name}",
                 )
-            bad = frame.select(_broken(field).arg_true().alias("row"))["row"]
+            bad = frame.select(_is_invalid(field).arg_true().alias("row"))["row"]
             if len(bad):
                 value = frame[name][int(bad[0])]
                 raise SchemaError(
-                    f"{len(bad)} of {len(frame)} rows break '{_rule(field)}', first: {value!r}",
+                    f"{len(bad)} of {len(frame)} rows violate '{_rule(field)}'; the first has "
+                    f"{value!r}",
                     where=f"{self.name}.{name} row {bad[0]}",
                 )
         twice = frame.select(pl.struct(self.key).is_duplicated().sum()).item() if self.key else 0
@@ -101,20 +126,20 @@ class Table:
         return frame
 
 
-def _broken(field: Field) -> pl.Expr:
+def _is_invalid(field: Field) -> pl.Expr:
     column = pl.col(field.name)
-    broken = pl.lit(False) if field.nullable else column.is_null()
+    invalid = pl.lit(False) if field.nullable else column.is_null()
     if pa.types.is_floating(field.type):
-        broken = broken | column.is_nan().fill_null(False) | column.is_infinite().fill_null(False)
+        invalid = invalid | column.is_nan().fill_null(False) | column.is_infinite().fill_null(False)
     if pa.types.is_list(field.type) and pa.types.is_floating(field.type.value_type):
-        broken = broken | ~column.list.eval(pl.element().is_finite()).list.all().fill_null(True)
+        invalid = invalid | ~column.list.eval(pl.element().is_finite()).list.all().fill_null(True)
     if field.low is not None:
-        broken = broken | (column < field.low).fill_null(False)
+        invalid = invalid | (column < field.low).fill_null(False)
     if field.high is not None:
-        broken = broken | (column > field.high).fill_null(False)
+        invalid = invalid | (column > field.high).fill_null(False)
     if field.one_of:
-        broken = broken | (~column.is_in(field.one_of)).fill_null(False)
-    return broken
+        invalid = invalid | (~column.is_in(field.one_of)).fill_null(False)
+    return invalid
 
 
 def _rule(field: Field) -> str:

@@ -1,7 +1,7 @@
-"""The tables: Parquet files under a Delta Lake log, read with polars.
+"""Reads and writes the tables: Parquet files under a Delta Lake log, read with polars.
 
-A table changes only by whole commits: a partition is replaced, or rows whose key is new are
-added. Either may be repeated, or done by two writers at once, and leaves the same rows.
+Every write is one commit: it replaces a partition, adds rows with new keys, or deletes rows. Every
+write is idempotent and safe under crashes and concurrent writers.
 """
 
 from __future__ import annotations
@@ -29,24 +29,28 @@ from pipeline.storage.checked_parquet import WRITER, CheckedFiles
 from pipeline.storage.delta_log_check import check_log
 from pipeline.storage.filesystem import filesystem
 from pipeline.storage.presence import create_lake, lake_exists, refuse_missing_lake
-from pipeline.storage.storage_errors import as_pipeline_error, may_be_log_cleanup
+from pipeline.storage.storage_errors import as_pipeline_error, error_text, may_be_log_cleanup
 from pipeline.storage.stray_writes import set_aside_stray_writes
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _LOG_RETENTION = "delta.logRetentionDuration"
-_COMPACTION = "debcm.compaction"
+_COMPACTION_MARK = "debcm.compaction"
 _ORPHAN_HOURS = 24
-# Delta lets one of two commits through that carry the same name and saw the same version.
-_ADDITION = "add"
-# Upkeep may remove old entries of the log between a listing of it and the reading.
-_LOOKS = 5
+# Of two commits with the same transaction name that read the same version, Delta accepts one.
+_ADD_TRANSACTION = "add"
+# Attempts to read a log: upkeep may remove old entries after they were listed.
+_MAX_READS = 5
 Partition = Mapping[str, str | dt.date]
 
 
 class Lake:
-    """The tables of pipeline/lake/schemas.py under one root (a folder, or s3://)."""
+    """The tables of pipeline/lake/schemas.py under one root.
+
+    Args:
+        settings: `[lake]`.
+    """
 
     def __init__(self, settings: LakeSettings) -> None:
         self.root = settings.root.rstrip("/")
@@ -57,16 +61,20 @@ class Lake:
         self._seen_before = lake_exists(self.root)
 
     def uri(self, table: str) -> str:
-        """Where the table lies."""
+        """Return the URL or local path of the table."""
         return f"{self.root}/tables/{TABLES[table].name}"
 
     def version(self, table: str) -> int:
-        """Version of the table's log, -1 where the table does not exist yet."""
+        """Return the version of the table; -1 if it does not exist yet."""
         delta = self._open(table)
         return -1 if delta is None else int(delta.version())
 
     def scan(self, table: str, version: int | None = None) -> pl.LazyFrame:
-        """The table's rows; no rows where it does not exist yet.
+        """Return the table's rows; none if the table does not exist yet.
+
+        Args:
+            table: name of the table.
+            version: version to read; None for the newest.
 
         Raises:
             LakeUnavailableError: the storage does not answer.
@@ -79,7 +87,7 @@ class Lake:
             try:
                 delta.load_as_version(version)
             except DeltaError as error:
-                text = f"no version {version}: {error}"
+                text = f"The table has no version {version} any more: {error_text(error)}"
                 raise ProvenanceError(text, where=self.uri(table)) from error
         return self._scan(delta, table)
 
@@ -94,9 +102,9 @@ class Lake:
     def slices(
         self, table: str, columns: list[str], predicate: pc.Expression
     ) -> Iterator[pl.DataFrame]:
-        """Some columns of the rows for which a predicate holds, some thousand rows at a time.
+        """Yield columns of the rows for which a predicate holds, some thousand rows at a time.
 
-        For wide columns of many rows, which are never in memory as a whole.
+        Use it for wide columns of many rows, which do not fit into memory.
 
         Raises:
             LakeUnavailableError: the storage does not answer.
@@ -109,7 +117,7 @@ class Lake:
             yield pl.DataFrame(pl.from_arrow(batch))
 
     def read(self, table: str, *predicates: pl.Expr) -> pl.DataFrame:
-        """The table's rows for which all predicates hold.
+        """Return the table's rows for which all predicates hold.
 
         Raises:
             LakeUnavailableError: the storage does not answer.
@@ -121,14 +129,16 @@ class Lake:
         return self.collect(scan, table)
 
     def collect(self, scan: pl.LazyFrame, table: str) -> pl.DataFrame:
-        """`scan.collect()` of a query over one table, with storage errors as ours.
+        """Run a query over `Lake.scan(table)`; the name is for errors.
 
         Raises:
-            ValueError: over two: their reads may wait for each other for ever, one for the
-                interpreter that the other holds (polars issue 24448).
+            LakeUnavailableError: the storage does not answer.
+            ProvenanceError: a file is damaged.
+            ValueError: the query reads two tables. Their reads can deadlock, because one waits for
+                the interpreter lock that the other holds (polars issue 24448).
         """
         if scan.explain().count("PYTHON SCAN") > 1:
-            raise ValueError("a query over two tables: collect one of them first")
+            raise ValueError("the query reads two tables: collect one of them first")
         try:
             return scan.collect()
         except (pl.exceptions.PolarsError, OSError) as error:
@@ -137,13 +147,18 @@ class Lake:
     def replace(self, table: str, rows: pl.DataFrame, partition: Partition) -> None:
         """Replace a partition's rows by `rows`, in one commit.
 
+        Args:
+            table: name of the table.
+            rows: new rows of the partition.
+            partition: column -> value; empty for the whole table.
+
         Raises:
-            SchemaError: the rows break the field table, or lie outside the partition.
+            SchemaError: the rows do not match the table's schema.
             WriteConflictError: other writers won every attempt.
         """
         schema = TABLES[table]
         data = _arrow(schema.check(rows), schema.arrow_schema)
-        predicate = " AND ".join(f"{column} = '{_quoted(v)}'" for column, v in partition.items())
+        predicate = " AND ".join(f"{column} = '{_escaped(v)}'" for column, v in partition.items())
 
         def commit() -> None:
             self._create(table)
@@ -159,10 +174,10 @@ class Lake:
         self._retry(commit, table)
 
     def add(self, table: str, rows: pl.DataFrame) -> int:
-        """Add the rows whose key the table does not hold yet; return how many those were.
+        """Add the rows whose key is new in their partition; return their number.
 
         Raises:
-            SchemaError: the rows break the field table.
+            SchemaError: the rows do not match the table's schema.
             WriteConflictError: other writers won every attempt.
         """
         schema = TABLES[table]
@@ -175,8 +190,9 @@ class Lake:
             delta = DeltaTable(self.uri(table), storage_options=self.options)
             new = rows.join(self._keys(delta, table, rows), on=schema.identity, how="anti")
             if not new.is_empty():
-                # Another's addition since the keys were read makes this one fail, and look again.
-                since = Transaction(_ADDITION, delta.version())
+                # If another writer has added rows since the keys were read, this commit fails and
+                # is tried again.
+                since = Transaction(_ADD_TRANSACTION, delta.version())
                 write_deltalake(
                     delta,
                     _arrow(new, schema.arrow_schema),
@@ -189,7 +205,7 @@ class Lake:
         return self._retry(commit, table)
 
     def _keys(self, delta: DeltaTable, table: str, rows: pl.DataFrame) -> pl.DataFrame:
-        """What identifies the rows that the table holds in the partitions of `rows`."""
+        """The key and partition columns of the table's rows in the partitions of `rows`."""
         schema = TABLES[table]
         held = self._scan(delta, table)
         for column in schema.partition_by:
@@ -197,10 +213,10 @@ class Lake:
         return held.select(schema.identity).collect()
 
     def upsert(self, table: str, rows: pl.DataFrame) -> int:
-        """Add the rows, in place of those with the same key; return how many changed.
+        """Add the rows, replacing those with the same key; return the number of written rows.
 
         Raises:
-            SchemaError: the rows break the field table.
+            SchemaError: the rows do not match the table's schema.
             WriteConflictError: other writers won every attempt.
         """
         schema = TABLES[table]
@@ -208,7 +224,7 @@ class Lake:
         if rows.is_empty():
             return 0
         data = _arrow(rows, schema.arrow_schema)
-        # Literal partition values let the merge leave other partitions' files unread.
+        # With literal partition values, the merge does not read files of other partitions.
         literal = [
             f"t.{column} IN ({', '.join(sql_literal(v) for v in rows[column].unique().sort())})"
             for column in schema.partition_by
@@ -232,7 +248,7 @@ class Lake:
         return self._retry(commit, table)
 
     def delete(self, table: str, predicate: str) -> int:
-        """Delete the rows for which an SQL predicate holds; return how many those were."""
+        """Delete the rows for which an SQL predicate holds; return their number."""
         if self._open(table) is None:
             return 0
 
@@ -243,13 +259,13 @@ class Lake:
         return self._retry(commit, table)
 
     def delete_matching(self, table: str, rows: pl.DataFrame) -> int:
-        """Delete the rows that equal one of `rows` in its columns; return how many those were."""
+        """Delete the rows that equal one of `rows` in its columns; return their number."""
         return self._matching(
             table, rows, lambda merge: merge.when_matched_delete(), "num_target_rows_deleted"
         )
 
     def clear_matching(self, table: str, column: str, rows: pl.DataFrame) -> int:
-        """Make a column null where a row equals one of `rows`; return how many those were."""
+        """Set a column to null in the rows that equal one of `rows`; return their number."""
         return self._matching(
             table,
             rows,
@@ -266,7 +282,7 @@ class Lake:
     ) -> int:
         if rows.is_empty() or self._open(table) is None:
             return 0
-        # A join, not a predicate: the values themselves must not enter the log.
+        # A merge instead of a predicate, because a predicate would write the values into the log.
         schema = TABLES[table].arrow_schema
         source = rows.unique().to_arrow().cast(pa.schema([schema.field(c) for c in rows.columns]))
 
@@ -284,12 +300,12 @@ class Lake:
         return self._retry(commit, table)
 
     def compact(self, table: str) -> tuple[int, int]:
-        """Rewrite small files into large ones; return files removed and added.
+        """Rewrite small files into large ones; return the numbers of removed and added files.
 
-        Where another compaction of the table begins meanwhile, the work is left to that one.
+        If another compaction of the table starts meanwhile, this one stops.
 
         Raises:
-            WriteConflictError: other writers won every attempt; nothing is lost.
+            WriteConflictError: other writers won every attempt; the table is unchanged.
         """
         if self._open(table) is None:
             return 0, 0
@@ -298,34 +314,38 @@ class Lake:
             delta = DeltaTable(self.uri(table), storage_options=self.options)
             if len(delta.file_uris()) <= max(1, len(delta.partitions())):
                 return 0, 0
-            # Of the same files, the engine lets two compactions commit (deltalake 1.6.6), and every
-            # row would be there twice. But no commit passes a change of the table's properties that
-            # it has not seen: of several, the one whose mark came last compacts.
-            mark = {_COMPACTION: uuid.uuid4().hex}
+            # deltalake 1.6.6 lets two compactions of the same files commit, which would double each
+            # row. But a commit fails if the table's properties have changed since its read. So each
+            # compaction first sets a mark, and only the one with the newest mark can commit.
+            mark = {_COMPACTION_MARK: uuid.uuid4().hex}
             delta.alter.set_table_properties(mark, raise_if_not_exists=False)
             try:
-                marked = self._marked(table, mark)
+                marked = self._if_marked(table, mark)
                 if marked is not None:
                     outcome = marked.optimize.compact(writer_properties=WRITER)
                     return int(outcome["numFilesRemoved"]), int(outcome["numFilesAdded"])
             except CommitFailedError:
-                if self._marked(table, mark) is not None:
+                if self._if_marked(table, mark) is not None:
                     raise
-            log.info("%s is left to another compaction, which began later", table)
+            log.info("not compacting %s: another compaction has started", table)
             return 0, 0
 
         return self._retry(commit, table)
 
-    def _marked(self, table: str, mark: Mapping[str, str]) -> DeltaTable | None:
-        """The table as it is, if its properties hold a mark."""
+    def _if_marked(self, table: str, mark: Mapping[str, str]) -> DeltaTable | None:
+        """The newest version of the table if its properties have the mark; otherwise None."""
         delta = DeltaTable(self.uri(table), storage_options=self.options)
         return delta if mark.items() <= delta.metadata().configuration.items() else None
 
     def remove_old_versions(self, table: str, keep_days: float) -> int:
-        """Remove files and log entries of versions older than `keep_days`; return the files.
+        """Remove files and log entries of old versions; return the number of removed files.
 
-        Files that no version names, which killed writers left, go with them. A reader of such a
-        version fails from then on; readers of the newest one never do.
+        Files of killed writers, which belong to no version, are removed too. Reading a removed
+        version fails from then on; reading the newest version never fails.
+
+        Args:
+            table: name of the table.
+            keep_days: versions replaced within so many days stay.
 
         Raises:
             WriteConflictError: other writers won every attempt.
@@ -338,7 +358,7 @@ class Lake:
         def commit() -> int:
             delta = DeltaTable(self.uri(table), storage_options=self.options)
             files = delta.vacuum(hours, enforce_retention_duration=False, dry_run=False)
-            # What a writer is about to commit is in no version either, but its file is young.
+            # Files of a running writer belong to no version yet either, but they are new.
             files += delta.vacuum(
                 max(hours, _ORPHAN_HOURS),
                 enforce_retention_duration=False,
@@ -348,7 +368,7 @@ class Lake:
             if delta.metadata().configuration.get(_LOG_RETENTION) != keep[_LOG_RETENTION]:
                 delta.alter.set_table_properties(keep)
                 delta = DeltaTable(self.uri(table), storage_options=self.options)
-            # Then the log's entries for what is gone.
+            # Then remove the log entries of the removed versions.
             delta.create_checkpoint()
             delta.cleanup_metadata()
             return len(files)
@@ -356,26 +376,26 @@ class Lake:
         return self._retry(commit, table)
 
     def delta(self, table: str) -> DeltaTable | None:
-        """The Delta table itself, to look at its log; None where there is none."""
+        """Return the Delta table itself, to inspect its log; None if there is none."""
         return self._open(table)
 
     def _open(self, table: str) -> DeltaTable | None:
         uri = self.uri(table)
-        for look in range(1, _LOOKS + 1):
+        for attempt in range(1, _MAX_READS + 1):
             try:
                 delta = DeltaTable(uri, storage_options=self.options)
                 check_log(uri, delta.version())
                 return delta
             except TableNotFoundError:
-                # A disk that is not mounted must not look like a lake that is still empty.
+                # A disk that is not mounted must not be taken for a new lake.
                 refuse_missing_lake(self.root, seen_before=self._seen_before)
                 return None
             except (DeltaError, OSError) as error:
-                if look == _LOOKS or not may_be_log_cleanup(error):
+                if attempt == _MAX_READS or not may_be_log_cleanup(error):
                     raise as_pipeline_error(error, uri) from error
-                log.info("%s was cleaned up while it was opened: %s", table, error)
-                time.sleep(0.05 * look)
-        raise AssertionError("unreachable: the last look returns or raises")
+                log.info("opening %s again: its log was cleaned up: %s", table, error)
+                time.sleep(0.05 * attempt)
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _create(self, table: str) -> None:
         if self._open(table) is None:
@@ -396,25 +416,28 @@ class Lake:
                 with set_aside_stray_writes(self.root):
                     return commit()
             except (DeltaError, OSError, ProvenanceError) as error:
-                overtaken = attempt < _LOOKS and may_be_log_cleanup(error)
-                if not isinstance(error, CommitFailedError) and not overtaken:
+                cleaned_up = attempt < _MAX_READS and may_be_log_cleanup(error)
+                if not isinstance(error, CommitFailedError) and not cleaned_up:
                     if isinstance(error, ProvenanceError):
                         raise
                     raise as_pipeline_error(error, self.uri(table)) from error
                 if attempt == self._attempts:
-                    raise WriteConflictError(str(error), where=self.uri(table)) from error
-                log.info("commit to %s met another writer's, attempt %d", table, attempt)
-                # Two writers that wait equally long would meet again.
+                    raise WriteConflictError(
+                        f"Other writers won all {attempt} attempts: {error_text(error)}",
+                        where=self.uri(table),
+                    ) from error
+                log.info("commit to %s conflicted with another writer, attempt %d", table, attempt)
+                # A random wait, so that the same writers do not conflict again.
                 time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
         raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def sql_literal(value: str | dt.date) -> str:
-    """A literal for a Delta predicate: the engine takes no bound parameters."""
-    return f"'{_quoted(value)}'"
+    """Return an SQL literal for a Delta predicate, which takes no bound parameters."""
+    return f"'{_escaped(value)}'"
 
 
-def _quoted(value: str | dt.date) -> str:
+def _escaped(value: str | dt.date) -> str:
     text = value.isoformat() if isinstance(value, dt.date) else value
     return text.replace("'", "''")
 

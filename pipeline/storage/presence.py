@@ -41,7 +41,8 @@ def create_lake(root: str, *, seen_before: bool) -> None:
     above = Path(root).parent
     if not above.is_dir():
         raise LakeUnavailableError(
-            f"The parent folder of the lake is missing. To start a new lake here: mkdir -p {above}",
+            "The lake's parent folder is missing: its disk is not mounted, or a new lake needs "
+            f"`mkdir -p {above}`",
             where=root,
         )
     with storage_errors(root):
@@ -86,8 +87,8 @@ def refuse_missing_lake(root: str, *, seen_before: bool) -> None:
     # Check again: another process may have created the lake since the first check.
     if Path(root).is_dir() and not lake_exists(root):
         raise LakeUnavailableError(
-            "The lake's folder is empty; its disk may not be mounted. To start a new lake here: "
-            f"mkdir {root}/tables",
+            "The lake's folder is empty: its disk is not mounted, or a new lake needs "
+            f"`mkdir {root}/tables`",
             where=root,
         )
 

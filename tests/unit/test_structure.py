@@ -144,6 +144,7 @@ MIRRORED = ("pipeline", "features", "models", "simulation", "tools", "debcm")
 UNIT = CHECKOUT / "tests" / "unit"
 # Modules without a test file of their own: declarations only, or run by another module's tests.
 TESTED_BY_OTHERS = {
+    "pipeline.lake.codes": "declarations",
     "features.arrays": "declarations",
     "features.workers.job": "declarations",
     "models.arrays": "declarations",

@@ -1,4 +1,4 @@
-"""Tables change by whole commits, which may be repeated and may meet each other."""
+"""Writes of tables are atomic, idempotent and safe with concurrent writers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def days(*rows: tuple[dt.date, str]) -> pl.DataFrame:
     )
 
 
-def test_missing_table_has_no_rows(lake: Lake) -> None:
+def test_a_missing_table_has_no_rows(lake: Lake) -> None:
     assert lake.read("videos").is_empty()
     assert lake.version("videos") == -1
 
@@ -54,19 +54,19 @@ def test_replace_leaves_other_partitions_alone(lake: Lake) -> None:
     assert rows == [(DAY, "c"), (OTHER_DAY, "b")]
 
 
-def test_replace_by_nothing_empties_the_partition(lake: Lake) -> None:
+def test_replace_without_rows_empties_the_partition(lake: Lake) -> None:
     lake.replace("landing_days", days((DAY, "a")), {"dt": DAY})
     lake.replace("landing_days", TABLES["landing_days"].empty, {"dt": DAY})
     assert lake.read("landing_days").is_empty()
 
 
-def test_add_keeps_the_row_that_is_there(lake: Lake) -> None:
+def test_add_keeps_an_existing_row(lake: Lake) -> None:
     assert lake.add("landing_days", days((DAY, "a"))) == 1
     assert lake.add("landing_days", days((DAY, "b"), (OTHER_DAY, "b"))) == 1
     assert sorted(lake.read("landing_days")["fingerprint"]) == ["a", "b"]
 
 
-def test_upsert_takes_the_new_row(lake: Lake) -> None:
+def test_upsert_replaces_an_existing_row(lake: Lake) -> None:
     lake.upsert("landing_days", days((DAY, "a")))
     lake.upsert("landing_days", days((DAY, "b")))
     assert lake.read("landing_days")["fingerprint"].to_list() == ["b"]
@@ -79,7 +79,7 @@ def test_a_query_over_two_tables_is_refused(lake: Lake) -> None:
         lake.collect(first.join(second, on="dt"), "landing_days")
 
 
-def test_a_commit_begins_no_lake_where_one_went_away(
+def test_a_commit_creates_no_new_lake_when_the_lake_disappears(
     lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake.replace("landing_days", days((DAY, "a")), {"dt": DAY})
@@ -99,7 +99,7 @@ def test_a_commit_begins_no_lake_where_one_went_away(
     assert lake.read("landing_days")["fingerprint"].to_list() == ["a"]
 
 
-def test_quote_in_a_partition_value_is_a_value(lake: Lake) -> None:
+def test_a_quote_in_a_partition_value_is_escaped(lake: Lake) -> None:
     row: dict[str, Any] = {
         "content_hash": "a",
         "segment": -1,
@@ -122,18 +122,18 @@ def test_nothing_is_written_when_a_row_breaks_the_schema(lake: Lake) -> None:
     assert lake.version("landing_days") == -1
 
 
-def test_old_version_can_be_read(lake: Lake) -> None:
+def test_an_old_version_can_be_read_until_it_is_removed(lake: Lake) -> None:
     lake.replace("landing_days", days((DAY, "a")), {"dt": DAY})
     before = lake.version("landing_days")
     lake.replace("landing_days", days((DAY, "b")), {"dt": DAY})
     old = lake.scan("landing_days", version=before).collect()
     assert old["fingerprint"].to_list() == ["a"]
     lake.remove_old_versions("landing_days", 0)
-    with pytest.raises(ProvenanceError, match=f"landing_days: no version {before}"):
+    with pytest.raises(ProvenanceError, match=f"no version {before} .*landing_days"):
         lake.scan("landing_days", version=before)
 
 
-def test_damaged_file_is_named_not_used(lake: Lake, tmp_path: Path) -> None:
+def test_a_damaged_file_is_named_and_not_read(lake: Lake, tmp_path: Path) -> None:
     lake.replace("landing_days", days((DAY, "a")), {"dt": DAY})
     (file,) = (tmp_path / "lake").rglob("*.parquet")
     file.write_bytes(file.read_bytes()[:-20])
@@ -141,7 +141,7 @@ def test_damaged_file_is_named_not_used(lake: Lake, tmp_path: Path) -> None:
         lake.read("landing_days")
 
 
-def test_lake_that_vanished_is_not_an_empty_one(lake: Lake, tmp_path: Path) -> None:
+def test_a_lake_that_disappeared_is_not_an_empty_one(lake: Lake, tmp_path: Path) -> None:
     lake.replace("landing_days", days((DAY, "a")), {"dt": DAY})
     (tmp_path / "lake").rename(tmp_path / "unmounted")
     with pytest.raises(LakeUnavailableError, match=str(tmp_path / "lake")):
@@ -150,7 +150,7 @@ def test_lake_that_vanished_is_not_an_empty_one(lake: Lake, tmp_path: Path) -> N
     assert len(lake.read("landing_days")) == 1
 
 
-def test_disk_that_is_not_mounted_is_not_a_new_lake(
+def test_a_disk_that_is_not_mounted_is_not_a_new_lake(
     lake: Lake, store: Store, tmp_path: Path
 ) -> None:
     (tmp_path / "lake").mkdir()
@@ -166,7 +166,7 @@ def test_disk_that_is_not_mounted_is_not_a_new_lake(
     assert len(lake.read("landing_days")) == 1
 
 
-def test_lake_is_made_in_a_folder_that_exists_alone(tmp_path: Path) -> None:
+def test_a_lake_is_created_only_in_an_existing_folder(tmp_path: Path) -> None:
     below = Lake(LakeSettings(root=str(tmp_path / "disk" / "lake")))
     with pytest.raises(LakeUnavailableError, match="disk"):
         below.replace("landing_days", days((DAY, "a")), {"dt": DAY})
@@ -176,7 +176,7 @@ def test_lake_is_made_in_a_folder_that_exists_alone(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["lake"]
 
 
-def test_empty_log_entry_is_named(lake: Lake, tmp_path: Path) -> None:
+def test_an_empty_log_entry_is_named(lake: Lake, tmp_path: Path) -> None:
     lake.replace("landing_days", days((DAY, "a")), {"dt": DAY})
     lake.replace("landing_days", days((DAY, "b")), {"dt": DAY})
     last = max((tmp_path / "lake").rglob("_delta_log/*.json"))
@@ -185,9 +185,7 @@ def test_empty_log_entry_is_named(lake: Lake, tmp_path: Path) -> None:
         lake.read("landing_days")
 
 
-def test_files_of_no_version_go_when_no_writer_can_still_be_at_work(
-    lake: Lake, tmp_path: Path
-) -> None:
+def test_files_of_no_version_are_removed_when_they_are_old(lake: Lake, tmp_path: Path) -> None:
     lake.replace("landing_days", days((DAY, "a")), {"dt": DAY})
     (file,) = (tmp_path / "lake").rglob("*.parquet")
     young, old = file.with_name("part-0-young.parquet"), file.with_name("part-0-old.parquet")
@@ -204,8 +202,6 @@ import datetime as dt, sys
 from pipeline.lake.tables import Lake
 from pipeline.lake.schemas import TABLES
 from pipeline.settings.sections import LakeSettings
-from pipeline.storage.store import Store
-from pipeline.settings.sections import LakeSettings
 lake = Lake(LakeSettings(root=sys.argv[1]))
 for number in range(6):
     row = {"content_hash": str(number), "segment": -1, "extractor": "e@1", "embedding": [1.0],
@@ -214,7 +210,7 @@ for number in range(6):
 """
 
 
-def test_writers_at_once_add_each_key_once(lake: Lake) -> None:
+def test_concurrent_writers_add_each_key_once(lake: Lake) -> None:
     command = [sys.executable, "-c", _WRITER, lake.root]
     writers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     added = [sum(map(int, writer.communicate()[0].split())) for writer in writers]

@@ -1,4 +1,4 @@
-"""A bit that turns over in a table's file is named by every read that would use it."""
+"""Damage in a table's file fails every read of the damaged part, and names the file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def flip(path: Path, at: int, bit: int = 0) -> None:
 
 
 def column(path: Path, name: str) -> range:
-    """Where a column's bytes lie."""
+    """Positions of a column's bytes in the file."""
     chunks = pq.read_metadata(path).row_group(0)
     found = [chunks.column(number) for number in range(chunks.num_columns)]
     (chunk,) = [one for one in found if one.path_in_schema == name]
@@ -56,25 +56,25 @@ def column(path: Path, name: str) -> range:
     return range(start, start + chunk.total_compressed_size)
 
 
-def every_way_of_writing(lake: Lake) -> None:
+def write_in_every_way(lake: Lake) -> None:
     lake.replace(TABLE, rows(DAYS[0], "abc"), {"dt": DAYS[0], "step": "ingest"})
-    checksummed(lake)
+    assert_checksums(lake)
     lake.add(TABLE, rows(DAYS[0], "cd"))
-    checksummed(lake)
+    assert_checksums(lake)
     lake.upsert(TABLE, rows(DAYS[0], "de", "for another reason"))
-    checksummed(lake)
+    assert_checksums(lake)
     lake.clear_matching(TABLE, "content_hash", pl.DataFrame({"id": ["a"]}))
-    checksummed(lake)
+    assert_checksums(lake)
     lake.delete_matching(TABLE, pl.DataFrame({"id": ["b"]}))
-    checksummed(lake)
+    assert_checksums(lake)
     lake.delete(TABLE, "id = 'c'")
-    checksummed(lake)
+    assert_checksums(lake)
     lake.add(TABLE, rows(DAYS[0], "f"))
     lake.compact(TABLE)
-    checksummed(lake)
+    assert_checksums(lake)
 
 
-def checksummed(lake: Lake) -> None:
+def assert_checksums(lake: Lake) -> None:
     for path in files(lake):
         group = pq.read_metadata(path).row_group(0)
         chunks = [group.column(number) for number in range(group.num_columns)]
@@ -82,12 +82,12 @@ def checksummed(lake: Lake) -> None:
         assert not any(chunk.is_stats_set for chunk in chunks)
 
 
-def test_every_way_of_writing_leaves_checksums(lake: Lake) -> None:
-    every_way_of_writing(lake)
+def test_every_kind_of_write_makes_checksums(lake: Lake) -> None:
+    write_in_every_way(lake)
     assert sorted(lake.read(TABLE)["id"]) == ["a", "d", "e", "f"]
 
 
-def test_damage_is_named_where_it_is_read_and_nowhere_else(lake: Lake) -> None:
+def test_damage_fails_only_reads_of_the_damaged_part(lake: Lake) -> None:
     for day in DAYS:
         lake.replace(TABLE, rows(day, "abc"), {"dt": day, "step": "ingest"})
     (path,) = [path for path in files(lake) if f"dt={DAYS[1]}" in str(path)]
@@ -101,8 +101,8 @@ def test_damage_is_named_where_it_is_read_and_nowhere_else(lake: Lake) -> None:
     assert len(lake.read(TABLE, pl.col("dt") == DAYS[0])) == 3
 
 
-def test_adding_rows_reads_keys_alone(lake: Lake) -> None:
-    """A day's embeddings must not pass through memory at every commit of its extraction."""
+def test_adding_rows_reads_only_keys(lake: Lake) -> None:
+    """A commit of an extraction must not read the day's embeddings into memory."""
     lake.add(TABLE, rows(DAYS[0], "abc"))
     (path,) = files(lake)
     flip(path, column(path, "detail")[-4])
@@ -111,7 +111,7 @@ def test_adding_rows_reads_keys_alone(lake: Lake) -> None:
         lake.read(TABLE)
 
 
-def test_a_merge_does_not_take_damage_along(lake: Lake) -> None:
+def test_a_merge_does_not_copy_damage(lake: Lake) -> None:
     lake.replace(TABLE, rows(DAYS[0], "abc"), {"dt": DAYS[0], "step": "ingest"})
     (path,) = files(lake)
     flip(path, column(path, "detail")[-4])
@@ -124,14 +124,14 @@ def test_a_footer_that_names_another_column_is_damaged(lake: Lake) -> None:
     (path,) = files(lake)
     content = path.read_bytes()
     footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
-    # A column that a file lacks would be read as nulls.
+    # Without the check, a column that the file lacks would be read as nulls.
     flip(path, content.index(b"content_hash", footer))
     with pytest.raises(ProvenanceError, match=path.name):
         lake.read(TABLE)
 
 
 def test_a_damaged_day_can_be_dropped_and_written_again(lake: Lake) -> None:
-    """What docs/operate.md tells to do where there is no backup."""
+    """Follow docs/operate.md for a lake without a backup."""
     for day in DAYS:
         lake.replace(TABLE, rows(day, "abc"), {"dt": day, "step": "ingest"})
     (path,) = [path for path in files(lake) if f"dt={DAYS[1]}" in str(path)]

@@ -1,4 +1,4 @@
-"""Damage in a table's log that is good JSON still."""
+"""Damage in a table's log that is still valid JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sound(content: str, extractor: str = "a@1") -> pl.DataFrame:
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
-    """Two additions; then the file of the first is removed."""
+    """A lake with two additions, after which the file of the first is removed."""
     lake = Lake(LakeSettings(root=str(tmp_path / "lake")))
     lake.add(TABLE, sound("00"))
     lake.add(TABLE, sound("01"))
@@ -58,7 +58,7 @@ def entry(lake: Lake, version: int) -> Path:
         (2, '"operation":"WRITE"', '"operation":"WR\tTE"', "not an action"),
     ],
 )
-def test_an_entry_that_does_not_fit_is_named(
+def test_an_inconsistent_entry_is_named(
     lake: Lake, version: int, written: str, damaged: str, message: str
 ) -> None:
     path = entry(lake, version)
@@ -77,7 +77,7 @@ def test_a_file_that_is_removed_twice_is_named(lake: Lake) -> None:
         lake.read(TABLE)
 
 
-def test_a_sound_log_passes_whatever_its_partitions_are_called(lake: Lake) -> None:
+def test_a_valid_log_passes_with_any_name_of_a_partition(lake: Lake) -> None:
     for name in ("a b", "ü/😀=%41@1", "x\u2028y", "..", "a\nb", "e\u0301"):
         lake.add(TABLE, sound("00", name))
     assert len(lake.read(TABLE)) == 7
