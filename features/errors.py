@@ -1,4 +1,4 @@
-"""The closed set of reasons for which a media file can be rejected."""
+"""Defines the errors of this package, and the closed set of reasons to reject a media file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a media file gave no features; the value is the code stored in the quarantine."""
+    """Why a media file gave no features; the value is the code in table quarantine."""
 
     MISSING = "missing"
     UNREADABLE = "unreadable"
@@ -29,111 +29,112 @@ class Reason(StrEnum):
 
     @property
     def meaning(self) -> str:
-        """One sentence on what happened."""
-        return GUIDANCE[self].meaning
+        """One sentence that says what happened."""
+        return _GUIDANCE[self].meaning
 
     @property
     def remedy(self) -> str:
-        """What a person can do about it."""
-        return GUIDANCE[self].remedy
+        """One or two sentences that say what to do."""
+        return _GUIDANCE[self].remedy
 
     @property
-    def may_pass(self) -> bool:
-        """Whether a second attempt can end differently: the cause may lie in the machine."""
-        return GUIDANCE[self].may_pass
+    def is_transient(self) -> bool:
+        """Whether a retry can succeed because the machine, not the file, may be the cause."""
+        return _GUIDANCE[self].is_transient
 
 
 @dataclass(frozen=True)
-class Guidance:
-    """What the runbook says about a reason; see the properties of ``Reason``."""
-
+class _Guidance:
     meaning: str
     remedy: str
-    may_pass: bool = False
+    is_transient: bool = False
 
 
-GUIDANCE: dict[Reason, Guidance] = {
-    Reason.MISSING: Guidance(
-        "The manifest names a file that is not there.",
-        "Ask the deliverer to send the file, then deliver the day again.",
+_GUIDANCE: dict[Reason, _Guidance] = {
+    Reason.MISSING: _Guidance(
+        "The manifest names a file that does not exist.",
+        "Have the file delivered, then run the day again.",
     ),
-    Reason.UNREADABLE: Guidance(
-        "The path is no regular file, or the operating system refuses to read it.",
-        "Check owner, mode and disk; then run the day again.",
-        may_pass=True,
+    Reason.UNREADABLE: _Guidance(
+        "The path is not a regular file, or the operating system refuses to read it.",
+        "Check the file's owner and mode, and the disk. Then run the day again.",
+        is_transient=True,
     ),
-    Reason.EMPTY: Guidance(
+    Reason.EMPTY: _Guidance(
         "The file has zero bytes.",
-        "Ask the uploader's client for the file again; nothing can be decoded.",
+        "Have the file delivered again.",
     ),
-    Reason.HASH_MISMATCH: Guidance(
-        "The bytes of the file do not have the sha256 that was promised.",
-        "The file was changed or damaged on the way: deliver it again.",
+    Reason.HASH_MISMATCH: _Guidance(
+        "The file does not have the sha256 of its row in the manifest.",
+        "The file was changed or damaged in transfer. Have it delivered again.",
     ),
-    Reason.TOO_LARGE: Guidance(
-        "The file has more bytes, or decodes to more bytes, than the limits allow.",
-        "If such files are wanted, raise limits.bytes or limits.decoded_bytes.",
+    Reason.TOO_LARGE: _Guidance(
+        "The file is larger than `[limits] bytes`, or decodes to more than `decoded_bytes`.",
+        "Raise that limit if you want such files.",
     ),
-    Reason.TOO_LONG: Guidance(
-        "The file has more seconds or more frames than the limits allow.",
-        "If such files are wanted, raise limits.seconds or limits.frames.",
+    Reason.TOO_LONG: _Guidance(
+        "The file is longer than `[limits] seconds`, or has more than `frames` frames.",
+        "Raise that limit if you want such files.",
     ),
-    Reason.TOO_MANY_PIXELS: Guidance(
-        "A frame has more pixels than the limits allow.",
-        "If such files are wanted, raise limits.pixels and limits.memory together.",
+    Reason.TOO_MANY_PIXELS: _Guidance(
+        "A frame has more pixels than `[limits] pixels` allows.",
+        "Raise `pixels` and `memory` together if you want such files.",
     ),
-    Reason.TOO_MANY_STREAMS: Guidance(
-        "The container holds more streams than the limits allow.",
-        "Look at the file before raising limits.streams: ordinary clips have two.",
+    Reason.TOO_MANY_STREAMS: _Guidance(
+        "The container has more streams than `[limits] streams` allows.",
+        "Inspect the file before you raise `streams`: an ordinary clip has two.",
     ),
-    Reason.UNSUPPORTED_CONTAINER: Guidance(
-        "The file is in none of the container formats on the allow-list.",
-        "Playlists, archives and pictures are never followed; deliver the media itself.",
+    Reason.UNSUPPORTED_CONTAINER: _Guidance(
+        "The container format is not on the allow-list.",
+        "Have the media file itself delivered, not a playlist, an archive or a picture.",
     ),
-    Reason.NO_VIDEO: Guidance(
-        "The file holds no moving picture.",
-        "Check whether the row belongs into music instead of videos.",
+    Reason.NO_VIDEO: _Guidance(
+        "The file has no moving picture.",
+        "Check whether the row belongs in manifest `music`, not `videos`.",
     ),
-    Reason.NO_AUDIO: Guidance(
-        "The file holds no sound.",
-        "Check whether the row names the right file; silence of the right length is accepted.",
+    Reason.NO_AUDIO: _Guidance(
+        "The file has no sound.",
+        "Check whether the row names the right file. A track of silence is accepted.",
     ),
-    Reason.UNDECODABLE: Guidance(
-        "Neither decoder can turn the stream into frames or samples.",
-        "Play the file elsewhere: if it plays, report its codec; if not, ask for it again.",
+    Reason.UNDECODABLE: _Guidance(
+        "Neither decoder can decode the stream into frames or samples.",
+        "Play the file in another program. If it plays, report its codec as unsupported; if not, "
+        "have it delivered again.",
     ),
-    Reason.TRUNCATED: Guidance(
-        "More of the file is missing or broken than the limits allow.",
-        "Ask for the file again, or raise limits.truncated_share to accept the rest.",
+    Reason.TRUNCATED: _Guidance(
+        "More of the file is missing or damaged than `[limits] truncated_share` allows.",
+        "Have the file delivered again, or raise `truncated_share` to accept what is left of it.",
     ),
-    Reason.BAD_SEGMENT: Guidance(
-        "A segment of a music video lies outside of what the file holds.",
-        "Correct the start and end of the segment; both are seconds from the first frame.",
+    Reason.BAD_SEGMENT: _Guidance(
+        "A segment of a music video starts or ends outside the file.",
+        "Correct the segment's start and end, in seconds from the first frame.",
     ),
-    Reason.CRASHED: Guidance(
-        "The decoder died while it worked on this file.",
-        "Keep the file for a report to the decoder's project; a later night tries it once more.",
-        may_pass=True,
+    Reason.CRASHED: _Guidance(
+        "The decoder crashed on this file.",
+        "Nothing: a later night retries it once. If it crashes again, report the file to the "
+        "decoder's project.",
+        is_transient=True,
     ),
-    Reason.TIMED_OUT: Guidance(
-        "Decoding took longer than the wall or CPU time allowed for one file.",
-        "A later night tries it once more; if the machine was not overloaded, look at the file.",
-        may_pass=True,
+    Reason.TIMED_OUT: _Guidance(
+        "Decoding took longer than `[limits] wall_seconds` or `cpu_seconds`.",
+        "Nothing: a later night retries it once. If it times out again on a machine that is not "
+        "overloaded, inspect the file.",
+        is_transient=True,
     ),
-    Reason.OUT_OF_MEMORY: Guidance(
-        "Decoding asked for more memory than one file may have.",
-        "A later night tries it once more; raise limits.memory only for files that are wanted.",
-        may_pass=True,
+    Reason.OUT_OF_MEMORY: _Guidance(
+        "Decoding needed more memory than `[limits] memory` allows.",
+        "Nothing: a later night retries it once. Raise `memory` only if you want such files.",
+        is_transient=True,
     ),
 }
 
 
 class MediaError(Exception):
-    """One media file is rejected; the others go on.
+    """One media file is rejected; the other files are processed.
 
     Attributes:
         reason: the code of the closed set.
-        detail: one sentence with the figures: what was seen and what was allowed.
+        detail: one sentence with the numbers: what the file has and what is allowed.
     """
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -143,8 +144,8 @@ class MediaError(Exception):
 
 
 class EncoderError(Exception):
-    """A network or its configuration cannot be used; no file is to blame."""
+    """A network, its configuration or the cache folder cannot be used; no file is the cause."""
 
 
 class WorkerError(Exception):
-    """A decoding process cannot start; no file is to blame."""
+    """A decoding process cannot start; no file is the cause."""

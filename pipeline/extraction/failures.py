@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 CLIP = ["content_hash", "job"]
 # The bytes were not tried at all: the file is not there, or is not the one that was ingested.
 _OF_THE_FOLDER = (Reason.MISSING, Reason.UNREADABLE, Reason.EMPTY, Reason.HASH_MISMATCH)
-_MAY_PASS = tuple(reason for reason in Reason if reason.may_pass and reason not in _OF_THE_FOLDER)
+_MAY_PASS = tuple(reason for reason in Reason if reason.is_transient and reason not in _OF_THE_FOLDER)
 # A retry of the task, or a run by hand, meets the same night and the same machine.
 _ANOTHER_NIGHT = dt.timedelta(hours=6)
 

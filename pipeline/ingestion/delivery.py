@@ -105,7 +105,7 @@ def days_to_retry(settings: Settings, lake: Lake) -> set[dt.date]:
 
 def retryable_rejects(settings: Settings) -> pl.Expr:
     """Of table `quarantine`: rows whose file failed for a cause that may lie in the machine."""
-    passing = [str(reason) for reason in Reason if reason.may_pass]
+    passing = [str(reason) for reason in Reason if reason.is_transient]
     tries = settings.extract.max_attempts
     return pl.col("reason").is_in(passing) & (pl.col("attempts") < tries)
 
