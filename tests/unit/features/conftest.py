@@ -17,7 +17,7 @@ def _quiet() -> None:
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return a function from the name of a kind to its file, rendered once a session."""
+    """Return a function that renders a kind of file by name, once per session."""
     folder = tmp_path_factory.mktemp("kinds")
     kinds = {kind.name: kind for kind in media_kinds.KINDS}
 
@@ -34,7 +34,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def run() -> Callable[..., dict[str, object]]:
-    """Return a function that runs jobs in a pool and gives the result of each by its key."""
+    """Return a function that runs jobs in a pool and returns their results by key."""
 
     def run_jobs(
         jobs: list[Job],
@@ -42,11 +42,13 @@ def run() -> Callable[..., dict[str, object]]:
         workers: int = 1,
         visual: VisualConfig | None = None,
     ) -> dict[str, object]:
-        # What the jobs need and no more: librosa takes long to import.
+        # Load only what the jobs need: importing librosa takes seconds.
         kinds = {job.kind for job in jobs}
-        pictures = (visual or VisualConfig(frames=2)) if kinds & {"video", "segments"} else None
-        sound = AudioConfig() if kinds & {"music", "segments"} else None
-        with MediaPool(workers, limits or Limits(), pictures, sound) as pool:
+        visual_config = (
+            (visual or VisualConfig(frames=2)) if kinds & {"video", "segments"} else None
+        )
+        audio_config = AudioConfig() if kinds & {"music", "segments"} else None
+        with MediaPool(workers, limits or Limits(), visual_config, audio_config) as pool:
             return {job.key: result for job, result in pool.run(jobs)}
 
     return run_jobs

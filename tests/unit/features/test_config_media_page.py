@@ -1,4 +1,4 @@
-"""The examples of docs/media.md are configurations that the code takes."""
+"""The examples of docs/media.md are valid configurations, and its counts are right."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.helpers.media_kinds import KINDS
 PAGE = (Path(__file__).parents[3] / "docs" / "media.md").read_text()
 
 
-def test_the_page_counts_the_kinds_of_file_that_frames_are_held_over() -> None:
+def test_the_page_counts_the_kinds_of_file_in_the_tests_of_sampling() -> None:
     assert f"over {len(KINDS)} kinds of file" in PAGE
 
 
-def test_the_examples_of_networks_are_configurations() -> None:
+def test_the_examples_of_networks_are_valid() -> None:
     picture, sound = (tomllib.loads(t) for t in re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL))
     visual = VisualConfig(**picture["visual"])
     audio = AudioConfig(**sound["audio"])

@@ -1,4 +1,4 @@
-"""What becomes of each kind of damaged or odd file: the table of docs/media.md, held true."""
+"""The table of damaged and odd files in docs/media.md: one job per row and use."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def cut(name: str, share: float) -> Make:
 
 
 def wiped(name: str, share: float) -> Make:
-    """Zero a share of the packets of each stream, in the middle."""
+    """Overwrite a share of the packets of each stream with zeros, in the middle."""
 
     def make(rendered: Rendered) -> bytes:
         data = bytearray(rendered(name).read_bytes())
@@ -57,7 +57,7 @@ def wiped(name: str, share: float) -> Make:
 
 
 def boxes(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the outermost boxes of ISO media, each with its type."""
+    """Return (type, bytes) of the outermost boxes of an ISO media file."""
     found = []
     while data:
         length = int.from_bytes(data[:4], "big")
@@ -66,7 +66,7 @@ def boxes(data: bytes) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def only(name: str, *kinds: bytes) -> Make:
+def only_boxes(name: str, *kinds: bytes) -> Make:
     def make(rendered: Rendered) -> bytes:
         parts = boxes(rendered(name).read_bytes())
         return b"".join(box for kind, box in parts if kind in kinds)
@@ -74,8 +74,8 @@ def only(name: str, *kinds: bytes) -> Make:
     return make
 
 
-def renamed(name: str, *marks: bytes) -> Make:
-    """Give boxes of the index types that nothing knows."""
+def with_unknown_boxes(name: str, *marks: bytes) -> Make:
+    """Give boxes of the index an unknown type."""
 
     def make(rendered: Rendered) -> bytes:
         data = rendered(name).read_bytes()
@@ -108,8 +108,8 @@ def shortened(make: Make, share: float) -> Make:
     return shorter
 
 
-def film(name: str, sound_codec: str = "aac", **options: str) -> Make:
-    """Write moving pictures with sound into the container that the name tells."""
+def video_file(name: str, sound_codec: str = "aac", **options: str) -> Make:
+    """Write video and audio into the container of the file name's suffix."""
 
     def make(rendered: Rendered) -> bytes:
         codec = "libvpx" if name.endswith(".webm") else "libx264"
@@ -119,9 +119,9 @@ def film(name: str, sound_codec: str = "aac", **options: str) -> Make:
     return make
 
 
-def headless(rendered: Rendered) -> bytes:
-    """Write MP3 without the frame that tells its length."""
-    path = rendered("film.mp4").with_name("headless.mp3")
+def without_xing(rendered: Rendered) -> bytes:
+    """Write MP3 without the header (Xing) that declares its length."""
+    path = rendered("film.mp4").with_name("without_xing.mp3")
     with av.open(str(path), "w", container_options={"write_xing": "0"}) as output:
         stream = output.add_stream("libmp3lame", rate=44_100, layout="stereo")
         add_sound(output, stream, tone(4.0, 44_100))
@@ -134,11 +134,11 @@ def before_last_page(rendered: Rendered) -> bytes:
 
 
 def before_a_fragment(rendered: Rendered) -> bytes:
-    data = film("pieces.mp4", movflags="frag_every_frame+empty_moov")(rendered)
+    data = video_file("pieces.mp4", movflags="frag_every_frame+empty_moov")(rendered)
     return data[: data.index(b"moof", len(data) // 2) - 4]
 
 
-fast_start = film("fast.mp4", movflags="faststart")
+fast_start = video_file("fast.mp4", movflags="faststart")
 FRAGMENTED = "h264_fragmented.mp4"
 KINDS: dict[str, Make] = {
     "nothing: zero bytes": lambda _: b"",
@@ -161,27 +161,29 @@ KINDS: dict[str, Make] = {
     "MP4 in fragments, cut between two": before_a_fragment,
     "WebM or Matroska, a twentieth cut off": cut("film.webm", 0.95),
     "WebM or Matroska, half cut off": cut("film.webm", 0.5),
-    "WebM recorded live, half cut off": shortened(film("live.webm", "libopus", live="1"), 0.5),
-    "AVI, half cut off": shortened(film("film.avi", "libmp3lame"), 0.5),
-    "FLV, half cut off": shortened(film("film.flv"), 0.5),
+    "WebM recorded live, half cut off": shortened(
+        video_file("live.webm", "libopus", live="1"), 0.5
+    ),
+    "AVI, half cut off": shortened(video_file("film.avi", "libmp3lame"), 0.5),
+    "FLV, half cut off": shortened(video_file("film.flv"), 0.5),
     "FLV recorded live, half cut off": shortened(
-        film("live.flv", flvflags="no_duration_filesize"), 0.5
+        video_file("live.flv", flvflags="no_duration_filesize"), 0.5
     ),
     "ASF (WMV), half cut off": cut("wmv2.asf", 0.5),
-    "MPEG transport stream, half cut off": shortened(film("film.ts"), 0.5),
+    "MPEG transport stream, half cut off": shortened(video_file("film.ts"), 0.5),
     "WAV, half cut off": cut("mono.wav", 0.5),
     "FLAC, half cut off": cut("surround.flac", 0.5),
     "MP3, a twentieth cut off": cut("stereo.mp3", 0.95),
     "MP3, half cut off": cut("stereo.mp3", 0.5),
-    "MP3 that does not tell its length, half cut off": shortened(headless, 0.5),
+    "MP3 that does not tell its length, half cut off": shortened(without_xing, 0.5),
     "Ogg, cut inside a page": cut("stereo.ogg", 0.5),
     "Ogg, cut between two pages": before_last_page,
     "a twentieth of the packets wiped out": wiped("film.mp4", 0.05),
     "half of the packets wiped out": wiped("film.mp4", 0.5),
-    "a header without media (init segment)": only(FRAGMENTED, b"ftyp", b"moov"),
-    "media without their header (media segment)": only(FRAGMENTED, b"moof", b"mdat"),
-    "pictures by an unknown codec": renamed("film.mp4", b"avc1\0"),
-    "sound by an unknown codec": renamed("film.mp4", b"mp4a\0", b"esds\0"),
+    "a header without media (init segment)": only_boxes(FRAGMENTED, b"ftyp", b"moov"),
+    "media without their header (media segment)": only_boxes(FRAGMENTED, b"moof", b"mdat"),
+    "pictures by an unknown codec": with_unknown_boxes("film.mp4", b"avc1\0"),
+    "sound by an unknown codec": with_unknown_boxes("film.mp4", b"mp4a\0", b"esds\0"),
 }
 
 
@@ -189,7 +191,7 @@ KINDS: dict[str, Make] = {
 def outcomes(
     rendered: Rendered, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[str, str]]:
-    """Return of each kind what becomes of it as a video and as music."""
+    """Return the result of each kind of file as a video and as music."""
     folder = tmp_path_factory.mktemp("damaged")
     jobs = []
     for number, (kind, make) in enumerate(KINDS.items()):
@@ -209,13 +211,13 @@ def outcomes(
     return {kind: (words[f"{kind}|video"], words[f"{kind}|music"]) for kind in KINDS}
 
 
-def test_the_page_tells_what_becomes_of_each_kind(outcomes: dict[str, tuple[str, str]]) -> None:
+def test_the_page_lists_the_result_of_each_kind(outcomes: dict[str, tuple[str, str]]) -> None:
     rows = re.findall(
         r"^\| (.+?) \| (features|`\w+`) \| (features|`\w+`) \|$", PAGE.read_text(), re.MULTILINE
     )
     assert {kind: (video, music) for kind, video, music in rows} == outcomes
 
 
-def test_no_kind_costs_the_worker(outcomes: dict[str, tuple[str, str]]) -> None:
+def test_no_kind_of_file_kills_the_worker(outcomes: dict[str, tuple[str, str]]) -> None:
     words = {word for pair in outcomes.values() for word in pair}
     assert not words & {"`crashed`", "`timed_out`", "`out_of_memory`"}

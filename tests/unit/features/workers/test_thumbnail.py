@@ -24,7 +24,7 @@ def test_a_thumbnail_is_the_upright_middle_frame(name: str, rendered: Rendered) 
     assert abs(read_frame_number(image) - 30) <= 1
 
 
-def test_a_thumbnail_comes_from_a_confined_process(rendered: Rendered, tmp_path: Path) -> None:
+def test_a_thumbnail_is_made_in_a_confined_process(rendered: Rendered, tmp_path: Path) -> None:
     assert thumbnail(rendered("h264.mp4"), Limits()).startswith(b"\xff\xd8")
     words = tmp_path / "words.mp4"
     words.write_text("no pictures")
