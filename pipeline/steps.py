@@ -11,7 +11,7 @@ import datetime as dt
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 from pipeline.context import Context
 from pipeline.errors import NotEnoughDataError
@@ -58,9 +58,9 @@ def plan_backfill(
 
     first, last = dt.date.fromisoformat(first_day), dt.date.fromisoformat(last_day)
     planned = backfill.plan(Context.load(), first, last, extractor, kind)
+    kinds = tuple(map(str, backfill.MODALITIES_OF[kind]))
     shards = [
-        asdict(shard)
-        | {"label": shard.label, "extractor": extractor, "kinds": backfill.KINDS_OF[kind]}
+        asdict(shard) | {"label": shard.label, "extractor": extractor, "kinds": kinds}
         for shard in planned
     ]
     return [] if dry_run else shards
@@ -70,13 +70,15 @@ def extract(
     plan: str,
     shard: int,
     extractor: str = "current",
-    kinds: Sequence[Literal["visual", "audio"]] = ("visual", "audio"),
+    kinds: Sequence[str] = ("visual", "audio"),
 ) -> Result:
     """Extract one shard of a plan."""
     from pipeline.extraction import extract
+    from pipeline.extraction.clips import Modality
 
     context = Context.load().with_extractor(extractor)
-    return asdict(extract.run(context, plan, shard, kinds))
+    modalities = [Modality(kind) for kind in kinds]
+    return asdict(extract.run(context, plan, shard, modalities))
 
 
 def check(day: str) -> Result:
@@ -201,7 +203,7 @@ def status() -> str:
 
     context, now = Context.load(), dt.datetime.now(dt.UTC)
     found = status.read(context, now)
-    text = status.status_text(found, dag_runs.dag_runs(now), now)
+    text = status.status_text(found, dag_runs.active_and_failed(now), now)
     return f"{status.place_text(context.settings)}\n{text}"
 
 

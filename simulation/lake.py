@@ -15,14 +15,14 @@ import numpy.typing as npt
 import polars as pl
 
 from models.arrays import Float32Array
-from pipeline.extraction.clips import Kind, extractors
+from pipeline.extraction.clips import Modality, extractors
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
 
 GENRES = ("pop", "rock", "electronic", "hiphop", "classical", "folk")
 LATENT = 8
-TABLE_OF: dict[Kind, str] = {"visual": "visual_features", "audio": "audio_features"}
+TABLE_OF = {modality: f"{modality}_features" for modality in Modality}
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,15 @@ def deliver(settings: Settings, lake: Lake, night: Night, taste: Taste, seed: in
     )
     _replace(lake, "music", _described(music, "music_id", night))
     _add_features(
-        settings, lake, night, "visual", videos, _seen(rng, taste.tracks[picks] @ taste.visual)
+        settings,
+        lake,
+        night,
+        Modality.VISUAL,
+        videos,
+        _seen(rng, taste.tracks[picks] @ taste.visual),
     )
     heard = _seen(rng, taste.tracks[tracks] @ taste.audio)
-    _add_features(settings, lake, night, "audio", music["music_id"].to_list(), heard)
+    _add_features(settings, lake, night, Modality.AUDIO, music["music_id"].to_list(), heard)
     if night.segments:
         _deliver_segments(settings, lake, night, taste, rng)
 
@@ -130,9 +135,11 @@ def _deliver_segments(
     )
     _replace(lake, "segments", segments)
     latent = taste.tracks[rng.integers(0, len(taste.tracks), night.segments)]
-    mixed: dict[Kind, Float32Array] = {"visual": taste.visual, "audio": taste.audio}
-    for kind, matrix in mixed.items():
-        _add_features(settings, lake, night, kind, names, _seen(rng, latent @ matrix), segment=0)
+    mixed = {Modality.VISUAL: taste.visual, Modality.AUDIO: taste.audio}
+    for modality, matrix in mixed.items():
+        _add_features(
+            settings, lake, night, modality, names, _seen(rng, latent @ matrix), segment=0
+        )
 
 
 def _described(rows: pl.DataFrame, key: str, night: Night) -> pl.DataFrame:
@@ -151,23 +158,23 @@ def _add_features(
     settings: Settings,
     lake: Lake,
     night: Night,
-    kind: Kind,
+    modality: Modality,
     names: list[str],
     vectors: Float32Array,
     segment: int = -1,
 ) -> None:
     rows = pl.DataFrame({"content_hash": pl.Series(_hashes(names), dtype=pl.String)}).with_columns(
         segment=pl.lit(segment, pl.Int32),
-        extractor=pl.lit(extractors(settings)[kind]),
+        extractor=pl.lit(extractors(settings)[modality]),
         embedding=pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1])).cast(
             pl.List(pl.Float32)
         ),
         decoder=pl.lit("pyav"),
         dt=pl.lit(night.day),
     )
-    if kind == "visual":
+    if modality is Modality.VISUAL:
         rows = rows.with_columns(frames=pl.lit(16, pl.Int32))
-    lake.add(TABLE_OF[kind], rows)
+    lake.add(TABLE_OF[modality], rows)
 
 
 def _replace(lake: Lake, table: str, rows: pl.DataFrame) -> None:

@@ -1,1 +1,1 @@
-"""Plans and runs the extraction of features, and accounts for every row."""
+"""Plans and runs the extraction of features, and checks that no row is lost."""

@@ -1,4 +1,4 @@
-"""The account of a day: every row of its catalogue has features, or a reason why not."""
+"""Checks that every row of a landing day has features or a reason in quarantine."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ import polars as pl
 
 from pipeline.context import Context
 from pipeline.errors import LostRowsError, NotIngestedError, TooManyRejectsError
-from pipeline.extraction.clips import KINDS, delivered_clips, extractors, lacking_features
-from pipeline.extraction.failures import CLIP, failures
+from pipeline.extraction.clips import (
+    MODALITIES,
+    Modality,
+    delivered_rows,
+    extractors,
+    without_features,
+)
+from pipeline.extraction.failures import CLIP_KEY, last_failures
 from pipeline.ingestion.refused_days import clear_refused_day, record_refused_day
 from pipeline.ingestion.row_rules import refuse_too_many_rejects
 from pipeline.lake.schemas import TABLES
@@ -22,7 +28,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FeatureSummary:
-    """A checked day: every row of its catalogue has features, or a place in quarantine."""
+    """Result of a checked day.
+
+    Attributes:
+        day: the landing day, ISO.
+        clips: rows of the catalogue with features.
+        rejected: reason -> rows of the catalogue without features.
+    """
 
     day: str
     clips: int
@@ -30,57 +42,58 @@ class FeatureSummary:
 
 
 def check(context: Context, day: dt.date) -> FeatureSummary:
-    """Account for every row of a day's catalogue: features, or a place in quarantine.
+    """Account for every row of a landing day, and mark the day's features as complete.
+
+    Rows without features are quarantined with the reason of their last failure.
 
     Raises:
         NotIngestedError: the day was not ingested.
-        LostRowsError: a row has neither.
-        TooManyRejectsError: more rows than allowed could not be extracted.
+        LostRowsError: a row has neither features nor a failure.
+        TooManyRejectsError: the share of rejected rows is above [landing] reject_share.
     """
     settings, lake = context.settings, context.lake
-    clips = delivered_clips(settings, lake, [day], KINDS, each_id=True)
+    rows = delivered_rows(lake, [day], MODALITIES)
     ingested = lake.read("landing_days", pl.col("dt") == day)
-    if clips.is_empty() and ingested.is_empty():
+    if rows.is_empty() and ingested.is_empty():
         raise NotIngestedError("the day was not ingested", where=f"day {day}")
-    lacking = lacking_features(settings, lake, clips, KINDS)
-    reasons = failures(settings, lake, lacking)
-    accounted = lacking.join(reasons, on=CLIP, how="inner")
-    if len(accounted) < len(lacking):
-        lost = lacking.join(reasons, on=CLIP, how="anti")
+    lacking = without_features(context, rows, MODALITIES)
+    failures = last_failures(context, lacking)
+    rejected = lacking.join(failures, on=CLIP_KEY, how="inner")
+    if len(rejected) < len(lacking):
+        lost = lacking.join(failures, on=CLIP_KEY, how="anti")
         raise LostRowsError(
-            f"{len(lost)} clips with neither features nor a reason, first {lost['id'][0]!r}",
+            f"{len(lost)} rows have neither features nor a failure, the first is {lost['id'][0]!r}",
             where=f"day {day}",
         )
-    # Only what still lacks features stays in quarantine: a second attempt may have succeeded.
-    rows = accounted.with_columns(
+    # Replaces the quarantine of earlier checks: clips that were extracted since leave it.
+    quarantine = rejected.with_columns(
         dt=pl.lit(day),
         step=pl.lit("extract"),
         detail=pl.concat_str("media_path", pl.lit(": "), "detail"),
-    )
-    quarantine = rows.select(TABLES["quarantine"].columns)
+    ).select(TABLES["quarantine"].columns)
     lake.replace("quarantine", quarantine, {"dt": day, "step": "extract"})
     try:
         refuse_too_many_rejects(
-            quarantine, len(clips), settings.landing.reject_share, f"features of day {day}"
+            quarantine, len(rows), settings.landing.reject_share, f"features of day {day}"
         )
     except TooManyRejectsError as error:
         for fingerprint in ingested["fingerprint"]:
             record_refused_day(lake, day, fingerprint, "check", error)
         raise
     names = extractors(settings)
-    done = {
+    complete = {
         "dt": day,
-        "visual_extractor": names["visual"],
-        "audio_extractor": names["audio"],
-        "clips": len(clips) - len(lacking),
+        "visual_extractor": names[Modality.VISUAL],
+        "audio_extractor": names[Modality.AUDIO],
+        "clips": len(rows) - len(lacking),
         "rejected": len(lacking),
         "finished_at": dt.datetime.now(dt.UTC),
     }
-    lake.replace("feature_days", TABLES["feature_days"].frame([done]), {"dt": day})
+    lake.replace("feature_days", TABLES["feature_days"].frame([complete]), {"dt": day})
     clear_refused_day(lake, day)
     summary = FeatureSummary(
         day.isoformat(),
-        clips=len(clips) - len(lacking),
+        clips=len(rows) - len(lacking),
         rejected=dict(Counter(quarantine["reason"].to_list())),
     )
     log.info("%s", summary)

@@ -1,50 +1,63 @@
-"""Which clips the catalogue holds, and which of them have features."""
+"""Reads the clips of the catalogue, and finds those without features."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Collection, Sequence
+from enum import StrEnum
 
 import polars as pl
 
 from features import JobKind, extractor_name
+from pipeline.context import Context
 from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
 
-Kind = Literal["visual", "audio"]
-KINDS: tuple[Kind, ...] = ("visual", "audio")
-# Which kinds of features a job makes.
-MAKES: dict[JobKind, tuple[Kind, ...]] = {
-    JobKind.VIDEO: ("visual",),
-    JobKind.MUSIC: ("audio",),
-    JobKind.SEGMENTS: ("visual", "audio"),
+
+class Modality(StrEnum):
+    """A kind of features, with an extractor and tables of its own."""
+
+    VISUAL = "visual"
+    AUDIO = "audio"
+
+
+MODALITIES: tuple[Modality, ...] = tuple(Modality)
+# Modalities of the features that each extraction job makes.
+MODALITIES_OF_JOB: dict[JobKind, tuple[Modality, ...]] = {
+    JobKind.VIDEO: (Modality.VISUAL,),
+    JobKind.MUSIC: (Modality.AUDIO,),
+    JobKind.SEGMENTS: (Modality.VISUAL, Modality.AUDIO),
 }
 
-# Expected CPU seconds, from benchmarks/extraction.py: only their ratios matter, for shards of
-# equal length.
+# Expected CPU seconds, measured by benchmarks/extraction.py. Shards get about equal sums of them,
+# so only their ratios matter.
 CPU_PER_CLIP = 0.5
 CPU_PER_GIGAPIXEL = 2.0
 CPU_PER_AUDIO_SECOND = 0.02
 
 
-def extractors(settings: Settings) -> dict[Kind, str]:
-    """The extractor of each kind, as the settings have it."""
+def extractors(settings: Settings) -> dict[Modality, str]:
+    """Return the current extractor (name@version) of each modality."""
     return {
-        "visual": extractor_name(settings.visual),
-        "audio": extractor_name(settings.audio),
+        Modality.VISUAL: extractor_name(settings.visual),
+        Modality.AUDIO: extractor_name(settings.audio),
     }
 
 
-def delivered_clips(
-    settings: Settings,
-    lake: Lake,
-    days: Sequence[dt.date],
-    kinds: Sequence[Kind],
-    *,
-    each_id: bool = False,
+def delivered_rows(
+    lake: Lake, days: Sequence[dt.date], modalities: Collection[Modality]
 ) -> pl.DataFrame:
-    """The days' clips with their job and expected cost; one row a content, or one an id."""
+    """Read the rows of the catalogue that some landing days delivered, one per id.
+
+    Args:
+        lake: the tables.
+        days: the landing days.
+        modalities: only rows whose job makes one of these.
+
+    Returns:
+        Columns kind (video or music), id, content_hash, dt, media_path, duration (seconds), job
+        (a JobKind) and cost (expected CPU seconds), sorted by dt, job, content_hash, id.
+    """
     of_days = pl.col("dt").is_in(list(days))
     videos = lake.read("videos", of_days).select(
         pl.lit("video").alias("kind"),
@@ -71,63 +84,82 @@ def delivered_clips(
         pl.lit(JobKind.MUSIC).alias("job"),
         pl.lit(0.0).alias("gigapixels"),
     )
-    wanted = [job for job, makes in MAKES.items() if set(makes) & set(kinds)]
-    clips = pl.concat([videos, music]).filter(pl.col("job").is_in(wanted))
-    if not each_id:
-        clips = clips.sort("dt", "id").unique(["content_hash", "job"], keep="first")
-    listened = pl.col("job") != JobKind.VIDEO
+    jobs = [job for job, makes in MODALITIES_OF_JOB.items() if set(makes) & set(modalities)]
+    decodes_sound = pl.col("job") != JobKind.VIDEO
     cost = (
         CPU_PER_CLIP
         + pl.col("gigapixels") * pl.col("duration") * CPU_PER_GIGAPIXEL
-        + pl.when(listened).then(pl.col("duration") * CPU_PER_AUDIO_SECOND).otherwise(0.0)
+        + pl.when(decodes_sound).then(pl.col("duration") * CPU_PER_AUDIO_SECOND).otherwise(0.0)
     )
-    return clips.with_columns(cost=cost).drop("gigapixels").sort("dt", "job", "content_hash", "id")
+    rows = pl.concat([videos, music]).filter(pl.col("job").is_in(jobs)).with_columns(cost=cost)
+    return rows.drop("gigapixels").sort("dt", "job", "content_hash", "id")
 
 
-def lacking_features(
-    settings: Settings, lake: Lake, clips: pl.DataFrame, kinds: Sequence[Kind]
+def delivered_clips(
+    lake: Lake, days: Sequence[dt.date], modalities: Collection[Modality]
 ) -> pl.DataFrame:
-    """The clips that lack features of at least one wanted kind that their job makes."""
+    """Read the clips that some landing days delivered, one per content and job.
+
+    Returns:
+        The columns of `delivered_rows`, of the first row of each clip by dt and id.
+    """
+    rows = delivered_rows(lake, days, modalities).sort("dt", "id")
+    clips = rows.unique(["content_hash", "job"], keep="first")
+    return clips.sort("dt", "job", "content_hash", "id")
+
+
+def without_features(
+    context: Context, clips: pl.DataFrame, modalities: Collection[Modality]
+) -> pl.DataFrame:
+    """Keep the clips that lack features by a current extractor.
+
+    Args:
+        context: settings and lake.
+        clips: rows with content_hash and job.
+        modalities: only features of these count.
+    """
     hashes = clips["content_hash"].unique()
-    complete = {kind: _complete(settings, lake, hashes, kind) for kind in kinds}
+    complete = {modality: _complete(context, hashes, modality) for modality in modalities}
     lacks = pl.lit(False)
-    for job, makes in MAKES.items():
-        for kind in set(makes) & set(kinds):
-            have = complete[kind][job is JobKind.SEGMENTS]
+    for job, makes in MODALITIES_OF_JOB.items():
+        for modality in set(makes) & set(modalities):
+            of_clip, of_segments = complete[modality]
+            have = of_segments if job is JobKind.SEGMENTS else of_clip
             lacks = lacks | ((pl.col("job") == job) & ~pl.col("content_hash").is_in(have.implode()))
     return clips.filter(lacks)
 
 
 def _complete(
-    settings: Settings, lake: Lake, hashes: pl.Series, kind: Kind
+    context: Context, hashes: pl.Series, modality: Modality
 ) -> tuple[pl.Series, pl.Series]:
-    """Content that has features of a kind: as a whole, and in every one of its segments."""
-    table = f"{kind}_features"
+    """Return the hashes with features of the whole clip, and those with all segments' features."""
+    lake = context.lake
+    table = f"{modality}_features"
     rows = lake.collect(
         lake.scan(table)
         .filter(
-            pl.col("extractor") == extractors(settings)[kind],
+            pl.col("extractor") == extractors(context.settings)[modality],
             pl.col("content_hash").is_in(hashes.implode()),
         )
         .select("content_hash", "segment"),
         table,
     )
-    wanted = (
+    segments = (
         lake.read("segments", pl.col("content_hash").is_in(hashes.implode()))
         .select("content_hash", "segment")
         .unique()
     )
-    missing = wanted.join(rows, on=["content_hash", "segment"], how="anti")
-    whole = rows.filter(pl.col("segment") == -1)["content_hash"]
-    in_segments = wanted.join(missing, on="content_hash", how="anti")["content_hash"].unique()
-    return whole, in_segments
+    missing = segments.join(rows, on=["content_hash", "segment"], how="anti")
+    of_clip = rows.filter(pl.col("segment") == -1)["content_hash"]
+    of_segments = segments.join(missing, on="content_hash", how="anti")["content_hash"].unique()
+    return of_clip, of_segments
 
 
-def first_days(lake: Lake, hashes: pl.Series) -> dict[str, dt.date]:
-    """The earliest day of the catalogue that delivered each content.
+def first_delivery_days(lake: Lake, hashes: pl.Series) -> dict[str, dt.date]:
+    """Return content_hash -> the earliest landing day that delivered it.
 
-    Its features are filed under that day, whichever day's run extracts it: two days that share a
-    file and are extracted side by side write the same rows.
+    Features are stored under that day, no matter which day's run extracts them. Two days that
+    share a file and are extracted at the same time then write identical rows.
     """
     wanted = pl.col("content_hash").is_in(hashes.unique().implode())
     rows = [

@@ -1,7 +1,8 @@
-"""Clips -> features, one shard at a time.
+"""Extracts the features of one shard of a plan, and commits them to the tables in batches.
 
-(content_hash, segment, extractor) is the key: what has features is never decoded again. A
-shard commits every few hundred clips, so a killed one loses little and never repeats.
+The key of features is (content_hash, segment, extractor): a file with features by an extractor is
+never decoded again. A killed shard loses at most one batch of [extract] commit_clips clips; when
+it is re-run it skips the committed clips.
 """
 
 from __future__ import annotations
@@ -21,20 +22,19 @@ from features.results import AudioFeatures, VisualFeatures
 from pipeline.context import Context
 from pipeline.errors import ProvenanceError
 from pipeline.extraction.clips import (
-    KINDS,
-    MAKES,
-    Kind,
+    MODALITIES,
+    MODALITIES_OF_JOB,
+    Modality,
     extractors,
-    first_days,
-    lacking_features,
+    first_delivery_days,
+    without_features,
 )
-from pipeline.extraction.failures import record, worth_trying
+from pipeline.extraction.failures import drop_final_failures, record_outcomes
 from pipeline.ingestion.landing_day import LandingDay
 from pipeline.ingestion.manifest import Row
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
 from pipeline.progress import progress
-from pipeline.settings.load import Settings
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,16 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class ShardSummary:
-    """What one run of a shard did; `skipped` clips had features already, or failed before."""
+    """Result of one shard.
+
+    Attributes:
+        shard: number of the shard in its plan.
+        extracted: clips whose features were written.
+        skipped: clips that already had features, or whose earlier failure is final.
+        rejected: clips that failed now.
+        cpu_seconds: CPU time of the decoding processes for the extracted clips.
+        wall_seconds: duration of the step.
+    """
 
     shard: int
     extracted: int
@@ -54,37 +63,43 @@ class ShardSummary:
 
 
 def run(
-    context: Context, plan_name: str, shard: int, kinds: Sequence[Kind] = KINDS
+    context: Context, plan_name: str, shard: int, modalities: Sequence[Modality] = MODALITIES
 ) -> ShardSummary:
     """Extract the clips of one shard that lack features.
 
-    A file that fails costs only itself: it goes to table `failures`, the others go on.
+    A file that fails is recorded in table `failures`; the other files are extracted.
+
+    Args:
+        context: settings and lake.
+        plan_name: name of the plan in table `shards`.
+        shard: number of the shard in the plan.
+        modalities: the features to extract.
 
     Raises:
-        ProvenanceError: there is no such plan.
+        ProvenanceError: there is no such shard.
     """
-    settings, lake = context.settings, context.lake
+    settings = context.settings
     started = time.monotonic()
-    clips = lake.read("shards", pl.col("plan") == plan_name, pl.col("shard") == shard)
+    clips = context.lake.read("shards", pl.col("plan") == plan_name, pl.col("shard") == shard)
     if clips.is_empty():
         raise ProvenanceError("no such shard", where=f"plan {plan_name}, shard {shard}")
-    lacking = lacking_features(settings, lake, clips, kinds)
-    # A first attempt of this task may have met failures already.
-    lacking = worth_trying(settings, lake, lacking, kinds)
-    batch = _Batch(settings, lake, kinds)
+    pending = without_features(context, clips, modalities)
+    # If the task is retried, its first attempt may have recorded failures.
+    pending = drop_final_failures(context, pending, modalities)
+    batch = _Batch(context, modalities)
 
-    def wanted(kind: Kind) -> bool:
-        # A segment is always both: its picture and its sound come from one pass over the file.
-        return kind in kinds or JobKind.SEGMENTS in lacking["job"]
+    def needed(modality: Modality) -> bool:
+        # A job of segments always makes both: one pass over the file decodes picture and sound.
+        return modality in modalities or JobKind.SEGMENTS in pending["job"]
 
     with MediaPool(
         settings.extract.workers,
         settings.limits,
-        settings.visual if wanted("visual") else None,
-        settings.audio if wanted("audio") else None,
+        settings.visual if needed(Modality.VISUAL) else None,
+        settings.audio if needed(Modality.AUDIO) else None,
     ) as pool:
-        outcomes = pool.run(_jobs(settings, lake, lacking, batch))
-        for job, outcome in progress(outcomes, len(lacking), f"shard {shard}"):
+        outcomes = pool.run(_jobs(context, pending, batch))
+        for job, outcome in progress(outcomes, len(pending), f"shard {shard}"):
             assert isinstance(outcome, ClipFeatures | MediaError)
             batch.add(job, outcome)
             if batch.size >= settings.extract.commit_clips:
@@ -93,12 +108,12 @@ def run(
     summary = ShardSummary(
         shard,
         extracted=batch.extracted,
-        skipped=len(clips) - len(lacking),
+        skipped=len(clips) - len(pending),
         rejected=batch.rejected,
         cpu_seconds=round(batch.cpu_seconds, 2),
         wall_seconds=round(time.monotonic() - started, 2),
     )
-    _record_speed(lake, plan_name, summary)
+    _record_speed(context.lake, plan_name, summary)
     log.info("%s", summary)
     return summary
 
@@ -118,47 +133,47 @@ def _record_speed(lake: Lake, plan_name: str, summary: ShardSummary) -> None:
     lake.add("extractions", TABLES["extractions"].frame([row]))
 
 
-def _jobs(settings: Settings, lake: Lake, clips: pl.DataFrame, batch: _Batch) -> Iterator[Job]:
-    """One job a clip, made as it is asked for: a shard may hold thousands.
+def _jobs(context: Context, clips: pl.DataFrame, batch: _Batch) -> Iterator[Job]:
+    """Yield one job per clip; a shard may have thousands, so they are made on demand.
 
-    A clip that cannot even be tried goes to the batch at once.
+    A clip that cannot be decoded at all is added to the batch as a failure instead.
     """
-    windows: dict[str, list[tuple[float, float]]] = {}
+    segments: dict[str, list[tuple[float, float]]] = {}
     of_clips = pl.col("content_hash").is_in(clips["content_hash"].unique().implode())
-    spans = lake.read("segments", of_clips).unique(["content_hash", "segment"])
+    rows = context.lake.read("segments", of_clips).unique(["content_hash", "segment"])
     for content_hash, start, end in (
-        spans.sort("content_hash", "segment").select("content_hash", "start", "end").iter_rows()
+        rows.sort("content_hash", "segment").select("content_hash", "start", "end").iter_rows()
     ):
-        windows.setdefault(content_hash, []).append((start, end))
+        segments.setdefault(content_hash, []).append((start, end))
     for row in clips.iter_rows(named=True):
-        landing = LandingDay(settings.landing.root, row["dt"])
+        landing = LandingDay(context.settings.landing.root, row["dt"])
         path = landing.resolve(row["media_path"])
-        segments = (
-            tuple(windows.get(row["content_hash"], ())) if row["job"] == JobKind.SEGMENTS else ()
-        )
+        kind = JobKind(row["job"])
         job = Job(
-            key=f"{row['job']}:{row['content_hash']}",
+            key=f"{kind}:{row['content_hash']}",
             path=path or landing.folder / row["media_path"],
-            kind=JobKind(row["job"]),
+            kind=kind,
             content_hash=row["content_hash"],
-            segments=segments,
+            segments=tuple(segments.get(row["content_hash"], ()))
+            if kind is JobKind.SEGMENTS
+            else (),
         )
         if path is None:
-            link = "the path passes a symbolic link that was not there when it was ingested"
+            link = "the path contains a symbolic link that was not there at ingestion"
             batch.add(job, MediaError(Reason.UNREADABLE, link))
         elif job.kind is JobKind.SEGMENTS and not job.segments:
-            batch.add(job, MediaError(Reason.BAD_SEGMENT, "table segments holds none of the file"))
+            none = "the file has no rows in table segments"
+            batch.add(job, MediaError(Reason.BAD_SEGMENT, none))
         else:
             yield job
 
 
 @dataclass
 class _Batch:
-    """Features and failures that wait for the next commit."""
+    """Features and failures to be written by the next commit, and totals of all commits."""
 
-    settings: Settings
-    lake: Lake
-    kinds: Sequence[Kind]
+    context: Context
+    modalities: Sequence[Modality]
     extracted: int = 0
     rejected: int = 0
     cpu_seconds: float = 0.0
@@ -173,18 +188,23 @@ class _Batch:
         if isinstance(outcome, MediaError):
             self._failed.append((job, outcome))
             return
-        wants_sound = "audio" in self.kinds and "audio" in MAKES[job.kind]
-        if wants_sound and not outcome.audio:
-            silent = MediaError(Reason.NO_AUDIO, "a music video without sound teaches nothing")
-            self._failed.append((job, silent))
+        makes_audio = Modality.AUDIO in MODALITIES_OF_JOB[job.kind]
+        if makes_audio and Modality.AUDIO in self.modalities and not outcome.audio:
+            silent = "the music video has no sound; the teacher needs picture and sound"
+            self._failed.append((job, MediaError(Reason.NO_AUDIO, silent)))
             return
         self._done.append((job, outcome))
 
     def commit(self) -> None:
-        """Write what was gathered; the feature row comes last, it says that the clip is done."""
-        names = extractors(self.settings)
+        """Write the batch to the tables.
+
+        Of each modality the features are written after the frames: a row of features marks the
+        clip as done.
+        """
+        names = extractors(self.context.settings)
         hashes = pl.Series([job.content_hash for job, _ in self._done], dtype=pl.String)
-        day_of = first_days(self.lake, hashes)
+        day_of = first_delivery_days(self.context.lake, hashes)
+        # In the order in which they are written.
         rows: dict[str, list[Row]] = {
             "visual_frames": [],
             "visual_features": [],
@@ -194,16 +214,18 @@ class _Batch:
         for job, clip in self._done:
             assert job.content_hash is not None
             base: Row = {"content_hash": job.content_hash, "dt": day_of[job.content_hash]}
-            if "visual" in self.kinds:
-                for key, visual in _numbered(job, clip.visual):
-                    _add_visual(rows, base | key | {"extractor": names["visual"]}, visual)
-            if "audio" in self.kinds:
-                for key, audio in _numbered(job, clip.audio):
-                    _add_audio(rows, base | key | {"extractor": names["audio"]}, audio)
+            if Modality.VISUAL in self.modalities:
+                for segment, visual in _numbered(job, clip.visual):
+                    key = {"segment": segment, "extractor": names[Modality.VISUAL]}
+                    _add_visual(rows, base | key, visual)
+            if Modality.AUDIO in self.modalities:
+                for segment, audio in _numbered(job, clip.audio):
+                    key = {"segment": segment, "extractor": names[Modality.AUDIO]}
+                    _add_audio(rows, base | key, audio)
         for table, new in rows.items():
-            self.lake.add(table, TABLES[table].frame(new))
+            self.context.lake.add(table, TABLES[table].frame(new))
         done = [job for job, _ in self._done]
-        record(self.settings, self.lake, self._failed, done, self.kinds)
+        record_outcomes(self.context, self._failed, done, self.modalities)
         self.extracted += len(self._done)
         self.rejected += len(self._failed)
         self.cpu_seconds += sum(clip.cpu_seconds for _, clip in self._done)
@@ -211,17 +233,16 @@ class _Batch:
         self._failed.clear()
 
 
-def _numbered(job: Job, parts: tuple[Part, ...]) -> Iterator[tuple[Row, Part]]:
-    first = 0 if job.kind is JobKind.SEGMENTS else -1
-    for number, part in enumerate(parts, start=first):
-        yield {"segment": number}, part
+def _numbered(job: Job, parts: tuple[Part, ...]) -> Iterator[tuple[int, Part]]:
+    """Yield the parts of a clip with their segment number; -1 is the whole clip."""
+    return enumerate(parts, start=0 if job.kind is JobKind.SEGMENTS else -1)
 
 
 def _add_visual(rows: dict[str, list[Row]], key: Row, visual: VisualFeatures) -> None:
     frames = visual.frame_embeddings.astype("<f2")
     rows["visual_frames"] += [
-        key | {"frame": frame, "time": float(when), "values": frames[frame].tobytes()}
-        for frame, when in enumerate(visual.frame_times)
+        key | {"frame": frame, "time": float(time), "values": frames[frame].tobytes()}
+        for frame, time in enumerate(visual.frame_times)
     ]
     rows["visual_features"].append(
         key

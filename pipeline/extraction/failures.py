@@ -1,8 +1,12 @@
-"""What could not be extracted, by file and extractor, and which of it is worth another try.
+"""Stores failed extractions per file and extractor, and decides which clips to try again.
 
-A file that breaks a decoder today does so tomorrow, until the extractor or the limits change. What
-the machine may have caused (a worker killed, late or out of memory) is tried on a later night, and
-what lies in the folder (a file gone, changed or unreadable) when it is delivered again.
+A failure is final if it depends only on the file, the extractor and the limits: it is tried again
+after the extractor or the limits change. Two groups of failures are tried up to
+[extract] max_attempts times:
+
+- The machine may be the cause (worker killed, timeout, out of memory): on a later night.
+- The landing folder is the cause (file missing, changed or unreadable): in the next run; after
+  max_attempts once more whenever the day is delivered again.
 """
 
 from __future__ import annotations
@@ -10,123 +14,151 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import polars as pl
 
 from features import Job, MediaError
 from features.errors import Reason
-from pipeline.extraction.clips import MAKES, Kind, extractors, lacking_features
+from pipeline.context import Context
+from pipeline.extraction.clips import MODALITIES_OF_JOB, Modality, extractors, without_features
 from pipeline.lake.schemas import TABLES
-from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
 
 log = logging.getLogger(__name__)
 
-CLIP = ["content_hash", "job"]
-# The bytes were not tried at all: the file is not there, or is not the one that was ingested.
-_OF_THE_FOLDER = (Reason.MISSING, Reason.UNREADABLE, Reason.EMPTY, Reason.HASH_MISMATCH)
-_MAY_PASS = tuple(reason for reason in Reason if reason.is_transient and reason not in _OF_THE_FOLDER)
-# A retry of the task, or a run by hand, meets the same night and the same machine.
-_ANOTHER_NIGHT = dt.timedelta(hours=6)
+CLIP_KEY = ["content_hash", "job"]
+# The file's bytes were not decoded: it is missing, or is not the file that was ingested.
+_FOLDER_REASONS = (Reason.MISSING, Reason.UNREADABLE, Reason.EMPTY, Reason.HASH_MISMATCH)
+_MACHINE_REASONS = tuple(
+    reason for reason in Reason if reason.is_transient and reason not in _FOLDER_REASONS
+)
+# A retry within hours probably meets the same state of the machine.
+_RETRY_AFTER = dt.timedelta(hours=6)
 
 
-def failures(settings: Settings, lake: Lake, clips: pl.DataFrame) -> pl.DataFrame:
-    """The last failure of each clip by the extractors in force: reason, detail, attempts."""
-    rows = _of(settings, lake, clips).sort("failed_at", "attempts")
-    return rows.unique(CLIP, keep="last", maintain_order=True).select(
-        *CLIP, "reason", "detail", "attempts"
+def last_failures(context: Context, clips: pl.DataFrame) -> pl.DataFrame:
+    """Read the last failure of each clip by a current extractor.
+
+    Returns:
+        Columns content_hash, job, reason, detail, attempts; one row per failed clip.
+    """
+    rows = _failures(context, clips).sort("failed_at", "attempts")
+    return rows.unique(CLIP_KEY, keep="last", maintain_order=True).select(
+        *CLIP_KEY, "reason", "detail", "attempts"
     )
 
 
-def worth_trying(
-    settings: Settings, lake: Lake, clips: pl.DataFrame, kinds: Sequence[Kind]
+def drop_final_failures(
+    context: Context, clips: pl.DataFrame, modalities: Sequence[Modality]
 ) -> pl.DataFrame:
-    """The clips without those that failed before and would fail again."""
-    failed = _of(settings, lake, clips)
+    """Drop the clips that failed before and would fail again.
+
+    Args:
+        context: settings and lake.
+        clips: rows with content_hash, job and dt.
+        modalities: the features to extract. A clip stays if any of them may succeed.
+    """
+    failed = _failures(context, clips)
     if failed.is_empty():
         return clips
-    days = lake.read("landing_days").select("dt", ingested="finished_at")
-    read = clips.join(days, on="dt", how="left").group_by(CLIP).agg(pl.col("ingested").max())
-    closed = failed.join(read, on=CLIP, how="left").filter(~_is_open(settings))
-    suspects = clips.join(closed, on=CLIP, how="semi")
-    names = extractors(settings)
-    still_open = [
-        lacking_features(settings, lake, suspects, [kind])
-        .join(closed.filter(pl.col("extractor") == names[kind]), on=CLIP, how="anti")
-        .select(CLIP)
-        for kind in kinds
+    days = context.lake.read("landing_days").select("dt", ingested="finished_at")
+    ingested = clips.join(days, on="dt", how="left").group_by(CLIP_KEY)
+    failed = failed.join(ingested.agg(pl.col("ingested").max()), on=CLIP_KEY, how="left")
+    final = failed.filter(~_may_be_retried(context.settings))
+    suspects = clips.join(final, on=CLIP_KEY, how="semi")
+    names = extractors(context.settings)
+    retried = [
+        without_features(context, suspects, [modality])
+        .join(final.filter(pl.col("extractor") == names[modality]), on=CLIP_KEY, how="anti")
+        .select(CLIP_KEY)
+        for modality in modalities
     ]
-    hopeless = suspects.join(pl.concat(still_open), on=CLIP, how="anti")
-    if len(hopeless):
-        log.info("%d clips failed before and are not tried now", len(hopeless))
-    return clips.join(hopeless, on=CLIP, how="anti")
+    dropped = suspects.join(pl.concat(retried), on=CLIP_KEY, how="anti")
+    if len(dropped):
+        log.info("%d clips skipped: they failed before and would fail again", len(dropped))
+    return clips.join(dropped, on=CLIP_KEY, how="anti")
 
 
-def _is_open(settings: Settings) -> pl.Expr:
-    """Of a failure with the time its day was `ingested`: whether it may be tried again."""
-    tries_left = pl.col("attempts") < settings.extract.max_attempts
-    earlier_night = pl.col("failed_at") <= dt.datetime.now(dt.UTC) - _ANOTHER_NIGHT
+def _may_be_retried(settings: Settings) -> pl.Expr:
+    """Return the rule of the module's docstring, over table `failures` with column `ingested`.
+
+    `ingested` is the time at which the clip's landing day was last ingested.
+    """
+    attempts_left = pl.col("attempts") < settings.extract.max_attempts
+    earlier_night = pl.col("failed_at") <= dt.datetime.now(dt.UTC) - _RETRY_AFTER
     delivered_since = (pl.col("ingested") > pl.col("failed_at")).fill_null(False)
+    by_machine = pl.col("reason").is_in(list(map(str, _MACHINE_REASONS)))
+    by_folder = pl.col("reason").is_in(list(map(str, _FOLDER_REASONS)))
     return (
         (pl.col("limits") != _digest(settings))
-        | (pl.col("reason").is_in(list(map(str, _MAY_PASS))) & tries_left & earlier_night)
-        | (pl.col("reason").is_in(list(map(str, _OF_THE_FOLDER))) & (tries_left | delivered_since))
+        | (by_machine & attempts_left & earlier_night)
+        | (by_folder & (attempts_left | delivered_since))
     )
 
 
-def record(
-    settings: Settings,
-    lake: Lake,
+def record_outcomes(
+    context: Context,
     failed: Sequence[tuple[Job, MediaError]],
     done: Sequence[Job],
-    kinds: Sequence[Kind],
+    modalities: Collection[Modality],
 ) -> None:
-    """Write which jobs failed, and forget the failures of those that are done."""
+    """Write the failures of failed jobs to table `failures`, and delete those of done jobs.
+
+    Args:
+        context: settings and lake.
+        failed: jobs with their errors.
+        done: jobs that succeeded.
+        modalities: the features that the jobs were run for.
+    """
     jobs = [job for job, _ in failed] + list(done)
     clips = pl.DataFrame(
         [(job.content_hash, job.kind) for job in jobs],
-        schema=dict.fromkeys(CLIP, pl.String),
+        schema=dict.fromkeys(CLIP_KEY, pl.String),
         orient="row",
     )
-    names = extractors(settings)
-    before = _of(settings, lake, clips).filter(
-        pl.col("extractor").is_in([names[kind] for kind in kinds])
+    names = extractors(context.settings)
+    before = _failures(context, clips).filter(
+        pl.col("extractor").is_in([names[modality] for modality in modalities])
     )
-    lake.delete_matching(
+    context.lake.delete_matching(
         "failures",
-        before.join(clips.tail(len(done)), on=CLIP, how="semi").select(*CLIP, "extractor"),
+        before.join(clips.tail(len(done)), on=CLIP_KEY, how="semi").select(*CLIP_KEY, "extractor"),
     )
-    same = before.filter(pl.col("limits") == _digest(settings))
-    tries = {tuple(row): count for *row, count in same[*CLIP, "extractor", "attempts"].iter_rows()}
+    limits = _digest(context.settings)
+    same = before.filter(pl.col("limits") == limits)
+    attempts = {
+        tuple(row): count for *row, count in same[*CLIP_KEY, "extractor", "attempts"].iter_rows()
+    }
     now = dt.datetime.now(dt.UTC)
     rows = {
-        (job.content_hash, job.kind, names[kind]): {
+        (job.content_hash, job.kind, names[modality]): {
             "content_hash": job.content_hash,
             "job": job.kind,
-            "extractor": names[kind],
+            "extractor": names[modality],
             "reason": str(error.reason),
-            # No file's name: it may be an id, and several ids may have this file.
+            # Without the file's name: it may contain an id, and several ids may share this file.
             "detail": error.detail.replace(job.path.name, "the file"),
-            "attempts": tries.get((job.content_hash, job.kind, names[kind]), 0) + 1,
-            "limits": _digest(settings),
+            "attempts": attempts.get((job.content_hash, job.kind, names[modality]), 0) + 1,
+            "limits": limits,
             "failed_at": now,
         }
         for job, error in failed
-        for kind in MAKES[job.kind]
-        if kind in kinds
+        for modality in MODALITIES_OF_JOB[job.kind]
+        if modality in modalities
     }
-    lake.upsert("failures", TABLES["failures"].frame(list(rows.values())))
+    context.lake.upsert("failures", TABLES["failures"].frame(list(rows.values())))
 
 
-def _of(settings: Settings, lake: Lake, clips: pl.DataFrame) -> pl.DataFrame:
+def _failures(context: Context, clips: pl.DataFrame) -> pl.DataFrame:
+    """Read the failures of some clips by the current extractors."""
     hashes = clips["content_hash"].unique()
-    rows = lake.read(
+    rows = context.lake.read(
         "failures",
-        pl.col("extractor").is_in(list(extractors(settings).values())),
+        pl.col("extractor").is_in(list(extractors(context.settings).values())),
         pl.col("content_hash").is_in(hashes.implode()),
     )
-    return rows.join(clips, on=CLIP, how="semi")
+    return rows.join(clips, on=CLIP_KEY, how="semi")
 
 
 def _digest(settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""The extraction plan: clips that lack features, cut into shards of about equal cost."""
+"""Plans an extraction: cuts the clips without features into shards of about equal cost."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ from dataclasses import dataclass
 import polars as pl
 
 from pipeline.context import Context
-from pipeline.extraction.clips import KINDS, Kind, delivered_clips, lacking_features
-from pipeline.extraction.failures import worth_trying
+from pipeline.extraction.clips import (
+    MODALITIES,
+    Modality,
+    delivered_clips,
+    without_features,
+)
+from pipeline.extraction.failures import drop_final_failures
 from pipeline.lake.schemas import TABLES
 from pipeline.settings.load import Settings
 
@@ -22,7 +27,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Shard:
-    """One mapped task of an extraction: `label` is what a person reads in the UI."""
+    """One mapped task of an extraction.
+
+    Attributes:
+        plan: name of the plan in table `shards`.
+        shard: number of the shard in the plan, from 0.
+        clips: number of clips.
+        minutes: total duration of the clips.
+        cpu_seconds: expected CPU time.
+    """
 
     plan: str
     shard: int
@@ -32,28 +45,36 @@ class Shard:
 
     @property
     def label(self) -> str:
-        """For instance "shard 3: 120 clips, 28 min"."""
+        """Name of the mapped task in the UI, for example "shard 3: 120 clips, 28 min"."""
         return f"shard {self.shard}: {self.clips} clips, {self.minutes:.0f} min"
 
 
-def plan(context: Context, days: Sequence[dt.date], kinds: Sequence[Kind] = KINDS) -> list[Shard]:
-    """Cut the clips of some days that lack features into shards of about equal cost.
+def plan(
+    context: Context, days: Sequence[dt.date], modalities: Sequence[Modality] = MODALITIES
+) -> list[Shard]:
+    """Cut the clips that lack features into shards of about equal cost.
 
-    The plan is written to table `shards` under a hash of its content: planning twice over the
-    same state gives the same plan.
+    The plan is written to table `shards` under a hash of its content: planning again without new
+    clips or features gives the same plan.
+
+    Args:
+        context: settings and lake.
+        days: landing days whose clips are planned.
+        modalities: the features to extract.
     """
-    settings, lake = context.settings, context.lake
-    clips = delivered_clips(settings, lake, days, kinds)
-    clips = lacking_features(settings, lake, clips, kinds)
-    clips = worth_trying(settings, lake, clips, kinds)
+    clips = delivered_clips(context.lake, days, modalities)
+    clips = without_features(context, clips, modalities)
+    clips = drop_final_failures(context, clips, modalities)
     if clips.is_empty():
-        log.info("nothing to extract for %d day(s)", len(days))
+        log.info("no clips to extract for %d day(s)", len(days))
         return []
-    clips = _cut_into_shards(settings, clips)
-    content = clips.select("shard", "job", "content_hash").write_csv() + repr(sorted(kinds))
+    clips = _cut_into_shards(context.settings, clips)
+    # str: the name must not depend on the type of the modalities.
+    extracted = repr(sorted(map(str, modalities)))
+    content = clips.select("shard", "job", "content_hash").write_csv() + extracted
     name = hashlib.sha256(content.encode()).hexdigest()[:16]
     rows = clips.with_columns(plan=pl.lit(name)).select(TABLES["shards"].columns)
-    lake.replace("shards", rows, {"plan": name})
+    context.lake.replace("shards", rows, {"plan": name})
     shards = rows.group_by("shard").agg(
         pl.len().alias("clips"), pl.col("duration").sum(), pl.col("cost").sum()
     )
@@ -64,16 +85,16 @@ def plan(context: Context, days: Sequence[dt.date], kinds: Sequence[Kind] = KIND
 
 
 def _cut_into_shards(settings: Settings, clips: pl.DataFrame) -> pl.DataFrame:
-    """Number the shards: longest clips first, each to the shard with the least cost so far."""
+    """Add column shard. Clips are taken by falling cost; each goes to the cheapest shard so far."""
     wanted = math.ceil(sum(clips["cost"]) / settings.extract.shard_cpu_seconds)
     count = max(1, min(wanted, settings.extract.max_shards, len(clips)))
     clips = clips.sort(["cost", "content_hash"], descending=[True, False])
-    load = [0.0] * count
+    costs = [0.0] * count
     numbers = []
     for cost in clips["cost"]:
-        lightest = load.index(min(load))
-        load[lightest] += cost
-        numbers.append(lightest)
+        cheapest = costs.index(min(costs))
+        costs[cheapest] += cost
+        numbers.append(cheapest)
     return clips.with_columns(shard=pl.Series(numbers, dtype=pl.Int32)).sort(
         "shard", "dt", "content_hash"
     )

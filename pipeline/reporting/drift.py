@@ -1,8 +1,9 @@
-"""How far a day's data lie from those of the previous weeks: population stability index.
+"""Measures how much a landing day differs from the previous weeks: population stability index.
 
-PSI = sum over bins of (p - q) ln(p / q), p the share of the new rows and q that of the reference
-rows in a bin. Below 0.1 nothing moved, above 0.25 something did; two samples of one population
-give about (bins - 1) (1/n + 1/m), which matters for small days.
+PSI = sum over bins of (p - q) ln(p / q), where p and q are the shares of the new and the reference
+rows in a bin. As a rule of thumb, a PSI below 0.1 is no shift and above 0.25 a large one. Two
+samples of n and m rows from one population have a PSI of about (bins - 1) (1/n + 1/m) by chance,
+which is not negligible for small days.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import polars as pl
 from features.arrays import Float64Array
 from features.sound.extractor import AudioExtractor
 from features.video.extractor import VisualExtractor
-from pipeline.extraction.clips import KINDS, Kind, extractors
+from pipeline.extraction.clips import MODALITIES, Modality, extractors
 from pipeline.lake import catalog
 from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
@@ -26,7 +27,7 @@ from pipeline.training.confounders import group_index
 
 REFERENCE_DAYS = 28
 BINS = 10
-# Enough for a noise of 0.002; more rows would only cost time.
+# PSI by chance is then below 0.002 (see above); more rows would only take longer.
 MOST_ROWS = 10_000
 
 
@@ -35,10 +36,10 @@ class Drift:
     """PSI of one block of features, or of the genre groups that uploaders pick.
 
     Attributes:
-        name: "visual motion", "audio timbre", "genres picked" and so on.
-        value: the index; for a block of features the mean over its dimensions.
-        by_chance: what two samples of these sizes from one population would give.
-        rows: new rows.
+        name: for example "visual motion", "audio timbre" or "genres picked".
+        value: the PSI; for a block of features its mean over the dimensions.
+        by_chance: PSI expected of two samples of these sizes from one population.
+        rows: rows of the landing day.
         reference_rows: rows of the previous weeks.
         parts: genre group -> its term of the sum; empty for features.
     """
@@ -52,28 +53,30 @@ class Drift:
 
 
 def feature_drift(settings: Settings, lake: Lake, day: dt.date) -> list[Drift]:
-    """Drift of each feature block of whole clips on `day` against the four weeks before it.
+    """Return the drift of each feature block of whole clips, against the four weeks before `day`.
 
-    Returns:
-        Nothing for a kind without rows on either side.
+    A modality without rows on `day` or before it is left out.
     """
     found = []
-    for kind in KINDS:
+    for modality in MODALITIES:
         new, reference = (
-            _embeddings(settings, lake, kind, first, last)
+            _embeddings(settings, lake, modality, first, last)
             for first, last in ((day, day), _weeks_before(day))
         )
         if not len(new) or not len(reference):
             continue
         index = psi(reference, new)
-        for block, part in _blocks(settings, kind).items():
+        for block, part in _blocks(settings, modality).items():
             value = float(index[part].mean())
-            found.append(_drift(f"{kind} {block}", value, BINS, len(new), len(reference), {}))
+            found.append(_drift(f"{modality} {block}", value, BINS, len(new), len(reference), {}))
     return found
 
 
 def genre_drift(settings: Settings, lake: Lake, day: dt.date) -> list[Drift]:
-    """Drift of the genre groups picked on `day` against the four weeks before it."""
+    """Return the drift of the genre groups picked, against the four weeks before `day`.
+
+    The list is empty if there are no picks on `day` or before it.
+    """
     groups = settings.genres.names
     tracks = lake.collect(catalog.music(lake, day).select("music_id", "genre_group"), "music")
     picks = lake.collect(
@@ -88,7 +91,7 @@ def genre_drift(settings: Settings, lake: Lake, day: dt.date) -> list[Drift]:
     if not new.sum() or not reference.sum():
         return []
     terms = psi_terms(reference, new)
-    # A group that nobody picks on either side is no bin.
+    # A group that nobody picks, before or on the day, does not count as a bin.
     bins = int(((new + reference) > 0).sum())
     parts = dict(zip(groups, terms.tolist(), strict=True))
     rows = int(new.sum()), int(reference.sum())
@@ -96,14 +99,11 @@ def genre_drift(settings: Settings, lake: Lake, day: dt.date) -> list[Drift]:
 
 
 def psi(reference: Float64Array, new: Float64Array) -> Float64Array:
-    """PSI of each column over ten bins with equal shares of the reference.
+    """Return float64 [D]: the PSI of each column, over ten bins with equal shares of the reference.
 
     Args:
-        reference: float [n, D].
-        new: float [m, D].
-
-    Returns:
-        float64 [D].
+        reference: float64 [n, D], at least one row.
+        new: float64 [m, D], at least one row.
     """
     inner = np.quantile(reference, np.linspace(0, 1, BINS + 1)[1:-1], axis=0)
     result = np.empty(reference.shape[1])
@@ -118,11 +118,13 @@ def psi(reference: Float64Array, new: Float64Array) -> Float64Array:
 
 
 def psi_terms(reference: npt.NDArray[np.int64], new: npt.NDArray[np.int64]) -> Float64Array:
-    """Each bin's term of the PSI, float64 [bins], with half a pseudo-count in every bin.
+    """Return float64 [bins]: each bin's term of the PSI.
+
+    Half a pseudo-count is added to every bin, so that an empty bin has a finite term.
 
     Args:
-        reference: int [bins], rows of the reference.
-        new: int [bins], new rows.
+        reference: int64 [bins], number of reference rows.
+        new: int64 [bins], number of new rows.
     """
     q = (reference + 0.5) / (reference.sum() + 0.5 * len(reference))
     p = (new + 0.5) / (new.sum() + 0.5 * len(new))
@@ -142,13 +144,13 @@ def _weeks_before(day: dt.date) -> tuple[dt.date, dt.date]:
 
 
 def _embeddings(
-    settings: Settings, lake: Lake, kind: Kind, first: dt.date, last: dt.date
+    settings: Settings, lake: Lake, modality: Modality, first: dt.date, last: dt.date
 ) -> Float64Array:
-    table = f"{kind}_features"
+    table = f"{modality}_features"
     rows = lake.collect(
         lake.scan(table)
         .filter(
-            pl.col("extractor") == extractors(settings)[kind],
+            pl.col("extractor") == extractors(settings)[modality],
             pl.col("dt").is_between(first, last),
             pl.col("segment") == -1,
         )
@@ -163,8 +165,8 @@ def _embeddings(
     return matrix
 
 
-def _blocks(settings: Settings, kind: Kind) -> Mapping[str, slice]:
-    if kind == "visual":
+def _blocks(settings: Settings, modality: Modality) -> Mapping[str, slice]:
+    if modality is Modality.VISUAL:
         return VisualExtractor(settings.visual).blocks
     return AudioExtractor(settings.audio).blocks
 

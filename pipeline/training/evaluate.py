@@ -1,7 +1,9 @@
-"""Score a run's student, the champion and the baselines on the same held-out rows.
+"""Scores a run's student, the champion and the baselines on the same held-out picks.
 
-The folder runs/<run_id>/evaluation holds metrics.json, the one source that gate, report, model
-card and status read, and ranks.parquet, the rank of every test row's track by every contender.
+The folder runs/<run_id>/evaluation holds two files:
+
+- metrics.json: the only source of figures for the gate, the report, the model card and status.
+- ranks.parquet: for each test pick, the rank that each contender gave to the picked track.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from features.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from models import Model, metrics
 from models.baselines import Scorer, model_scorer, popularity_scorer, random_scorer
 from pipeline.context import Context
+from pipeline.extraction.clips import Modality
 from pipeline.releases.current import read_current, run_id_of
 from pipeline.releases.files import read_release_info
 from pipeline.releases.onnx_towers import MUSIC_TOWER, VIDEO_TOWER, open_tower, run_tower
@@ -30,32 +33,33 @@ from pipeline.training.dataset import Dataset, load_dataset
 
 log = logging.getLogger(__name__)
 
-
 METRICS = "metrics.json"
 RANKS = "ranks.parquet"
+# Length of the recommended lists that coverage and genre calibration are computed from.
 TOP = 10
 RECALL_AT = (10, 25)
+# The paper ranks each picked track among 100 sampled negatives, and reports these cut-offs.
 SAMPLED_RECALL_AT = (10, 15, 20, 25)
 NEGATIVES = 100
 
-# Rows of embeddings that are looked at together.
-_ROWS = 65_536
+# Embeddings and scores are processed in parts to bound memory: rows of embeddings, and scores.
+_EMBEDDING_ROWS = 65_536
 _SCORES_AT_ONCE = 1 << 24
-_OCCASIONAL = 10
-"""Uploaders with fewer training picks than this are occasional."""
+# An uploader with fewer training picks than this is occasional.
+_ACTIVE_FROM = 10
 
 
 @dataclass(frozen=True)
 class EvaluationSummary:
-    """What one evaluation found; recall is weighted by inverse popularity.
+    """The main figures of one evaluation. Recall is weighted by inverse popularity.
 
     Attributes:
-        run_id: the run that was judged.
-        rows: test rows.
+        run_id: the evaluated run.
+        rows: number of test picks.
         k: K of the recall below.
-        recall: contender -> weighted recall@K over the full catalogue.
-        genre_kl: contender -> genre calibration in nats.
-        champion: release that was compared with, or why there was none.
+        recall: contender -> weighted recall@K over the full catalogue, 0..1.
+        genre_kl: contender -> genre calibration (KL divergence) in nats.
+        champion: the release that was compared with, or why none was.
     """
 
     run_id: str
@@ -67,13 +71,13 @@ class EvaluationSummary:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """How one contender ranked the test rows' tracks.
+class Ranking:
+    """The ranks that one contender gave to the picked tracks of n test picks.
 
     Attributes:
         rank: int64 [n], 0-based, in the full catalogue.
-        sampled_rank: int64 [n], among the track and its frozen negatives.
-        recommended: int64 [n, TOP], the best tracks of each row.
+        sampled_rank: int64 [n], 0-based, among the picked track and its frozen negatives.
+        recommended: int64 [n, TOP], the highest-scored tracks for each pick, best first.
     """
 
     rank: Int64Array
@@ -82,39 +86,41 @@ class Judged:
 
 
 def run(context: Context, run_id: str) -> EvaluationSummary:
-    """Write runs/<run_id>/evaluation, unless it is there for the same champion.
+    """Evaluate a run, unless it has an evaluation against the current champion.
+
+    The evaluation of the current run itself is final: there is no other champion to compare with.
 
     Raises:
         ProvenanceError: the run's dataset or student is missing.
-        LakeUnavailableError: the lake has gone away.
+        LakeUnavailableError: the lake cannot be reached.
     """
-    settings, store = context.settings, context.store
-    with missing_lake_errors(store.root):
-        return _evaluate(settings, store, run_id)
+    with missing_lake_errors(context.store.root):
+        return _evaluate(context, run_id)
 
 
-def _evaluate(settings: Settings, store: Store, run_id: str) -> EvaluationSummary:
+def _evaluate(context: Context, run_id: str) -> EvaluationSummary:
+    store = context.store
     current = read_current(store)
-    champion = current.release_id if current and current.run_id != run_id else None
+    is_current = current is not None and current.run_id == run_id
+    champion = current.release_id if current and not is_current else None
     name = f"runs/{run_id}/evaluation"
     if store.exists(name):
         found = load_metrics(store, run_id)
-        if (current is not None and current.run_id == run_id) or _same(found, champion):
-            return summarise(found)
+        if is_current or _was_compared_with(found, champion):
+            return _summary(found)
         store.remove(name)
-    dataset = load_dataset(store, run_id)
-    document, ranks = _evaluation(settings, store, dataset, champion)
+    document, ranks = _evaluation(context, load_dataset(store, run_id), champion)
     with store.writing(name) as folder:
         ranks.write_parquet(folder / RANKS)
         text = json.dumps(document, indent=1, sort_keys=True, allow_nan=False)
         (folder / METRICS).write_text(text + "\n", encoding="utf-8")
-    summary = summarise(document)
+    summary = _summary(document)
     log.info("evaluation: %s", summary)
     return summary
 
 
 def load_metrics(store: Store, run_id: str) -> dict[str, Any]:
-    """metrics.json of a run.
+    """Read metrics.json of a run.
 
     Raises:
         ProvenanceError: the run was not evaluated.
@@ -124,8 +130,7 @@ def load_metrics(store: Store, run_id: str) -> dict[str, Any]:
     return document
 
 
-def summarise(document: Mapping[str, Any]) -> EvaluationSummary:
-    """The figures of a metrics.json that fit on a line."""
+def _summary(document: Mapping[str, Any]) -> EvaluationSummary:
     k = document["evaluation_set"]["k"]
     contenders = document["contenders"]
     champion = document["champion"]
@@ -139,14 +144,16 @@ def summarise(document: Mapping[str, Any]) -> EvaluationSummary:
     )
 
 
-def _same(document: Mapping[str, Any], champion: str | None) -> bool:
-    judged = document["champion"]["release_id"]
-    return (run_id_of(judged) if judged else None) == (run_id_of(champion) if champion else None)
+def _was_compared_with(document: Mapping[str, Any], champion: str | None) -> bool:
+    """Compare run ids: a revision of a release has the same model."""
+    compared: str | None = document["champion"]["release_id"]
+    return (compared and run_id_of(compared)) == (champion and run_id_of(champion))
 
 
 def _evaluation(
-    settings: Settings, store: Store, dataset: Dataset, champion: str | None
+    context: Context, dataset: Dataset, champion: str | None
 ) -> tuple[dict[str, Any], pl.DataFrame]:
+    settings, store = context.settings, context.store
     student = Model.load(store.fetch(f"runs/{dataset.run_id}/student"))
     data, test = dataset.training, dataset.test
     checks = {
@@ -161,14 +168,14 @@ def _evaluation(
     if store.exists(f"runs/{dataset.run_id}/teacher"):
         teacher = Model.load(store.fetch(f"runs/{dataset.run_id}/teacher"))
         contenders["teacher"] = model_scorer(teacher, data)
-    score, why = champion_scorer(store, dataset, champion)
+    score, why = load_champion(store, dataset, champion)
     if score is not None:
         contenders["champion"] = score
 
     frozen = metrics.freeze_negatives(test.music, len(data.music), NEGATIVES, settings.seed)
     weights = metrics.inverse_popularity_weights(test.music, len(data.music))
-    slices = slices_of(dataset)
-    judged = {name: judge(score, dataset, frozen) for name, score in contenders.items()}
+    slices = evaluation_slices(dataset)
+    rankings = {name: rank_tracks(score, dataset, frozen) for name, score in contenders.items()}
     document = {
         "run_id": dataset.run_id,
         "as_of": dataset.as_of.isoformat(),
@@ -182,46 +189,55 @@ def _evaluation(
         },
         "embeddings": checks,
         "contenders": {
-            name: contender_figures(settings, dataset, result, weights, slices)
-            for name, result in judged.items()
+            name: contender_metrics(settings, dataset, ranking, weights, slices)
+            for name, ranking in rankings.items()
             if len(test)
         },
         "differences": {
-            name: differences(settings, dataset, judged["challenger"], result, weights, slices)
-            for name, result in judged.items()
+            name: compare_recall(
+                settings, dataset, rankings["challenger"], ranking, weights, slices
+            )
+            for name, ranking in rankings.items()
             if len(test) and name != "challenger"
         },
     }
-    columns = {f"rank_{name}": result.rank for name, result in judged.items()}
+    columns = {f"rank_{name}": ranking.rank for name, ranking in rankings.items()}
     ranks = pl.DataFrame({"video": test.video, "music": test.music, "weight": weights, **columns})
     return document, ranks
 
 
-def champion_scorer(
+def load_champion(
     store: Store, dataset: Dataset, champion: str | None
 ) -> tuple[Scorer | None, str]:
-    """The current release as a scorer, or None and why it cannot be scored on these rows."""
+    """Open the towers of the champion's release as a scorer over a run's features.
+
+    Returns:
+        (scorer, ""), or (None, the reason) if the champion cannot score these features.
+    """
     if champion is None:
         return None, "there is no current release yet"
     folder = store.fetch(f"releases/{champion}")
-    manifest = read_release_info(folder)
-    for kind, theirs, ours in (
-        ("visual", manifest.visual_extractor, dataset.visual_extractor),
-        ("audio", manifest.audio_extractor, dataset.audio_extractor),
+    info = read_release_info(folder)
+    for modality, theirs, ours in (
+        (Modality.VISUAL, info.visual_extractor, dataset.visual_extractor),
+        (Modality.AUDIO, info.audio_extractor, dataset.audio_extractor),
     ):
         if theirs != ours:
-            return None, f"{champion} reads {kind} features of {theirs}, this run has {ours}"
-    if manifest.groups != dataset.groups:
-        return None, f"{champion} knows the genre groups {', '.join(manifest.groups)} instead"
+            return None, f"{champion} reads {modality} features of {theirs}, this run has {ours}"
+    if info.groups != dataset.groups:
+        return None, f"{champion} has other genre groups: {', '.join(info.groups)}"
     data = dataset.training
-    video = open_tower(folder, VIDEO_TOWER, manifest.run_id)
-    music = open_tower(folder, MUSIC_TOWER, manifest.run_id)
+    video = open_tower(folder, VIDEO_TOWER, info.run_id)
+    music = open_tower(folder, MUSIC_TOWER, info.run_id)
     tracks = run_tower(music, data.music, data.genre_group)
     return lambda rows: run_tower(video, rows) @ tracks.T, ""
 
 
-def judge(score: Scorer, dataset: Dataset, frozen: metrics.FrozenNegatives) -> Judged:
-    """Rank every test row's track by one contender, a bounded number of scores at a time."""
+def rank_tracks(score: Scorer, dataset: Dataset, frozen: metrics.FrozenNegatives) -> Ranking:
+    """Rank the picked track of every test pick by the scores of one contender.
+
+    Scores are computed in parts: all of them at once would not fit into memory.
+    """
     test = dataset.test
     tracks = len(dataset.training.music)
     rank = np.empty(len(test), dtype=np.int64)
@@ -231,75 +247,92 @@ def judge(score: Scorer, dataset: Dataset, frozen: metrics.FrozenNegatives) -> J
     for start in range(0, len(test), step):
         rows = slice(start, start + step)
         scores = score(dataset.training.video[test.video[rows]])
-        # A broken tower ends at the gate, with its reason, not here: what it scores stands last.
+        # The gate refuses a model with NaN and gives the reason. Here NaN only ranks last.
         np.nan_to_num(scores, copy=False, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
         rank[rows] = metrics.ranks(scores, test.music[rows])
         part = metrics.FrozenNegatives(frozen.candidates[rows], frozen.digest)
         sampled = metrics.sampled_scores(scores, part)
         sampled_rank[rows] = metrics.ranks(sampled, np.zeros(len(sampled), dtype=np.int64))
         recommended[rows] = metrics.top(scores, TOP)
-    return Judged(rank, sampled_rank, recommended)
+    return Ranking(rank, sampled_rank, recommended)
 
 
-def contender_figures(
+def contender_metrics(
     settings: Settings,
     dataset: Dataset,
-    judged: Judged,
+    ranking: Ranking,
     weights: Float64Array,
     slices: dict[str, BoolArray],
 ) -> dict[str, Any]:
-    """All figures of one contender; means over rows are weighted by inverse popularity."""
+    """Return the entry of one contender in metrics.json.
+
+    Args:
+        settings: bounds and seed of the bootstrap, and K.
+        dataset: the run's dataset, with n test picks.
+        ranking: the contender's ranks.
+        weights: float64 [n], inverse popularity of the picked tracks; sums to 1.
+        slices: name -> bool [n], see `evaluation_slices`.
+    """
     data = dataset.training
     k = settings.gate.recall_k
     rounds, seed = settings.gate.bootstrap_rounds, settings.seed
-    nothing = np.zeros(len(weights))
-    figures: dict[str, Any] = {}
+    zero = np.zeros(len(weights))
+    means: dict[str, float] = {}
     intervals: dict[str, list[float]] = {}
-    measured = {f"recall@{cut}": recall(judged.rank, cut) for cut in sorted({*RECALL_AT, k})}
-    measured["ndcg@10"] = ndcg(judged.rank, 10)
-    for name, values in measured.items():
+    measures = {f"recall@{cut}": recall(ranking.rank, cut) for cut in sorted({*RECALL_AT, k})}
+    measures["ndcg@10"] = ndcg(ranking.rank, 10)
+    for name, values in measures.items():
         mean, low, high = metrics.paired_bootstrap(
-            values, nothing, weights, dataset.test.uploader, rounds, seed
+            values, zero, weights, dataset.test.uploader, rounds, seed
         )
-        figures[name] = mean
+        means[name] = mean
         intervals[name] = [low, high]
-    # Each picked track counts once: the genres picked, without the picks' popularity.
+    # Each picked track counts once, so that popular tracks do not dominate the genre shares.
     picked = np.unique(dataset.test.music)[None, :]
-    share = metrics.genre_share(judged.recommended, data.genre_group, data.n_groups)
+    share = metrics.genre_share(ranking.recommended, data.genre_group, data.n_groups)
     return {
-        **figures,
+        **means,
         "intervals": intervals,
-        "unweighted": {f"recall@{k}": float(recall(judged.rank, k).mean())},
+        "unweighted": {f"recall@{k}": float(recall(ranking.rank, k).mean())},
         "sampled": {
             **{
-                f"recall@{cut}": float(recall(judged.sampled_rank, cut) @ weights)
+                f"recall@{cut}": float(recall(ranking.sampled_rank, cut) @ weights)
                 for cut in SAMPLED_RECALL_AT
             },
-            "ndcg@10": float(ndcg(judged.sampled_rank, 10) @ weights),
+            "ndcg@10": float(ndcg(ranking.sampled_rank, 10) @ weights),
         },
         "genre_kl": metrics.genre_calibration(
-            judged.recommended, picked, data.genre_group, data.n_groups
+            ranking.recommended, picked, data.genre_group, data.n_groups
         ),
         "genre_share": dict(zip(dataset.groups, share.tolist(), strict=True)),
-        "coverage": metrics.coverage(judged.recommended, len(data.music)),
+        "coverage": metrics.coverage(ranking.recommended, len(data.music)),
         "slices": {
             name: {"rows": int(slices[name].sum()), f"recall@{k}": value}
-            for name, value in metrics.by_slice(recall(judged.rank, k), weights, slices).items()
+            for name, value in metrics.by_slice(recall(ranking.rank, k), weights, slices).items()
         },
     }
 
 
-def differences(
+def compare_recall(
     settings: Settings,
     dataset: Dataset,
-    a: Judged,
-    b: Judged,
+    a: Ranking,
+    b: Ranking,
     weights: Float64Array,
     slices: dict[str, BoolArray],
 ) -> dict[str, Any]:
-    """Recall of `a` less that of `b`, with paired bootstrap intervals, overall and by slice.
+    """Return recall@K of `a` minus that of `b`, overall and per slice, with 95 % intervals.
 
-    Uploaders are drawn, not rows: one who uploads much would narrow the interval for everybody.
+    The paired bootstrap resamples uploaders, not picks: the picks of one uploader depend on each
+    other, and resampling them one by one would make the intervals too narrow.
+
+    Args:
+        settings: K, rounds of the bootstrap, smallest slice.
+        dataset: the run's dataset, with n test picks.
+        a: ranks of the first contender.
+        b: ranks of the second contender.
+        weights: float64 [n], see `contender_metrics`.
+        slices: name -> bool [n], see `evaluation_slices`.
     """
     gate, uploader = settings.gate, dataset.test.uploader
     k = gate.recall_k
@@ -321,21 +354,24 @@ def differences(
 
 
 def recall(rank: Int64Array, k: int) -> Float64Array:
-    """float64 [n]: 1 where the rank is below k. The track is one, so recall is a hit."""
+    """Return recall@K of each pick, float64 [n]: 1 if the 0-based rank is below K, else 0.
+
+    A pick has one relevant track, so that its recall is its hit rate.
+    """
     return (rank < k).astype(np.float64)
 
 
 def ndcg(rank: Int64Array, k: int) -> Float64Array:
-    """float64 [n]: 1 / log2(rank + 2) where the rank is below k, else 0."""
+    """Return NDCG@K of each pick, float64 [n]: 1 / log2(rank + 2) if rank < K, else 0."""
     return np.where(rank < k, 1.0 / np.log2(rank + 2.0), 0.0)
 
 
-def slices_of(dataset: Dataset) -> dict[str, BoolArray]:
-    """The test rows of each genre group, of cold and known tracks, and of kinds of uploaders.
+def evaluation_slices(dataset: Dataset) -> dict[str, BoolArray]:
+    """Group the test picks by genre group, by cold or known track, and by uploader activity.
 
     Returns:
-        Name -> bool [n], for slices that have rows. Uploaders are new, occasional or active by
-        their number of training picks: none, fewer than ten, ten or more.
+        Slice name -> bool [n]; slices without picks are left out. An uploader is "new" without
+        training picks, "occasional" with fewer than ten, and "active" with ten or more.
     """
     test, train = dataset.test, dataset.training.train
     group = dataset.training.genre_group[test.music]
@@ -346,19 +382,22 @@ def slices_of(dataset: Dataset) -> dict[str, BoolArray]:
     slices |= {"music cold": cold, "music known": ~cold}
     slices |= {
         "uploader new": activity == 0,
-        "uploader occasional": (activity > 0) & (activity < _OCCASIONAL),
-        "uploader active": activity >= _OCCASIONAL,
+        "uploader occasional": (activity > 0) & (activity < _ACTIVE_FROM),
+        "uploader active": activity >= _ACTIVE_FROM,
     }
     return {name: rows for name, rows in slices.items() if rows.any()}
 
 
 def embedding_checks(embeddings: Float32Array) -> dict[str, Any]:
-    """What shows a broken or collapsed model.
+    """Measure whether a tower is broken (NaN, exploding norms) or collapsed (no spread).
+
+    Args:
+        embeddings: float32 [N, D].
 
     Returns:
-        finite: share of the rows without NaN or infinity; least_norm, median_norm and
-        largest_norm of these; spread: 1 - ||mean of the unit vectors||^2, 0 where all vectors
-        point one way, near 1 where they point everywhere.
+        finite: share of the rows without NaN or infinity, 0..1. Over the finite rows:
+        least_norm, median_norm and largest_norm; spread = 1 - ||mean of the unit vectors||^2,
+        which is 0 if all vectors have the same direction and near 1 if directions are uniform.
     """
     finite: BoolArray = np.logical_and.reduce(np.isfinite(embeddings), axis=1)
     if not finite.any():
@@ -370,20 +409,20 @@ def embedding_checks(embeddings: Float32Array) -> dict[str, Any]:
             "spread": 0.0,
         }
     norms = np.empty(0)
-    pointing = np.zeros(embeddings.shape[1])
-    # A catalogue in double precision would be the largest array of the step.
-    for start in range(0, len(embeddings), _ROWS):
-        part = slice(start, start + _ROWS)
+    unit_sum = np.zeros(embeddings.shape[1])
+    # In parts: the whole catalogue in float64 would be the largest array of the step.
+    for start in range(0, len(embeddings), _EMBEDDING_ROWS):
+        part = slice(start, start + _EMBEDDING_ROWS)
         rows = embeddings[part][finite[part]].astype(np.float64)
         lengths = np.linalg.norm(rows, axis=1)
         norms = np.append(norms, lengths)
-        pointing += (rows / np.maximum(lengths, 1e-12)[:, None]).sum(axis=0)
+        unit_sum += (rows / np.maximum(lengths, 1e-12)[:, None]).sum(axis=0)
     return {
         "finite": float(finite.mean()),
         "least_norm": float(norms.min()),
         "median_norm": float(np.median(norms)),
         "largest_norm": float(norms.max()),
-        "spread": float(1.0 - np.square(pointing / len(norms)).sum()),
+        "spread": float(1.0 - np.square(unit_sum / len(norms)).sum()),
     }
 
 

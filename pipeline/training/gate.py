@@ -1,8 +1,8 @@
-"""Whether a challenger may be published: rules over metrics.json, each with its reason.
+"""Decides whether a run may be published, by rules over its metrics.json.
 
-A champion is lost to only where the loss exceeds what the settings tolerate *and* the paired
-bootstrap over uploaders excludes that there is none: with few of them a larger loss is noise, with
-many a small one is real and tolerated.
+A challenger loses to the champion only if its recall falls by more than [gate] allows *and* the
+95 % interval of the paired bootstrap over uploaders is entirely below zero. With few uploaders a
+large loss may be noise; with many uploaders a small loss may be significant but acceptable.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any
 
 from pipeline.context import Context
@@ -32,9 +33,26 @@ class ForceError(Permanent):
     remedy = "Give both: `--force --by NAME --reason TEXT`."
 
 
+class Outcome(StrEnum):
+    """The decision of the gate, as stored in table `runs`."""
+
+    PUBLISH = "publish"
+    REFUSE = "refuse"
+    # Refused by the rules; a person publishes the run nevertheless.
+    FORCED = "forced"
+
+
 @dataclass(frozen=True)
 class ForceRequest:
-    """Who publishes against the gate's verdict, and why; recorded with the decision."""
+    """A person's request to publish a refused run; stored with the decision.
+
+    Attributes:
+        by: name of the person.
+        reason: why the run is published nevertheless.
+
+    Raises:
+        ForceError: the name or the reason is empty.
+    """
 
     by: str
     reason: str
@@ -46,12 +64,13 @@ class ForceRequest:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one rule says.
+    """The result of one rule.
 
     Attributes:
-        rule: its name.
-        passed: whether the challenger keeps it.
-        text: one sentence with expected and actual figures.
+        rule: name of the rule.
+        passed: whether the challenger meets the rule.
+        text: one sentence with actual and expected figures. It is stored with the decision and
+            compared by `decide`: a new wording makes a forced run need a new `force`.
     """
 
     rule: str
@@ -65,89 +84,100 @@ class Decision:
 
     Attributes:
         run_id: the run.
-        decision: "publish", "refuse" or "forced".
-        verdicts: of every rule.
-        force: who overruled a refusal.
+        decision: the outcome.
+        verdicts: results of all rules.
+        force: who forced the publication, if the outcome is FORCED.
     """
 
     run_id: str
-    decision: str
+    decision: Outcome
     verdicts: tuple[Verdict, ...]
     force: ForceRequest | None = None
 
     @property
     def may_publish(self) -> bool:
         """Whether the run may become a release."""
-        return self.decision != "refuse"
+        return self.decision is not Outcome.REFUSE
 
     @property
     def failed(self) -> tuple[Verdict, ...]:
-        """The rules that were broken."""
+        """The verdicts of the rules that were broken."""
         return tuple(v for v in self.verdicts if not v.passed)
 
     @property
     def reasons(self) -> str:
-        """The verdicts and who overruled them, as stored in table `runs`: JSON."""
+        """Column `reasons` of table `runs`: verdicts and force, as JSON."""
         force = asdict(self.force) if self.force else None
         verdicts = [asdict(v) for v in self.verdicts]
         return json.dumps({"verdicts": verdicts, "force": force}, sort_keys=True)
 
 
 def decide(context: Context, run_id: str, force: ForceRequest | None = None) -> Decision:
-    """Judge a run by its metrics.json, and write the decision to table `runs`.
+    """Apply the gate's rules to a run, and write the decision to table `runs`.
 
-    Judged again by the same figures, a run that somebody forced stays forced: a publication that
-    failed goes on by itself.
+    A forced run stays forced as long as its verdicts are the same: if publishing failed, a retry
+    needs no new `force`.
+
+    Args:
+        context: settings, lake and store.
+        run_id: the run.
+        force: a request to publish the run if the rules refuse it.
 
     Raises:
         ProvenanceError: the run was not evaluated.
-        LakeUnavailableError: the lake has gone away.
+        LakeUnavailableError: the lake cannot be reached.
     """
-    settings, lake, store = context.settings, context.lake, context.store
+    lake, store = context.lake, context.store
     with missing_lake_errors(store.root):
         document, dataset = load_metrics(store, run_id), load_dataset(store, run_id)
-    verdicts = judge(settings.gate, document)
-    good = all(verdict.passed for verdict in verdicts)
+    verdicts = apply_rules(context.settings.gate, document)
     earlier = read_decision(lake, run_id)
     if force is None and earlier is not None and earlier.verdicts == verdicts:
         force = earlier.force
-    word = "publish" if good else "forced" if force else "refuse"
-    decision = Decision(run_id, word, verdicts, force if word == "forced" else None)
+    if all(verdict.passed for verdict in verdicts):
+        decision = Decision(run_id, Outcome.PUBLISH, verdicts)
+    elif force is None:
+        decision = Decision(run_id, Outcome.REFUSE, verdicts)
+    else:
+        decision = Decision(run_id, Outcome.FORCED, verdicts, force)
     row = {
         "run_id": run_id,
         "as_of": dataset.as_of,
         "finished_at": dt.datetime.now(dt.UTC),
-        "decision": word,
+        "decision": str(decision.decision),
         "reasons": decision.reasons,
         "metrics": json.dumps(document, sort_keys=True),
         "inputs": json.dumps(dataset.inputs, sort_keys=True),
     }
     lake.upsert("runs", TABLES["runs"].frame([row]))
     for verdict in decision.failed:
-        log.warning("gate, rule %s: %s", verdict.rule, verdict.text)
-    log.info("gate: %s %s", word, run_id)
+        log.warning("gate rule %s failed: %s", verdict.rule, verdict.text)
+    log.info("gate: %s %s", decision.decision, run_id)
     return decision
 
 
 def read_decision(lake: Lake, run_id: str) -> Decision | None:
-    """The decision in table `runs`, or None where the run was not judged."""
+    """Read the decision on a run from table `runs`; None if the gate has not decided."""
     rows = lake.read("runs").filter(run_id=run_id)
     if rows.is_empty():
         return None
     reasons = json.loads(rows["reasons"][0])
     return Decision(
         run_id,
-        rows["decision"][0],
+        Outcome(rows["decision"][0]),
         tuple(Verdict(**verdict) for verdict in reasons["verdicts"]),
         ForceRequest(**reasons["force"]) if reasons["force"] else None,
     )
 
 
-def judge(gate: GateSettings, document: Mapping[str, Any]) -> tuple[Verdict, ...]:
-    """Apply every rule that can be applied to a metrics.json.
+def apply_rules(gate: GateSettings, document: Mapping[str, Any]) -> tuple[Verdict, ...]:
+    """Apply the rules to a metrics.json.
+
+    Rules about recall need test picks; rules about the champion need a scored champion. They are
+    left out where these are missing.
 
     Args:
-        gate: the rules' bounds.
+        gate: bounds of the rules.
         document: metrics.json of a run.
     """
     rows = document["evaluation_set"]["rows"]
@@ -188,8 +218,8 @@ def _embedding_rules(gate: GateSettings, checks: Mapping[str, Any]) -> list[Verd
 
 def _absolute_rules(gate: GateSettings, document: Mapping[str, Any]) -> list[Verdict]:
     measure = f"recall@{gate.recall_k}"
-    figures = document["contenders"]
-    challenger = figures["challenger"]
+    contenders = document["contenders"]
+    challenger = contenders["challenger"]
     verdicts = []
     for baseline in ("random", "popularity"):
         found = document["differences"][baseline][measure]
@@ -197,19 +227,20 @@ def _absolute_rules(gate: GateSettings, document: Mapping[str, Any]) -> list[Ver
             Verdict(
                 f"beats_{baseline}",
                 found["low"] > 0,
-                f"{measure} {challenger[measure]:.3f} against {figures[baseline][measure]:.3f}: "
+                f"{measure} {challenger[measure]:.3f} against "
+                f"{contenders[baseline][measure]:.3f}: "
                 f"difference {_interval(found)} must lie above 0",
             )
         )
-    # Few test rows cannot recommend a large catalogue: random lists say how much they could.
-    reachable = gate.min_coverage * figures["random"]["coverage"]
+    # Lists for few test picks cannot cover a large catalogue. Random lists cover what is possible.
+    least = gate.min_coverage * contenders["random"]["coverage"]
     return [
         *verdicts,
         Verdict(
             "coverage",
-            challenger["coverage"] >= reachable,
+            challenger["coverage"] >= least,
             f"{challenger['coverage']:.2%} of the catalogue is recommended, at least "
-            f"{reachable:.2%} ({gate.min_coverage} of what random lists cover)",
+            f"{least:.2%} ({gate.min_coverage} of what random lists cover)",
         ),
         Verdict(
             "calibration",
@@ -226,7 +257,7 @@ def _champion_rules(gate: GateSettings, document: Mapping[str, Any]) -> list[Ver
     found = document["differences"]["champion"]
     worse = challenger["genre_kl"] - champion["genre_kl"]
     verdicts = [
-        _loss("champion_recall", found[measure], champion[measure], gate.champion_loss),
+        _loss_rule("champion_recall", found[measure], champion[measure], gate.champion_loss),
         Verdict(
             "champion_calibration",
             worse <= gate.calibration_worsening,
@@ -236,18 +267,18 @@ def _champion_rules(gate: GateSettings, document: Mapping[str, Any]) -> list[Ver
     ]
     for name, difference in found["slices"].items():
         level = champion["slices"][name][measure]
-        verdicts.append(_loss(f"slice_{name}", difference, level, gate.slice_loss))
+        verdicts.append(_loss_rule(f"slice_{name}", difference, level, gate.slice_loss))
     return verdicts
 
 
-def _loss(rule: str, found: Mapping[str, float], level: float, tolerated: float) -> Verdict:
-    """Lost where the loss is larger than tolerated and the interval lies wholly below 0."""
-    lost = found["difference"] < -tolerated * level and found["high"] < 0
+def _loss_rule(rule: str, found: Mapping[str, float], level: float, allowed: float) -> Verdict:
+    """Fail if the loss against the champion's `level` is larger than allowed and significant."""
+    lost = found["difference"] < -allowed * level and found["high"] < 0
     return Verdict(
         rule,
         not lost,
         f"recall {level + found['difference']:.3f} against the champion's {level:.3f}: "
-        f"difference {_interval(found)}, may lose {tolerated:.0%} ({tolerated * level:.3f})",
+        f"difference {_interval(found)}, may lose {allowed:.0%} ({allowed * level:.3f})",
     )
 
 

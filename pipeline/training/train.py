@@ -1,4 +1,4 @@
-"""Dataset -> teacher -> student: the two trainings of a run, each a folder of the store."""
+"""Trains the teacher and the student of a run, and writes each to a folder of the run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from models import Model, ModelConfig, train_student, train_teacher
@@ -22,27 +23,36 @@ from pipeline.training.dataset import load_dataset
 
 log = logging.getLogger(__name__)
 
+# Losses and validation of each epoch, read by the report.
 TRAINING_LOG = "history.json"
+
+
+class Stage(StrEnum):
+    """A training of a run; the value is the name of its folder."""
+
+    TEACHER = "teacher"
+    STUDENT = "student"
 
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """What a training ended with; `unchanged` when the run had that model already.
+    """Result of one training.
 
     Attributes:
         run_id: the run.
-        stage: "teacher" or "student".
-        unchanged: nothing was trained.
-        epochs: of the model kept, those before a resumed one included.
-        validation: selection metric of the model kept; None without validation rows.
-        seconds: wall time of these epochs.
-        share: how far a student went from the teacher that it heard; None where there was none, or
-            where nothing was trained.
-        skipped: why there was nothing to train; empty where there was.
+        stage: teacher or student.
+        unchanged: the run had the model already; nothing was trained.
+        epochs: epochs of the model that was kept, including those before an interruption.
+        validation: selection metric of the model; None without validation picks.
+        seconds: wall time of the epochs.
+        share: position of the student's weights between the teacher's (0) and those at the end of
+            its training (1), see `models.interpolation`; None if there was no teacher or nothing
+            was trained.
+        skipped: why there was nothing to train; empty otherwise.
     """
 
     run_id: str
-    stage: str
+    stage: Stage
     unchanged: bool
     epochs: int
     validation: float | None
@@ -54,45 +64,50 @@ class TrainingSummary:
 def teacher(context: Context, run_id: str) -> TrainingSummary:
     """Train the teacher on the segments of professional music videos.
 
-    A run with none of these, or whose settings ask for no teacher, gets none: its student learns
-    from uploaders' picks alone.
+    Without segments, or if the settings disable the teacher, nothing is trained: the student then
+    learns only from uploaders' picks.
 
     Raises:
         ProvenanceError: the run has no dataset.
     """
-    settings, store = context.settings, context.store
-    config = model_config(settings)
+    config = model_config(context.settings)
 
     def train(data: TrainingData, checkpoint: Path) -> Model | str:
         return no_teacher(data, config) or train_teacher(data, config, checkpoint)
 
-    return _once(store, run_id, "teacher", train)
+    return _train_stage(context.store, run_id, Stage.TEACHER, train)
 
 
 def student(context: Context, run_id: str) -> TrainingSummary:
-    """Train the student on uploaders' picks, with the teacher's knowledge where there is one.
+    """Train the student on uploaders' picks, and distill the teacher if there is one.
 
     Raises:
-        ProvenanceError: the run has no dataset, or lacks the teacher that it could have.
+        ProvenanceError: the run has no dataset, or its teacher is not trained yet.
     """
-    settings, store = context.settings, context.store
-    config = model_config(settings)
+    store = context.store
+    config = model_config(context.settings)
 
     def train(data: TrainingData, checkpoint: Path) -> Model:
         teacher = None
         if not no_teacher(data, config):
-            teacher = Model.load(store.fetch(f"runs/{run_id}/teacher"))
+            teacher = Model.load(store.fetch(f"runs/{run_id}/{Stage.TEACHER}"))
         return train_student(data, teacher, config, checkpoint)
 
-    return _once(store, run_id, "student", train)
+    return _train_stage(store, run_id, Stage.STUDENT, train)
 
 
-def _once(
-    store: Store, run_id: str, stage: str, train: Callable[[TrainingData, Path], Model | str]
+def _train_stage(
+    store: Store, run_id: str, stage: Stage, train: Callable[[TrainingData, Path], Model | str]
 ) -> TrainingSummary:
-    """Train a stage that the run lacks; who comes second waits, and finds it made.
+    """Train a stage, unless the run has it already.
 
-    `train` returns the model, or why there is none to train.
+    If two processes train the same run, the second one waits and uses the first one's model.
+
+    Args:
+        store: folders of the lake.
+        run_id: the run.
+        stage: the stage.
+        train: takes data and checkpoint folder; returns the model, or why there is none to train.
     """
     name = f"runs/{run_id}/{stage}"
     if store.exists(name):
@@ -107,21 +122,22 @@ def _once(
             model = train(data, checkpoint)
         if isinstance(model, str):
             return _skipped(run_id, stage, model)
-        return _keep(store, name, run_id, stage, model, checkpoint)
+        return _save(store, run_id, stage, model, checkpoint)
 
 
 def model_config(settings: Settings) -> ModelConfig:
-    """The model's settings, with the one seed of all randomness."""
+    """Return the settings of the model, with the seed of the settings."""
     return settings.model.model_copy(update={"seed": settings.seed})
 
 
-def _keep(
-    store: Store, name: str, run_id: str, stage: str, model: Model, checkpoint: Path
+def _save(
+    store: Store, run_id: str, stage: Stage, model: Model, checkpoint: Path
 ) -> TrainingSummary:
-    with store.writing(name) as folder:
+    """Write model and training log to the store, and remove the checkpoint."""
+    with store.writing(f"runs/{run_id}/{stage}") as folder:
         model.save(folder)
-        history = [asdict(epoch) for epoch in model.history]
-        (folder / TRAINING_LOG).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+        epochs = [asdict(epoch) for epoch in model.history]
+        (folder / TRAINING_LOG).write_text(json.dumps(epochs, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(checkpoint, ignore_errors=True)
     last = model.history[-1] if model.history else None
     summary = TrainingSummary(
@@ -137,15 +153,15 @@ def _keep(
     return summary
 
 
-def _unchanged(run_id: str, stage: str) -> TrainingSummary:
-    log.info("run %s has its %s already", run_id, stage)
+def _unchanged(run_id: str, stage: Stage) -> TrainingSummary:
+    log.info("run %s already has a %s", run_id, stage)
     return TrainingSummary(
         run_id, stage, unchanged=True, epochs=0, validation=None, seconds=0.0, share=None
     )
 
 
-def _skipped(run_id: str, stage: str, why: str) -> TrainingSummary:
-    log.warning("run %s has no %s: %s", run_id, stage, why)
+def _skipped(run_id: str, stage: Stage, why: str) -> TrainingSummary:
+    log.warning("run %s: no %s was trained: %s", run_id, stage, why)
     return TrainingSummary(
         run_id,
         stage,

@@ -12,7 +12,7 @@ import pytest
 from pipeline.context import Context
 from pipeline.errors import LostRowsError, NotIngestedError, ProvenanceError
 from pipeline.extraction import accounting, extract, shards
-from pipeline.extraction.clips import extractors
+from pipeline.extraction.clips import Modality, extractors
 from pipeline.ingestion import ingest
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
@@ -49,7 +49,7 @@ def test_every_content_is_extracted_once(settings: Settings, lake: Lake, one_day
     # Two pictures and one segment; two tracks and one segment.
     assert visual["segment"].sort().to_list() == [-1, -1, 0]
     assert audio["segment"].sort().to_list() == [-1, -1, 0]
-    assert visual["extractor"].unique().to_list() == [extractors(settings)["visual"]]
+    assert visual["extractor"].unique().to_list() == [extractors(settings)[Modality.VISUAL]]
 
 
 def test_stored_frames_are_the_embedding_of_each_frame(
@@ -128,7 +128,9 @@ def test_two_days_that_share_a_file_and_run_side_by_side_write_its_rows_once(
         shards.plan(Context(settings), [DAY]),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.extraction.extract.lacking_features", lambda *given: given[2])
+        patch.setattr(
+            "pipeline.extraction.extract.without_features", lambda _, clips, modalities: clips
+        )
         for shard in (later, earlier):
             extract.run(Context(settings), shard.plan, shard.shard)
     for table in ("visual_features", "visual_frames", "audio_features", "mel_frames"):
@@ -140,7 +142,7 @@ def test_two_days_that_share_a_file_and_run_side_by_side_write_its_rows_once(
 def test_row_without_features_and_without_reason_is_an_error(
     settings: Settings, lake: Lake, one_day: Any
 ) -> None:
-    with pytest.raises(LostRowsError, match="6 clips with neither"):
+    with pytest.raises(LostRowsError, match="6 rows have neither"):
         accounting.check(Context(settings), DAY)
 
 

@@ -14,8 +14,8 @@ from features import Job, JobKind, MediaError, MediaPool, Reason
 from pipeline.context import Context
 from pipeline.errors import LostRowsError
 from pipeline.extraction import accounting, extract, shards
-from pipeline.extraction.clips import KINDS
-from pipeline.extraction.failures import _OF_THE_FOLDER, record
+from pipeline.extraction.clips import MODALITIES
+from pipeline.extraction.failures import _FOLDER_REASONS, record_outcomes
 from pipeline.ingestion import ingest
 from pipeline.ingestion.delivery import days_to_retry
 from pipeline.lake.schemas import TABLES
@@ -121,7 +121,7 @@ def test_what_may_pass_is_tried_once_more_on_a_later_night(
 
 
 @pytest.mark.usefixtures("catalogue")
-@pytest.mark.parametrize("reason", sorted(set(Reason) - set(MAY_PASS) - set(_OF_THE_FOLDER)))
+@pytest.mark.parametrize("reason", sorted(set(Reason) - set(MAY_PASS) - set(_FOLDER_REASONS)))
 def test_what_lies_in_the_file_is_not_tried_again(
     reason: Reason, settings: Settings, lake: Lake, decoder: Decoder
 ) -> None:
@@ -181,10 +181,12 @@ def test_rows_of_one_file_share_its_outcome_and_each_job_has_its_own(
     lake.delete("visual_features", "true")
     videos = lake.read("videos", pl.col("video_id") == "v1")
     job = Job("x", one_day.root / "red.mp4", JobKind.VIDEO, videos["content_hash"][0])
-    record(settings, lake, [(job, MediaError(Reason.UNDECODABLE, "red.mp4 is odd"))], [], KINDS)
+    record_outcomes(
+        Context(settings), [(job, MediaError(Reason.UNDECODABLE, "red.mp4 is odd"))], [], MODALITIES
+    )
     assert lake.read("failures")["detail"].to_list() == ["the file is odd"]
     # The same file as a segment, or a track's, is no part of that.
-    with pytest.raises(LostRowsError, match="1 clips with neither"):
+    with pytest.raises(LostRowsError, match="1 rows have neither"):
         accounting.check(Context(settings), DAY)
     night(settings, lake)
     assert accounting.check(Context(settings), DAY).rejected == {"undecodable": 2}
@@ -211,7 +213,7 @@ def test_what_is_done_is_forgotten_as_a_failure(
 
 
 @pytest.mark.usefixtures("catalogue")
-@pytest.mark.parametrize("reason", _OF_THE_FOLDER)
+@pytest.mark.parametrize("reason", _FOLDER_REASONS)
 def test_a_file_that_was_not_there_is_tried_when_it_is_delivered_again(
     reason: Reason, settings: Settings, lake: Lake, decoder: Decoder
 ) -> None:

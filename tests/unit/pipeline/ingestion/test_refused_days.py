@@ -12,8 +12,8 @@ from features import Job, JobKind, MediaError, Reason
 from pipeline.context import Context
 from pipeline.errors import ManifestError, TooManyRejectsError
 from pipeline.extraction import accounting
-from pipeline.extraction.clips import KINDS
-from pipeline.extraction.failures import record
+from pipeline.extraction.clips import MODALITIES
+from pipeline.extraction.failures import record_outcomes
 from pipeline.ingestion import delivery, ingest
 from pipeline.ingestion.refused_days import read_refused_days
 from pipeline.lake.tables import Lake
@@ -102,7 +102,9 @@ def test_a_day_that_check_refuses_is_not_due_again(
     ingest.run(Context(strict), DAY)
     content_hash = lake.read("music")["content_hash"][0]
     job = Job("m1", Path("low.ogg"), JobKind.MUSIC, content_hash)
-    record(settings, lake, [(job, MediaError(Reason.UNDECODABLE, "noise"))], [], KINDS)
+    record_outcomes(
+        Context(settings), [(job, MediaError(Reason.UNDECODABLE, "noise"))], [], MODALITIES
+    )
     with pytest.raises(TooManyRejectsError, match="1 of 1 rows rejected"):
         accounting.check(Context(strict), DAY)
     (refusal,) = read_refused_days(lake)

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.context import Context
 from pipeline.errors import NotEnoughDataError
-from pipeline.extraction.clips import extractors
+from pipeline.extraction.clips import Modality, extractors
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
@@ -71,7 +71,7 @@ def fill(settings: Settings, lake: Lake, picks: list[tuple[str, str, str, int]])
         {
             "content_hash": content(row[0]),
             "segment": -1,
-            "extractor": names["visual"],
+            "extractor": names[Modality.VISUAL],
             "embedding": rng.normal(size=6).tolist(),
             "frames": 1,
             "decoder": "pyav",
@@ -83,7 +83,7 @@ def fill(settings: Settings, lake: Lake, picks: list[tuple[str, str, str, int]])
         {
             "content_hash": content(track),
             "segment": -1,
-            "extractor": names["audio"],
+            "extractor": names[Modality.AUDIO],
             "embedding": rng.normal(size=5).tolist(),
             "decoder": "pyav",
             "dt": FIRST,
@@ -211,7 +211,7 @@ def test_nothing_to_train_on_is_said_before_any_training(
     settings: Settings, lake: Lake, store: Store, hours: list[int]
 ) -> None:
     fill(settings, lake, [(f"v{i}", "u1", f"m{i}", hour) for i, hour in enumerate(hours)])
-    with pytest.raises(NotEnoughDataError, match=f"of {len(hours)} picks none lies before"):
+    with pytest.raises(NotEnoughDataError, match=f"all {len(hours)} picks are validation or test"):
         dataset.build(Context(settings), LAST)
 
 

@@ -19,12 +19,12 @@ from pipeline.storage.folder import write_checksums
 from pipeline.training import evaluate
 from pipeline.training.dataset import load_dataset
 from pipeline.training.evaluate import (
-    Judged,
-    contender_figures,
-    differences,
+    Ranking,
+    compare_recall,
+    contender_metrics,
     embedding_checks,
+    evaluation_slices,
     load_metrics,
-    slices_of,
 )
 
 
@@ -74,7 +74,7 @@ def test_recall_ndcg_coverage_and_calibration_by_plain_loops(toy, metrics: dict)
 
 def test_slices_part_the_test_rows(toy, metrics: dict) -> None:
     data = load_dataset(toy.store, toy.run_id)
-    slices = slices_of(data)
+    slices = evaluation_slices(data)
     for kind in ("genre ", "music ", "uploader "):
         rows = np.stack([rows for name, rows in slices.items() if name.startswith(kind)])
         assert (rows.sum(axis=0) == 1).all()
@@ -105,11 +105,11 @@ def test_intervals_draw_uploaders_not_rows(toy) -> None:
     alone = dataclasses.replace(data.test, uploader=np.zeros_like(data.test.uploader))
     data = dataclasses.replace(data, test=alone)
     rank = np.arange(len(alone)) % 20
-    judged = [Judged(each, each, rank[:, None]) for each in (rank, rank[::-1])]
+    rankings = [Ranking(each, each, rank[:, None]) for each in (rank, rank[::-1])]
     weights, slices = np.ones(len(rank)), {"all": np.ones(len(rank), dtype=bool)}
-    figures = contender_figures(toy.settings, data, judged[0], weights, slices)
+    figures = contender_metrics(toy.settings, data, rankings[0], weights, slices)
     assert figures["intervals"]["recall@10"] == [-1.0, 1.0]
-    found = differences(toy.settings, data, *judged, weights, slices)
+    found = compare_recall(toy.settings, data, *rankings, weights, slices)
     for part in (found["recall@10"], found["slices"]["all"]):
         assert (part["low"], part["high"]) == (-1.0, 1.0)
 

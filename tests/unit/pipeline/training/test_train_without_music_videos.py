@@ -43,8 +43,8 @@ def test_the_run_trains_and_is_judged_published_and_reported(toy: Any, kept: int
     assert "| this model |" in card
     assert "| teacher |" not in card
     page = report.render(report.gather(settings, lake, store, run_id))
-    assert "There was no teacher: the student learned from uploaders' picks alone." in page
-    assert "of the way from its teacher" not in page
+    assert "There is no teacher: the student was trained only on uploaders' picks." in page
+    assert "of the way from the teacher" not in page
     assert "challenger" in summary.text(Context(settings), run_id)
 
 
