@@ -21,8 +21,6 @@ from features.video.sampling import Sampled, sample_frames
 from features.video.scaling import Scaler
 from features.video.timeline import Timeline
 
-__all__ = ["VisualExtractor", "extractor_name"]
-
 # Start and end in seconds from the first frame.
 Span = tuple[float, float]
 
