@@ -1,4 +1,4 @@
-"""What libraries read from the environment as they are loaded; imported before any of them."""
+"""Sets environment variables that libraries read when they are loaded; imported before them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import contextlib
 import os
 from pathlib import Path
 
-# ONNX Runtime's wheels tell Microsoft of every session, by default.
+# ONNX Runtime's wheels send usage data to Microsoft by default.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def cache_folder() -> Path:
-    """Return where exported networks are kept: $DEBCM_CACHE, else ~/.cache/debcm.
+    """Return the folder of exported networks and compiled functions.
+
+    It is $DEBCM_CACHE, else ~/.cache/debcm.
 
     Raises:
-        RuntimeError: neither is known.
+        RuntimeError: DEBCM_CACHE is not set, and there is no home folder.
     """
     return Path(os.environ.get("DEBCM_CACHE") or Path.home() / ".cache" / "debcm")
 
 
-# librosa does not even import where numba finds no place for what it compiles: packages of root's
-# in an image, and a service's user without a home.
+# By default numba writes beside librosa's files or into the home folder. If it can do neither, as
+# for a service's user in a container image, librosa cannot be imported.
 with contextlib.suppress(RuntimeError):
     os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder() / "numba"))

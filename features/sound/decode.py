@@ -14,6 +14,7 @@ from features.container.budget import Budget
 from features.container.media_file import MediaFile
 from features.container.truncation import check_missing_share, declared_audio_seconds
 from features.errors import MediaError, Reason
+from features.results import Decoder
 from features.sound.sndfile_fallback import finite, read_mono
 
 _SAMPLE_TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
@@ -31,7 +32,7 @@ class Sound:
 
     samples: Float32Array
     sample_rate: int
-    decoder: str
+    decoder: Decoder
 
     def part(self, start: float, end: float) -> Float32Array:
         """Return the samples from ``start`` to ``end`` seconds."""
@@ -57,14 +58,14 @@ def decode_sound(
     """
     try:
         chunks = _decode_pyav(media, max_seconds, origin)
-        decoder = "pyav"
+        decoder = Decoder.PYAV
     except MediaError as error:
         if error.reason not in (Reason.UNDECODABLE, Reason.UNSUPPORTED_CONTAINER):
             raise
         second = read_mono(media, max_seconds)
         if second is None:
             raise
-        chunks, decoder = [second], "soundfile"
+        chunks, decoder = [second], Decoder.SOUNDFILE
     samples = np.concatenate(
         [
             chunk if rate == sample_rate else soxr.resample(chunk, rate, sample_rate, "HQ")

@@ -15,7 +15,7 @@ from features.networks.export import check_network
 from features.networks.extractor_name import extractor_name
 from features.networks.onnx_network import Network
 from features.networks.packaged import sound_encoder
-from features.results import AudioFeatures
+from features.results import AudioFeatures, Decoder
 from features.sound import blocks
 from features.sound.decode import Sound, decode_sound
 from features.sound.numba_cache import one_compiler
@@ -80,7 +80,7 @@ class AudioExtractor:
             )
         return self.measure(part, sound.decoder)
 
-    def measure(self, samples: npt.NDArray[np.float32], decoder: str) -> AudioFeatures:
+    def measure(self, samples: npt.NDArray[np.float32], decoder: Decoder) -> AudioFeatures:
         """Return the features of mono float32 [n] at the configured sample rate."""
         spectra = blocks.analyse(samples, self.config)
         embedding = np.concatenate(list(self._measure(spectra).values()))

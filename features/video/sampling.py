@@ -22,6 +22,7 @@ from features.container.budget import Budget
 from features.container.media_file import Demuxer, MediaFile
 from features.container.truncation import check_missing_share, declared_seconds
 from features.errors import MediaError, Reason
+from features.results import Decoder
 from features.video import opencv_fallback
 from features.video.packet_scan import lacks_pts, scan_packets
 from features.video.timeline import (
@@ -48,7 +49,7 @@ class Sampled:
     """
 
     timeline: Timeline
-    decoder: str
+    decoder: Decoder
 
 
 def sample_frames(media: MediaFile, select_pts: SelectPts, on_frame: OnFrame) -> Sampled:
@@ -75,7 +76,7 @@ def sample_frames(media: MediaFile, select_pts: SelectPts, on_frame: OnFrame) ->
             raise error from None
     log.info("%s: decoded with OpenCV, PyAV cannot decode it", media.path.name)
     opencv_fallback.decode(media, set(select_pts(timeline)), on_frame)
-    return Sampled(timeline, "opencv")
+    return Sampled(timeline, Decoder.OPENCV)
 
 
 def _sample_pyav(media: MediaFile, select_pts: SelectPts, on_frame: OnFrame) -> Sampled:
@@ -85,9 +86,9 @@ def _sample_pyav(media: MediaFile, select_pts: SelectPts, on_frame: OnFrame) -> 
     if timeline is not None:
         check_missing_share(timeline.missing_share, media.limits)
         if _decode_wanted(media, timeline, set(select_pts(timeline)), on_frame, budget):
-            return Sampled(timeline, "pyav")
+            return Sampled(timeline, Decoder.PYAV)
     timeline = _decode_all_wanted(media, select_pts, on_frame, budget)
-    return Sampled(timeline, "pyav-full")
+    return Sampled(timeline, Decoder.PYAV_FULL)
 
 
 def _decode_all_wanted(

@@ -17,7 +17,7 @@ import numpy as np
 
 from features.arrays import AnyArray
 from features.errors import MediaError, Reason
-from features.results import AudioFeatures, ClipFeatures, MediaInfo, VisualFeatures
+from features.results import AudioFeatures, ClipFeatures, Decoder, MediaInfo, VisualFeatures
 
 Header = dict[str, Any]
 
@@ -187,10 +187,10 @@ def unpack_result(
             raise WireError(f"a message of type {header['type']!r}")
         left = iter(arrays)
         visual = tuple(
-            VisualFeatures(next(left), next(left), next(left), str(decoder), float(origin))
+            VisualFeatures(next(left), next(left), next(left), Decoder(decoder), float(origin))
             for decoder, origin in header["visual"]
         )
-        audio = tuple(AudioFeatures(next(left), next(left), str(d)) for d in header["audio"])
+        audio = tuple(AudioFeatures(next(left), next(left), Decoder(d)) for d in header["audio"])
         return ClipFeatures(visual, audio, float(header["cpu_seconds"]))
     except (*_MALFORMED, RuntimeError) as error:
         raise WireError(f"a result that does not fit: {error!r:.500}") from error

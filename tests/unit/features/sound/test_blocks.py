@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from features.config import AudioConfig
+from features.results import Decoder
 from features.sound import blocks
 from features.sound.blocks import BLOCKS, analyse
 from features.sound.extractor import AudioExtractor
@@ -58,7 +59,7 @@ def test_every_block_has_its_length_and_finite_values_for_any_sound(name: str) -
 
 def test_the_embedding_holds_the_blocks_in_their_order() -> None:
     extractor = AudioExtractor(AudioConfig(blocks=("harmony", "network", "timbre")))
-    found = extractor.measure(SOUNDS["chord"](), "pyav").embedding
+    found = extractor.measure(SOUNDS["chord"](), Decoder.PYAV).embedding
     spectra = analyse(SOUNDS["chord"](), CONFIG)
     assert list(extractor.blocks) == ["harmony", "network", "timbre"]
     assert found.shape == (extractor.dim,)
@@ -70,7 +71,7 @@ def test_the_embedding_holds_the_blocks_in_their_order() -> None:
 @pytest.mark.parametrize("name", SOUNDS)
 def test_the_default_embedding_is_finite_for_any_sound(name: str) -> None:
     extractor = AudioExtractor(CONFIG)
-    found = extractor.measure(SOUNDS[name](), "pyav").embedding
+    found = extractor.measure(SOUNDS[name](), Decoder.PYAV).embedding
     assert found.shape == (extractor.dim,)
     assert np.isfinite(found).all()
 

@@ -21,7 +21,7 @@ rate = extractor.config.sample_rate
 time = np.arange(4 * rate) / rate
 noise = np.random.default_rng(0).normal(0, 0.1, len(time))
 for sound in (noise, np.sin(2 * np.pi * 440 * time), np.where(time % 0.5 < 0.01, noise, 0)):
-    extractor.measure(sound.astype(np.float32), "pyav")
+    extractor.measure(sound.astype(np.float32), features.results.Decoder.PYAV)
 print("sound measured", flush=True)
 """
 

@@ -10,6 +10,7 @@ import pytest
 
 from features import AudioConfig, AudioExtractor, EncoderError, SoundEncoder
 from features.networks.packaged import MUSICNN
+from features.results import Decoder
 from features.sound.patches import log_mel_patches
 from tests.helpers import small_networks as networks
 
@@ -98,7 +99,7 @@ def test_the_network_is_averaged_over_patches_at_one_loudness(tmp_path: Path) ->
     assert config.encoder is not None
     patches = log_mel_patches(sound, config.sample_rate, config.encoder, 16)
     for level in (1, 0.02, 7):
-        found = extractor.measure(sound * np.float32(level), "pyav").embedding
+        found = extractor.measure(sound * np.float32(level), Decoder.PYAV).embedding
         np.testing.assert_allclose(found, patches.mean(axis=(0, 1, 2)), atol=1e-4)
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from features.results import ClipFeatures, VisualFeatures
+from features.results import ClipFeatures, Decoder, VisualFeatures
 from features.workers import protocol, sandbox
 
 
 def features(values: int, *, worn: bool = False) -> bytes:
     embedding = np.zeros(values, np.float32)
-    visual = VisualFeatures(embedding, np.zeros(1), np.zeros((1, 1), np.float16), "pyav", 0.0)
+    visual = VisualFeatures(embedding, np.zeros(1), np.zeros((1, 1), np.float16), Decoder.PYAV, 0.0)
     return protocol.pack_result(ClipFeatures((visual,), (), 0.0), worn=worn)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from features.errors import MediaError, Reason
-from features.results import AudioFeatures, ClipFeatures, MediaInfo, VisualFeatures
+from features.results import AudioFeatures, ClipFeatures, Decoder, MediaInfo, VisualFeatures
 from features.workers.protocol import (
     HEADER_LIMIT,
     Unpacker,
@@ -24,10 +24,12 @@ VISUAL = VisualFeatures(
     np.arange(5, dtype=np.float32),
     np.array([0.5, 1.5]),
     np.ones((2, 3), np.float16),
-    "pyav-full",
+    Decoder.PYAV_FULL,
     -0.25,
 )
-AUDIO = AudioFeatures(np.arange(4, dtype=np.float32), np.ones((6, 2), np.float16), "soundfile")
+AUDIO = AudioFeatures(
+    np.arange(4, dtype=np.float32), np.ones((6, 2), np.float16), Decoder.SOUNDFILE
+)
 
 
 def framed(text: bytes) -> bytes:
@@ -126,9 +128,11 @@ def test_a_reader_takes_one_message_and_sees_the_end() -> None:
 )
 def test_records_check_their_arrays(embedding: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        AudioFeatures(embedding, AUDIO.mel, "pyav")
+        AudioFeatures(embedding, AUDIO.mel, Decoder.PYAV)
     with pytest.raises(ValueError, match="2 frame_times for 3"):
-        VisualFeatures(VISUAL.embedding, VISUAL.frame_times, np.ones((3, 3), np.float16), "pyav", 0)
+        VisualFeatures(
+            VISUAL.embedding, VISUAL.frame_times, np.ones((3, 3), np.float16), Decoder.PYAV, 0
+        )
     assert repr(AUDIO) == "AudioFeatures(embedding=(4,), mel=(6, 2), decoder='soundfile')"
     assert "frame_embeddings=(2, 3)" in repr(VISUAL)
 
