@@ -40,6 +40,12 @@ The cache of exported networks and of folders fetched from object storage is `$D
 default `~/.cache/debcm`.
 """
 
+TABLES_INTRODUCTION = """\
+A landing day is a folder `dt=YYYY-MM-DD` of `[landing] root`. It holds the manifests below, each in
+one of the three formats, and the media files that they name. The delivering system writes an empty
+file `_SUCCESS` last. Text is UTF-8, at most 4096 bytes per field. Times have a time zone.
+"""
+
 METRICS_INTRODUCTION = """\
 `media_features` sends the first group after each day's check, `debcm_retrain` the second after the
 gate's decision, as gauges through Airflow's own emission. Airflow puts its prefix in front
@@ -107,7 +113,7 @@ def configuration() -> str:
 
 def tables() -> str:
     """docs/tables.md, from the field table."""
-    parts = ["# Tables\n", GENERATED, "## The landing contract\n"]
+    parts = ["# Tables\n", GENERATED, "## The landing contract\n", TABLES_INTRODUCTION]
     for table in LANDING.values():
         parts += _table(table)
     parts.append("## The lake\n")

@@ -1,1 +1,1 @@
-"""Reads deliveries and decides which rows to accept."""
+"""Reads landing days and decides which rows to accept into the catalogue."""

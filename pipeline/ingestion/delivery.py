@@ -1,4 +1,4 @@
-"""What was delivered: a day's manifests, and which days need a run."""
+"""Reads the manifests of a landing day, and finds the days that need a run."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from pipeline.ingestion.id_owners import EarlierOwners, find_earlier_owners
 from pipeline.ingestion.landing_day import LandingDay, landing_days
 from pipeline.ingestion.manifest import Manifest
 from pipeline.ingestion.refused_days import read_refused_days
+from pipeline.lake.codes import IdKind
 from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
 
-_MANIFESTS = {"music": "music", "video": "videos"}
-_NOTHING = Manifest([], [], "")
+_MANIFESTS = {IdKind.MUSIC: "music", IdKind.VIDEO: "videos"}
+_EMPTY = Manifest([], [], "")
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """A landing day as it was delivered, before any media file is opened.
+    """The delivered content of a landing day, before any media file is opened.
 
     Attributes:
         landing: its folder.
-        manifests: of "music" and "video"; without rows where there is a fault.
-        earlier: what earlier days decide about its rows.
-        fingerprint: hash over the files, the settings that matter, and `earlier`.
-        fault: why the manifests cannot be read as a whole; None where they can.
+        manifests: the manifests of tracks and videos; without rows if there is an error.
+        owners: the ids that earlier days own.
+        fingerprint: hash of the files, the relevant settings and `owners`.
+        error: why the manifests cannot be read; None if they can.
     """
 
     landing: LandingDay
-    manifests: Mapping[str, Manifest]
-    earlier: EarlierOwners
+    manifests: Mapping[IdKind, Manifest]
+    owners: EarlierOwners
     fingerprint: str
-    fault: Permanent | None = None
+    error: Permanent | None = None
 
 
 def read_delivery(settings: Settings, lake: Lake, day: dt.date) -> Delivery:
@@ -49,30 +50,33 @@ def read_delivery(settings: Settings, lake: Lake, day: dt.date) -> Delivery:
         LandingUnavailableError: the landing folder's storage does not answer.
     """
     landing = LandingDay(settings.landing.root, day)
-    # Before the manifests are read: what changes meanwhile is then found to have changed.
+    # Hash the files first, so that a later change of a manifest also changes the fingerprint.
     files = landing.fingerprint(_salt(settings))
-    manifests, fault = dict.fromkeys(_MANIFESTS, _NOTHING), None
+    manifests, manifest_error = dict.fromkeys(_MANIFESTS, _EMPTY), None
     try:
         manifests = {kind: landing.manifest(name) for kind, name in _MANIFESTS.items()}
     except (ManifestError, LandingAccessError) as error:
-        fault = error
-    earlier = find_earlier_owners(lake, day, manifests["video"], manifests["music"])
-    fingerprint = hashlib.sha256(f"{files}{earlier.digest}".encode()).hexdigest()
-    return Delivery(landing, manifests, earlier, fingerprint, fault)
+        manifest_error = error
+    owners = find_earlier_owners(lake, day, manifests[IdKind.VIDEO], manifests[IdKind.MUSIC])
+    fingerprint = hashlib.sha256(f"{files}{owners.digest}".encode()).hexdigest()
+    return Delivery(landing, manifests, owners, fingerprint, manifest_error)
 
 
 def complete_days(settings: Settings, first: dt.date, last: dt.date) -> list[dt.date]:
-    """Landing days from `first` to `last` that hold `_SUCCESS`, in order."""
+    """Return the landing days from `first` to `last` that have `_SUCCESS`, in order."""
     root = settings.landing.root
     days = [day for day in landing_days(root) if first <= day <= last]
     return [day for day in days if LandingDay(root, day).is_complete]
 
 
 def unfinished_days(context: Context, first: dt.date, last: dt.date) -> dict[dt.date, str]:
-    """Complete landing days from `first` to `last` that need a run, in order: day -> fingerprint.
+    """Return the complete landing days from `first` to `last` that need a run.
 
-    That is: an ingest would read them anew, or they were not accounted for since their ingest. A
-    day that was refused needs one only when its delivery has changed since.
+    A day needs a run if it is new, has changed since its ingest, was not checked since its ingest,
+    or has files to retry. A refused day needs a run only if it has changed since.
+
+    Returns:
+        The fingerprint of each such day, in order of the days.
     """
     settings, lake = context.settings, context.lake
     marks = lake.read("landing_days")
@@ -80,7 +84,7 @@ def unfinished_days(context: Context, first: dt.date, last: dt.date) -> dict[dt.
     ingested = dict(marks.select("dt", "finished_at").iter_rows())
     checked = dict(lake.read("feature_days").select("dt", "finished_at").iter_rows())
     refused = {refusal.day: refusal.fingerprint for refusal in read_refused_days(lake)}
-    again = days_to_retry(settings, lake)
+    to_retry = days_to_retry(settings, lake)
     found = {
         day: read_delivery(settings, lake, day).fingerprint
         for day in complete_days(settings, first, last)
@@ -93,25 +97,28 @@ def unfinished_days(context: Context, first: dt.date, last: dt.date) -> dict[dt.
             day not in checked
             or ingested.get(day, checked[day]) > checked[day]
             or fingerprint != read.get(day)
-            or day in again
+            or day in to_retry
         )
     }
 
 
 def days_to_retry(settings: Settings, lake: Lake) -> set[dt.date]:
-    """Days with a file that failed for a cause that may have passed, and has a try left."""
+    """Return the days with quarantined files that can be tried again."""
     return set(lake.read("quarantine", retryable_rejects(settings))["dt"])
 
 
 def retryable_rejects(settings: Settings) -> pl.Expr:
-    """Of table `quarantine`: rows whose file failed for a cause that may lie in the machine."""
-    passing = [str(reason) for reason in Reason if reason.is_transient]
-    tries = settings.extract.max_attempts
-    return pl.col("reason").is_in(passing) & (pl.col("attempts") < tries)
+    """Return a predicate for rows of `quarantine` whose file can be tried again.
+
+    The cause of their failure may have been the machine, and attempts are left.
+    """
+    transient = [str(reason) for reason in Reason if reason.is_transient]
+    attempts = settings.extract.max_attempts
+    return pl.col("reason").is_in(transient) & (pl.col("attempts") < attempts)
 
 
 def _salt(settings: Settings) -> str:
-    """Settings that change what an ingest of the same files writes."""
+    """Text of the settings that change the result of ingesting the same files."""
     relevant = (
         settings.genres,
         settings.limits,

@@ -1,4 +1,4 @@
-"""What the days before a landing day decide about its rows: ids given away, tracks delivered."""
+"""Finds the earlier landing days that own the ids of a day's manifests."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import polars as pl
 from pipeline.ingestion.manifest import Manifest
 from pipeline.lake.tables import Lake
 
-# id -> (content hash, day) of the earliest day that delivered it.
+# id -> content hash and day of its owner, the earliest day that delivered it.
 Owners = dict[str, tuple[str, dt.date]]
 
 
 @dataclass(frozen=True)
 class EarlierOwners:
-    """Owners of the ids that a day's manifests name, as far as earlier days own them.
+    """The ids of a day's manifests that earlier days own.
 
     Attributes:
-        videos: of the day's video ids.
-        music: of the day's music ids, and of the tracks that its videos name.
+        videos: owners of the day's video ids.
+        music: owners of the day's music ids, and of the tracks that its videos name.
     """
 
     videos: Owners
@@ -31,15 +31,22 @@ class EarlierOwners:
 
     @property
     def digest(self) -> str:
-        """Hash over both; when it changes, the day must be read again."""
-        found = [sorted(owners.items()) for owners in (self.videos, self.music)]
-        return hashlib.sha256(json.dumps(found, default=str).encode()).hexdigest()
+        """Hash of all owners, in hex; when it changes, the day must be read again."""
+        owned = [sorted(owners.items()) for owners in (self.videos, self.music)]
+        return hashlib.sha256(json.dumps(owned, default=str).encode()).hexdigest()
 
 
 def find_earlier_owners(
     lake: Lake, day: dt.date, videos: Manifest, music: Manifest
 ) -> EarlierOwners:
-    """Find out what earlier days own of what a day's manifests name."""
+    """Find the owners of the ids of a day's manifests among earlier days.
+
+    Args:
+        lake: with the catalogue.
+        day: the landing day; only earlier days count.
+        videos: its manifest of videos.
+        music: its manifest of tracks.
+    """
     video_ids = {str(row["video_id"]) for _, row in videos.rows}
     named = {str(row["music_id"]) for _, row in [*music.rows, *videos.rows] if row["music_id"]}
     return EarlierOwners(

@@ -1,4 +1,4 @@
-"""landing -> catalogue and quarantine: every row of a day ends in one of the two."""
+"""Ingests a landing day: every row ends in the catalogue or in quarantine."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from pipeline.ingestion.row_rules import (
     reject_unknown_music,
 )
 from pipeline.lake.catalog import id_hash
+from pipeline.lake.codes import IdKind, Source
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
@@ -40,20 +41,20 @@ from pipeline.settings.sections import ExtractSettings
 
 log = logging.getLogger(__name__)
 
-# Reasons that say nothing against the delivery: they do not count towards the reject share.
-HARMLESS = {RowReason.REPEATED, RowReason.DELETED}
+# Reasons that do not count towards the reject share, because the delivery is not at fault.
+_HARMLESS = {RowReason.REPEATED, RowReason.DELETED}
 
 
 @dataclass(frozen=True)
 class IngestSummary:
-    """What one ingest did.
+    """Result of one ingest.
 
     Attributes:
         day: the landing day, ISO.
-        unchanged: the day was as it had been ingested before, and nothing was read or written.
-        rows: rows of the videos and music manifests.
-        accepted: rows in the catalogue.
-        rejected: rows in quarantine, by reason.
+        unchanged: whether the day was unchanged since its ingest, so that nothing was written.
+        rows: number of rows of the manifests, including unreadable deletion requests.
+        accepted: number of rows accepted into the catalogue.
+        rejected: number of quarantined rows, by reason.
     """
 
     day: str
@@ -64,19 +65,23 @@ class IngestSummary:
 
 
 def run(context: Context, day: dt.date) -> IngestSummary:
-    """Read one landing day into the catalogue; what cannot enter it goes to quarantine.
+    """Ingest a landing day: accept its valid rows into the catalogue and quarantine the others.
 
-    Running it again over an unchanged day does nothing, unless a file of it may be tried again;
-    over a changed day, it replaces the day's rows. Earlier complete days that nobody has read yet
-    are read first: rows of this day may name their tracks, and a backfill that runs its days side
-    by side must end as the nights would have.
+    An unchanged day is skipped, unless a file can be tried again. The rows of a changed day are
+    replaced. Earlier complete days that were not ingested yet are ingested first: this day may name
+    their tracks, and concurrent runs of a backfill must result in the same rows as nightly runs.
+
+    Args:
+        context: settings and lake.
+        day: the landing day.
 
     Raises:
         DayNotReadyError: `_SUCCESS` is missing.
-        LandingAccessError: the folder or a manifest may not be read.
-        ManifestError: a manifest cannot be read as a whole.
-        TooManyRejectsError: more than `[landing] reject_share` was rejected; the quarantine is
-            written, the catalogue is left as it was.
+        LandingAccessError: the operating system does not permit reading the folder or a manifest.
+        LandingUnavailableError: the storage of the landing area does not answer.
+        ManifestError: a manifest cannot be read.
+        TooManyRejectsError: more rows than `[landing] reject_share` were rejected. The quarantine
+            is written; the catalogue is unchanged.
     """
     settings, lake = context.settings, context.lake
     LandingDay(settings.landing.root, day).require_success()
@@ -91,10 +96,10 @@ def run(context: Context, day: dt.date) -> IngestSummary:
 
 def _ingest_earlier_days(settings: Settings, lake: Lake, day: dt.date) -> None:
     first = day - dt.timedelta(days=settings.landing.lookback_days)
-    read = set(lake.read("landing_days")["dt"])
+    ingested = set(lake.read("landing_days")["dt"])
     refused = {refusal.day: refusal.fingerprint for refusal in read_refused_days(lake)}
     for earlier in complete_days(settings, first, day - dt.timedelta(days=1)):
-        if earlier in read:
+        if earlier in ingested:
             continue
         delivery = read_delivery(settings, lake, earlier)
         if refused.get(earlier) == delivery.fingerprint:
@@ -102,35 +107,35 @@ def _ingest_earlier_days(settings: Settings, lake: Lake, day: dt.date) -> None:
         try:
             _ingest_day(settings, lake, earlier, delivery)
         except Permanent as error:
-            # Its own run fails, remembers that, and wakes somebody; this day must not.
-            log.warning("day %s, read on the way to %s, failed: %s", earlier, day, error)
+            # The earlier day's own run fails, records the refusal and sends the alert.
+            log.warning("ingest of day %s before day %s failed: %s", earlier, day, error.summary)
 
 
 def _ingest_day(settings: Settings, lake: Lake, day: dt.date, delivery: Delivery) -> IngestSummary:
-    # Deletions are law: what is wrong with the day's other manifests does not hold them up.
+    # A deletion must be obeyed even if the day's other manifests cannot be read.
     requests = delivery.landing.manifest("deletions")
     _record_deletions(lake, day, requests)
-    if delivery.fault:
-        raise delivery.fault
+    if delivery.error:
+        raise delivery.error
     previous = lake.read("landing_days", pl.col("dt") == day)
-    earlier_tries: dict[tuple[str, str], int] = {}
+    earlier_attempts: dict[tuple[str, str], int] = {}
     if previous["fingerprint"].to_list() == [delivery.fingerprint]:
         rejected = lake.read("quarantine", pl.col("dt") == day, pl.col("step") == "ingest")
         if rejected.filter(retryable_rejects(settings)).is_empty():
-            log.info("day %s: unchanged since its ingest", day)
+            log.info("day %s is unchanged since its ingest", day)
             return _unchanged(day, previous, rejected)
-        tried = rejected.select("kind", "id", "attempts").iter_rows()
-        earlier_tries = {(kind, name): attempts for kind, name, attempts in tried}
-        # The day is not whole while it is written again: a kill must not leave it marked as read.
+        attempted = rejected.select("kind", "id", "attempts").iter_rows()
+        earlier_attempts = {(kind, name): attempts for kind, name, attempts in attempted}
+        # Unmark the day first: if this process is killed, the day must be ingested again.
         lake.replace("landing_days", TABLES["landing_days"].empty, {"dt": day})
-    rejects = RejectedRows(day, earlier_tries)
-    rejects.add_bad("video", requests.bad)
-    accepted = _admitted(settings, lake, day, delivery, rejects)
+    rejects = RejectedRows(day, earlier_attempts)
+    rejects.add_bad(IdKind.VIDEO, requests.bad)
+    accepted = _apply_rules(settings, lake, day, delivery, rejects)
     rows = sum(len(m.rows) + len(m.bad) for m in delivery.manifests.values()) + len(requests.bad)
     quarantine = TABLES["quarantine"].frame(rejects.rows)
     lake.replace("quarantine", quarantine, {"dt": day, "step": "ingest"})
     refuse_too_many_rejects(
-        quarantine.filter(~pl.col("reason").is_in([str(r) for r in HARMLESS])),
+        quarantine.filter(~pl.col("reason").is_in([str(r) for r in _HARMLESS])),
         rows,
         settings.landing.reject_share,
         str(delivery.landing.folder),
@@ -144,7 +149,7 @@ def _ingest_day(settings: Settings, lake: Lake, day: dt.date, delivery: Delivery
         "rejected": len(quarantine),
         "finished_at": dt.datetime.now(dt.UTC),
     }
-    # The day's own row comes last: it says that the other tables hold the day.
+    # Write this row last: it marks the day as ingested.
     lake.replace("landing_days", TABLES["landing_days"].frame([done]), {"dt": day})
     clear_refused_day(lake, day)
     summary = IngestSummary(
@@ -158,20 +163,20 @@ def _ingest_day(settings: Settings, lake: Lake, day: dt.date, delivery: Delivery
     return summary
 
 
-def _admitted(
+def _apply_rules(
     settings: Settings, lake: Lake, day: dt.date, delivery: Delivery, rejects: RejectedRows
-) -> dict[str, list[PendingRow]]:
-    """The candidates of each kind that every rule lets in."""
-    accepted: dict[str, list[PendingRow]] = {}
-    owners = {"music": delivery.earlier.music, "video": delivery.earlier.videos}
-    for kind in ("music", "video"):
-        candidates = reject_duplicate_ids(kind, delivery.manifests[kind], rejects)
-        candidates = reject_deleted(lake, candidates, rejects)
-        candidates = reject_implausible_times(settings, day, candidates, rejects)
-        candidates = probe_media(settings, delivery.landing, candidates, rejects)
-        accepted[kind] = reject_owned_ids(owners[kind], candidates, rejects)
-    known = delivery.earlier.music.keys() | {track.id for track in accepted["music"]}
-    accepted["video"] = reject_unknown_music(known, accepted["video"], rejects)
+) -> dict[IdKind, list[PendingRow]]:
+    """Return the rows of each kind that every rule accepts."""
+    accepted: dict[IdKind, list[PendingRow]] = {}
+    owners = {IdKind.MUSIC: delivery.owners.music, IdKind.VIDEO: delivery.owners.videos}
+    for kind in (IdKind.MUSIC, IdKind.VIDEO):
+        rows = reject_duplicate_ids(kind, delivery.manifests[kind], rejects)
+        rows = reject_deleted(lake, rows, rejects)
+        rows = reject_implausible_times(settings, day, rows, rejects)
+        rows = probe_media(settings, delivery.landing, rows, rejects)
+        accepted[kind] = reject_owned_ids(owners[kind], rows, rejects)
+    known = delivery.owners.music.keys() | {track.id for track in accepted[IdKind.MUSIC]}
+    accepted[IdKind.VIDEO] = reject_unknown_music(known, accepted[IdKind.VIDEO], rejects)
     return accepted
 
 
@@ -187,8 +192,8 @@ def _unchanged(day: dt.date, previous: pl.DataFrame, rejected: pl.DataFrame) -> 
 
 def _record_deletions(lake: Lake, day: dt.date, requests: Manifest) -> None:
     for bad in requests.bad:
-        # A deletion that cannot be read must not be lost in a day's noise.
-        log.error("deletion request not readable: %s", bad.detail)
+        # An unreadable deletion request must be noticed.
+        log.error("a deletion request cannot be read: %s", bad.detail)
     rows: dict[tuple[object, ...], Row] = {
         (row["kind"], row["id"]): {
             "kind": row["kind"],
@@ -202,18 +207,18 @@ def _record_deletions(lake: Lake, day: dt.date, requests: Manifest) -> None:
 
 
 def _write_catalogue(
-    settings: Settings, lake: Lake, day: dt.date, accepted: dict[str, list[PendingRow]]
+    settings: Settings, lake: Lake, day: dt.date, accepted: dict[IdKind, list[PendingRow]]
 ) -> None:
     now = dt.datetime.now(dt.UTC)
     tables = {
-        "music": [_music_row(settings, day, c, now) for c in accepted["music"]],
+        "music": [_music_row(settings, day, c, now) for c in accepted[IdKind.MUSIC]],
         "segments": [
             segment
-            for c in accepted["video"]
-            if c.row["source"] == "pgc"
+            for c in accepted[IdKind.VIDEO]
+            if c.row["source"] == Source.PGC
             for segment in segment_rows(settings.extract, day, c)
         ],
-        "videos": [_video_row(day, c, now) for c in accepted["video"]],
+        "videos": [_video_row(day, c, now) for c in accepted[IdKind.VIDEO]],
     }
     for table, rows in tables.items():
         frame = TABLES[table].frame(rows)
@@ -223,7 +228,7 @@ def _write_catalogue(
 
 
 def _keep_first_time(new: pl.DataFrame, old: pl.DataFrame) -> pl.DataFrame:
-    """Rows that stood in the table before keep their `ingested_at`: a repeat changes nothing."""
+    """Keep `ingested_at` of rows that the table already has, so that a re-run is idempotent."""
     same = [column for column in new.columns if column != "ingested_at"]
     return (
         new.join(old, on=same, how="left", suffix="_old", nulls_equal=True, maintain_order="left")
@@ -232,12 +237,12 @@ def _keep_first_time(new: pl.DataFrame, old: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _video_row(day: dt.date, candidate: PendingRow, now: dt.datetime) -> Row:
-    info = candidate.info
+def _video_row(day: dt.date, video: PendingRow, now: dt.datetime) -> Row:
+    info = video.info
     assert info is not None
-    row = candidate.row
+    row = video.row
     return {
-        "video_id": candidate.id,
+        "video_id": video.id,
         "uploader_id": row["uploader_id"],
         "music_id": row["music_id"],
         "source": row["source"],
@@ -253,12 +258,12 @@ def _video_row(day: dt.date, candidate: PendingRow, now: dt.datetime) -> Row:
     }
 
 
-def _music_row(settings: Settings, day: dt.date, candidate: PendingRow, now: dt.datetime) -> Row:
-    info = candidate.info
+def _music_row(settings: Settings, day: dt.date, track: PendingRow, now: dt.datetime) -> Row:
+    info = track.info
     assert info is not None
-    row = candidate.row
+    row = track.row
     return {
-        "music_id": candidate.id,
+        "music_id": track.id,
         "genre": row["genre"],
         "genre_group": settings.genres.group(str(row["genre"])),
         "title": row["title"],
@@ -271,12 +276,20 @@ def _music_row(settings: Settings, day: dt.date, candidate: PendingRow, now: dt.
     }
 
 
-def segment_rows(settings: ExtractSettings, day: dt.date, candidate: PendingRow) -> list[Row]:
-    """What of a music video has both picture and sound, cut into windows of `segment_seconds`.
+def segment_rows(settings: ExtractSettings, day: dt.date, video: PendingRow) -> list[Row]:
+    """Cut a music video into segments of `segment_seconds`, where it has picture and sound.
 
-    A rest shorter than `min_segment_seconds` is left out.
+    A last segment shorter than `min_segment_seconds` is dropped, unless it is the only one.
+
+    Args:
+        settings: `[extract]`.
+        day: the landing day.
+        video: an accepted music video.
+
+    Returns:
+        Rows of table `segments`.
     """
-    info = candidate.info
+    info = video.info
     assert info is not None
     rows: list[Row] = []
     start, last = info.paired
@@ -284,8 +297,8 @@ def segment_rows(settings: ExtractSettings, day: dt.date, candidate: PendingRow)
         end = min(start + settings.segment_seconds, last)
         rows.append(
             {
-                "segment_id": f"{candidate.id}#{len(rows)}",
-                "video_id": candidate.id,
+                "segment_id": f"{video.id}#{len(rows)}",
+                "video_id": video.id,
                 "content_hash": info.content_hash,
                 "segment": len(rows),
                 "start": start,

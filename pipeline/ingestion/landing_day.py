@@ -1,4 +1,4 @@
-"""The landing contract: what a day's folder holds, trusted in nothing and only ever read."""
+"""Reads the folder of a landing day. Its content is not trusted, and never changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ MANIFESTS = ("videos", "music", "deletions")
 
 
 class LandingDay:
-    """One `landing/dt=D` folder. It is only ever read."""
+    """One `dt=D` folder of the landing area.
+
+    Args:
+        root: the landing area.
+        day: the landing day.
+    """
 
     def __init__(self, root: Path, day: dt.date) -> None:
         self.day = day
@@ -31,20 +36,23 @@ class LandingDay:
         """Check that the day is complete.
 
         Raises:
-            DayNotReadyError: with the path of the missing `_SUCCESS`.
-            LandingAccessError: nobody can say, for the folder may not be searched.
+            DayNotReadyError: there is no `_SUCCESS` file.
+            LandingAccessError: the operating system does not permit reading the folder.
+            LandingUnavailableError: the storage does not answer.
         """
         success = self.folder / SUCCESS
         try:
-            there = success.is_file()
+            complete = success.is_file()
         except OSError as error:
             raise as_landing_error(error, self.folder) from error
-        if not there:
-            raise DayNotReadyError("the day is not complete", where=str(success))
+        if not complete:
+            raise DayNotReadyError(
+                "The day is not complete yet: `_SUCCESS` is missing", where=str(success)
+            )
 
     @property
     def is_complete(self) -> bool:
-        """Whether the delivering system has written `_SUCCESS`, as far as can be seen."""
+        """Whether the day has `_SUCCESS`; False if the folder cannot be read."""
         try:
             self.require_success()
         except PipelineError:
@@ -52,12 +60,16 @@ class LandingDay:
         return True
 
     def manifest(self, name: str) -> Manifest:
-        """Read `videos`, `music` or `deletions`; an absent `deletions` has no rows.
+        """Read a manifest.
+
+        Args:
+            name: `videos`, `music` or `deletions`; a missing `deletions` has no rows.
 
         Raises:
-            ManifestError: the file is absent, a symbolic link or no regular file, there are two,
-                or it cannot be read as a whole.
-            LandingAccessError: the operating system refuses to read it.
+            ManifestError: the file is missing, a symbolic link or not a regular file, there are two
+                formats, or the file cannot be read.
+            LandingAccessError: the operating system does not permit reading it.
+            LandingUnavailableError: the storage does not answer.
         """
         table = LANDING["deletion_requests" if name == "deletions" else f"landing_{name}"]
         modes = {}
@@ -69,18 +81,21 @@ class LandingDay:
             except OSError as error:
                 raise as_landing_error(error, path) from error
             if stat.S_ISLNK(modes[path]):
-                raise ManifestError("a symbolic link", where=str(path))
+                raise ManifestError("The manifest is a symbolic link", where=str(path))
         modes.pop(self.folder, None)
         for path, mode in modes.items():
             if not stat.S_ISREG(mode):
-                raise ManifestError("no regular file", where=str(path))
+                raise ManifestError("The manifest is not a regular file", where=str(path))
         if len(modes) > 1:
-            raise ManifestError("one format only", where=", ".join(map(str, modes)))
+            raise ManifestError(
+                "The manifest exists in several formats; only one is permitted",
+                where=", ".join(map(str, modes)),
+            )
         if not modes:
             if name == "deletions":
                 return Manifest([], [], name)
             raise ManifestError(
-                f"no {name}.parquet, .csv or .jsonl in the day", where=str(self.folder)
+                f"The day has no {name}.parquet, {name}.csv or {name}.jsonl", where=str(self.folder)
             )
         (file,) = modes
         return read_manifest(file, table)
@@ -89,15 +104,15 @@ class LandingDay:
         return [self.folder / f"{name}.{extension}" for extension in FORMATS]
 
     def fingerprint(self, salt: str) -> str:
-        """Hash over every file's path, size, time and mode, and the manifests' bytes.
+        """Return a hash of all files: path, size, time and mode, and the bytes of manifests.
 
         Args:
-            salt: whatever else must lead to a new ingest when it changes (settings).
+            salt: text of the settings whose change must lead to a new ingest.
         """
         digest = hashlib.sha256(salt.encode())
         manifests = {path for name in MANIFESTS for path in self._manifest_files(name)}
         for path in [self.folder, *sorted(self.folder.rglob("*"))]:
-            # Names are bytes to the system: a file that nobody asked for may have any.
+            # File names are bytes; an unexpected file can have a name that is not UTF-8.
             digest.update(os.fsencode(path.relative_to(self.folder)))
             try:
                 state = path.lstat()
@@ -107,14 +122,17 @@ class LandingDay:
                     if path in manifests:
                         digest.update(path.read_bytes())
             except OSError as error:
-                # Removed meanwhile, or not to be read; when that changes, so does the hash.
+                # The file was removed or cannot be read. When that changes, the hash changes too.
                 digest.update(f"\0{error.strerror}\n".encode())
         return digest.hexdigest()
 
     def resolve(self, media_path: str) -> Path | None:
-        """The file a manifest names, or None where the path leaves the day's folder.
+        """Return the path of a media file, or None if it leaves the day's folder.
 
-        Symbolic links are refused whatever they point at: what they mean can change later.
+        A path with a symbolic link is refused too, because the link's target can change.
+
+        Args:
+            media_path: path from a manifest, relative to the day's folder.
         """
         relative = Path(media_path)
         if relative.is_absolute() or ".." in relative.parts or "\0" in media_path:
@@ -126,22 +144,25 @@ class LandingDay:
                 if path.is_symlink():
                     return None
             except OSError as error:
-                # A name too long, a folder that may not be searched: opening it says the same.
+                # The name is too long or a folder cannot be searched. Opening the file fails too.
                 log.debug("%s: %s", path, error)
                 break
         return self.folder / relative
 
 
 def landing_days(root: Path) -> list[dt.date]:
-    """The days a landing folder holds, complete or not, in order; what is no day is passed by.
+    """Return the days of the landing area, complete or not, in order.
+
+    Other files and folders are ignored; those named `dt=...` are logged.
 
     Raises:
-        LandingAccessError: the folder may not be read.
+        LandingAccessError: the operating system does not permit reading the folder.
+        LandingUnavailableError: the storage does not answer.
     """
     try:
         entries = sorted(os.scandir(root), key=lambda entry: entry.name)
     except FileNotFoundError:
-        log.warning("there is no landing folder %s", root)
+        log.warning("the landing folder %s does not exist", root)
         return []
     except OSError as error:
         raise as_landing_error(error, root) from error
@@ -150,14 +171,14 @@ def landing_days(root: Path) -> list[dt.date]:
         if _is_day(entry):
             days.append(dt.date.fromisoformat(entry.name.removeprefix("dt=")))
         elif entry.name.startswith("dt="):
-            log.warning("%s is no landing day, which is a folder dt=YYYY-MM-DD", entry.path)
+            log.warning("ignoring %s: a landing day is a folder dt=YYYY-MM-DD", entry.path)
     return days
 
 
 def _is_day(entry: os.DirEntry[str]) -> bool:
     try:
         day = dt.date.fromisoformat(entry.name.removeprefix("dt="))
-        # `fromisoformat` takes other spellings too: only one of them names the day's folder.
+        # `fromisoformat` accepts other spellings too, but the folder has only this name.
         return entry.name == f"dt={day}" and entry.is_dir()
     except (ValueError, OSError):
         return False

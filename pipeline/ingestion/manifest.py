@@ -1,8 +1,8 @@
-"""One manifest file, read row by row: Parquet, CSV and JSON lines give the same rows and faults.
+"""Reads a manifest row by row; Parquet, CSV and JSON lines give the same rows and errors.
 
-A file that cannot be read as a whole is an error. A bad row costs itself alone: it is returned as a
-`BadRow`, naming file, row and field. A row of CSV or JSON is one line, so that a stray quote cannot
-swallow the rows below it.
+If the file cannot be read, an error is raised. An invalid row is returned as a `BadRow` that names
+file, row and field; the other rows are read. A row of CSV or JSON is one line, so that a stray
+quote only affects its own row.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from pipeline.lake.table_spec import Field, Table
 
 Row = dict[str, object]
 
-# Characters. Every field of a row at its longest, and escaped in JSON, takes a fifth of it.
+# Longest line, in characters: five times a row with the longest fields, escaped as JSON.
 _LINE = 1 << 20
-_NAMED = 5
+# Number of names that a message lists.
+_MAX_NAMES = 5
 _NO_ANSWER = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT}
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
@@ -42,12 +43,12 @@ _NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class BadRow:
-    """A manifest row that cannot enter the catalogue.
+    """An invalid row of a manifest.
 
     Attributes:
-        id: the row's id, or "file:row" where it has none that can be read.
-        reason: why.
-        detail: file, row number (from 1, the header not counted), field and what was found.
+        id: the row's id, or "file:row" if it has no readable id.
+        reason: why it is invalid.
+        detail: file, row number (from 1, without the header), field and what was found.
     """
 
     id: str
@@ -57,7 +58,13 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The rows of one manifest: valid ones with their row number, and the bad ones."""
+    """The rows of one manifest.
+
+    Attributes:
+        rows: the valid rows with their row number.
+        bad: the invalid rows.
+        file: name of the file.
+    """
 
     rows: list[tuple[int, Row]]
     bad: list[BadRow]
@@ -66,9 +73,9 @@ class Manifest:
 
 @dataclass(frozen=True)
 class _Unreadable:
-    """A cell that its own type cannot hold: text that is not UTF-8, a time out of range."""
+    """A cell whose bytes are invalid for its type: text that is not UTF-8, a time out of range."""
 
-    why: str
+    message: str
 
 
 def read_manifest(path: Path, table: Table) -> Manifest:
@@ -76,13 +83,12 @@ def read_manifest(path: Path, table: Table) -> Manifest:
 
     Args:
         path: the file.
-        table: the columns it must have, and their types.
+        table: the expected columns and their types.
 
     Raises:
-        ManifestError: it cannot be read as a whole, lacks a column, or has one that is unknown or
-            there twice.
-        LandingAccessError: the operating system refuses to read it.
-        LandingUnavailableError: its storage does not answer.
+        ManifestError: the file cannot be read, or a column is missing, unknown or duplicated.
+        LandingAccessError: the operating system does not permit reading the file.
+        LandingUnavailableError: the storage does not answer.
     """
     rows: list[tuple[int, Row]] = []
     bad: list[BadRow] = []
@@ -91,34 +97,41 @@ def read_manifest(path: Path, table: Table) -> Manifest:
         if isinstance(raw, str):
             bad.append(BadRow(f"{path.name}:{number}", RowReason.UNREADABLE_ROW, f"{place}: {raw}"))
             continue
-        row, faults = _validated(raw, table)
-        if faults:
+        row, errors = _validated(raw, table)
+        if errors:
             key = row.get(table.key[-1])
             name = key if isinstance(key, str) and key else f"{path.name}:{number}"
-            bad.append(BadRow(name, RowReason.INVALID_FIELD, f"{place}, {'; '.join(faults)}"))
+            bad.append(BadRow(name, RowReason.INVALID_FIELD, f"{place}, {'; '.join(errors)}"))
         else:
             rows.append((number, row))
     return Manifest(rows, bad, path.name)
 
 
 def _raw_rows(path: Path, table: Table) -> Iterator[tuple[int, Row | str]]:
-    """Rows with their number from 1; a string instead of a row says why it is unreadable."""
+    """Yield rows with their number from 1; instead of an unreadable row, a message."""
     read = {".parquet": _parquet_rows, ".csv": _csv_rows, ".jsonl": _jsonl_rows}[path.suffix]
     try:
         yield from read(path, table)
     except OSError as error:
         raise as_landing_error(error, path) from error
     except (csv.Error, pa.ArrowException) as error:
-        raise ManifestError(f"cannot be read: {error}", where=str(path)) from error
+        raise ManifestError(f"The manifest cannot be read: {error}", where=str(path)) from error
 
 
 def as_landing_error(error: OSError, path: Path) -> PipelineError:
-    """The error of ours that says why a file or folder of the landing cannot be read."""
+    """Return the pipeline error for an `OSError` of the landing area.
+
+    Args:
+        error: as the system raised it.
+        path: the file or folder that cannot be read.
+    """
     if isinstance(error, PermissionError):
-        return LandingAccessError(str(error.strerror), where=str(path))
+        return LandingAccessError(f"Reading is not permitted: {error.strerror}", where=str(path))
     if error.errno in _NO_ANSWER:
-        return LandingUnavailableError(str(error.strerror), where=str(path))
-    return ManifestError(f"cannot be read: {error}", where=str(path))
+        return LandingUnavailableError(
+            f"The storage does not answer: {error.strerror}", where=str(path)
+        )
+    return ManifestError(f"Reading failed: {error.strerror or error}", where=str(path))
 
 
 def _check_columns(path: Path, table: Table, columns: list[str]) -> None:
@@ -126,29 +139,29 @@ def _check_columns(path: Path, table: Table, columns: list[str]) -> None:
     unknown = set(columns) - set(table.columns)
     twice = {name for name, count in Counter(columns).items() if count > 1} - unknown
     if columns and unknown == set(columns):
-        # A row that stands where the header should holds ids, which no message may keep.
+        # Do not repeat the line: it may be a row with ids, which a message must not contain.
         raise ManifestError(
-            f"its first line is no header: it names none of {', '.join(table.columns)}",
+            f"The first line is not a header: it has none of {', '.join(table.columns)}",
             where=str(path),
         )
-    faults = [
-        f"{what} {_named(names)}"
-        for what, names in (
+    errors = [
+        f"{fault} {_quoted_names(names)}"
+        for fault, names in (
             ("missing columns", missing),
             ("unknown columns", unknown),
-            ("columns that are there twice:", twice),
+            ("duplicate columns", twice),
         )
         if names
     ]
-    if faults:
-        raise ManifestError(", ".join(faults), where=str(path))
+    if errors:
+        raise ManifestError(f"Wrong header: {', '.join(errors)}", where=str(path))
 
 
-def _named(names: Iterable[str]) -> str:
-    """Some of the names, cut to a length that a message can bear."""
+def _quoted_names(names: Iterable[str]) -> str:
+    """List the first names, shortened for a message."""
     found = sorted(names)
-    rest = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return ", ".join(f"{name!r:.80}" for name in found[:_NAMED]) + rest
+    rest = f" and {len(found) - _MAX_NAMES} more" if len(found) > _MAX_NAMES else ""
+    return ", ".join(f"{name!r:.80}" for name in found[:_MAX_NAMES]) + rest
 
 
 def _parquet_rows(path: Path, table: Table) -> Iterator[tuple[int, Row | str]]:
@@ -163,7 +176,7 @@ def _parquet_rows(path: Path, table: Table) -> Iterator[tuple[int, Row | str]]:
 
 
 def _cells(column: pa.Array) -> list[object]:
-    """A column's values; where Python cannot hold one, what says so."""
+    """Return a column's values; an invalid one becomes `_Unreadable`."""
     if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
         column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
     try:
@@ -184,7 +197,7 @@ def _csv_rows(path: Path, table: Table) -> Iterator[tuple[int, Row | str]]:
     lines = _lines(path, newline="")
     _, first = next(lines, (0, ""))
     if not first or not first.strip():
-        raise ManifestError("the file is empty: not even a header", where=str(path))
+        raise ManifestError("The file has no header", where=str(path))
     header = next(csv.reader([first], strict=True))
     _check_columns(path, table, header)
     for number, line in lines:
@@ -201,7 +214,7 @@ def _csv_row(header: list[str], line: str) -> Row | str:
         return f"not valid CSV: {error}; a row is one line"
     if len(cells) != len(header):
         return f"{len(cells)} cells under {len(header)} columns"
-    # CSV cannot tell null from the empty text; ours is null.
+    # CSV has no null; an empty cell is null.
     return {name: cell or None for name, cell in zip(header, cells, strict=True)}
 
 
@@ -224,7 +237,7 @@ def _json_row(line: str) -> Row | str:
 def _object(members: list[tuple[str, object]]) -> Row:
     twice = [name for name, count in Counter(name for name, _ in members).items() if count > 1]
     if twice:
-        raise ValueError(f"members that are there twice: {_named(twice)}")
+        raise ValueError(f"duplicate members {_quoted_names(twice)}")
     return dict(members)
 
 
@@ -232,9 +245,9 @@ _TOO_LONG = f"a line of {_LINE} characters or more"
 
 
 def _lines(path: Path, newline: str) -> Iterator[tuple[int, str | None]]:
-    """Lines with their number from 1; None for one that is too long to be a row.
+    """Yield lines with their number from 1, and None for a line that is too long.
 
-    Bytes that are not UTF-8 become surrogates, which no valid field holds: they cost their row.
+    Bytes that are not UTF-8 become surrogates, with which a field is invalid.
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline) as stream:
         number = 0
@@ -248,30 +261,30 @@ def _lines(path: Path, newline: str) -> Iterator[tuple[int, str | None]]:
 
 def _validated(raw: Row, table: Table) -> tuple[Row, list[str]]:
     row: Row = {}
-    faults = []
+    errors = []
     for field in table.fields:
         try:
             row[field.name] = _value(raw.get(field.name), field)
         except ValueError as error:
-            faults.append(f"field {field.name}: {error}")
-    # JSON leaves null members out, and may hold one too many in a single row.
+            errors.append(f"field {field.name}: {error}")
+    # In JSON, every row has its own members.
     if unknown := set(raw) - set(table.columns):
-        faults.append(f"unknown fields {_named(unknown)}")
-    return row, faults
+        errors.append(f"unknown fields {_quoted_names(unknown)}")
+    return row, errors
 
 
 def _value(value: object, field: Field) -> object:
-    """The value in the field's type.
+    """Return the value in the field's type.
 
     Raises:
-        ValueError: saying what was found instead.
+        ValueError: the value is invalid; the message says what was expected and found.
     """
     if value is None or value == "":
         if field.nullable:
             return None
         raise ValueError("empty")
     if isinstance(value, _Unreadable):
-        raise ValueError(value.why)
+        raise ValueError(value.message)
     if pa.types.is_timestamp(field.type):
         return _time(value)
     if not isinstance(value, str):

@@ -1,6 +1,6 @@
-"""Days that were refused: the delivery is at fault, so that only another one is worth a run.
+"""Records refused days, so that a day is tried again only when its files change.
 
-Without this memory a refused day would fail, and wake somebody, every night of the lookback.
+Without this record, a refused day would fail and send an alert every night of the lookback.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from pipeline.lake.tables import Lake
 
 @dataclass(frozen=True)
 class RefusedDay:
-    """A day that was refused and not accepted since.
+    """A day that was refused and has not been accepted since.
 
     Attributes:
         day: the landing day.
-        fingerprint: of the delivery that was refused.
-        step: "ingest" or "check".
-        reason: class of the error.
-        detail: its message, without the remedy.
-        at: when.
+        fingerprint: fingerprint of the refused delivery.
+        step: the step that refused it, "ingest" or "check".
+        reason: class name of the error.
+        detail: summary of the error.
+        at: time of the refusal.
     """
 
     day: dt.date
@@ -39,26 +39,34 @@ class RefusedDay:
 def record_refused_day(
     lake: Lake, day: dt.date, fingerprint: str, step: str, error: PipelineError
 ) -> None:
-    """Remember that a step has refused a delivery of a day."""
+    """Record that a step refused a day.
+
+    Args:
+        lake: with the table `refused_days`.
+        day: the landing day.
+        fingerprint: fingerprint of the refused delivery.
+        step: "ingest" or "check".
+        error: why the day was refused.
+    """
     row = {
         "dt": day,
         "fingerprint": fingerprint,
         "step": step,
         "reason": type(error).__name__,
-        "detail": f"{error.where}: {error.what}",
+        "detail": error.summary,
         "finished_at": dt.datetime.now(dt.UTC),
     }
     lake.replace("refused_days", TABLES["refused_days"].frame([row]), {"dt": day})
 
 
 def clear_refused_day(lake: Lake, day: dt.date) -> None:
-    """Forget that a day was refused."""
+    """Delete the record that a day was refused, if there is one."""
     if not lake.read("refused_days", pl.col("dt") == day).is_empty():
         lake.replace("refused_days", TABLES["refused_days"].empty, {"dt": day})
 
 
 def read_refused_days(lake: Lake) -> list[RefusedDay]:
-    """Every day that is refused, in order."""
+    """Return all refused days, in order."""
     columns = ("dt", "fingerprint", "step", "reason", "detail", "finished_at")
     return [
         RefusedDay(*row) for row in lake.read("refused_days").sort("dt").select(columns).iter_rows()

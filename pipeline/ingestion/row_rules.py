@@ -1,6 +1,7 @@
-"""Who may enter the catalogue: each rule takes candidates and gives back those that keep it.
+"""Decides which manifest rows are accepted into the catalogue.
 
-What a rule turns away is written to `RejectedRows` with its reason; nothing leaves in silence.
+Each rule takes pending rows, returns those that it accepts, and adds the others to `RejectedRows`
+with their reason.
 """
 
 from __future__ import annotations
@@ -18,18 +19,28 @@ from pipeline.ingestion.id_owners import Owners
 from pipeline.ingestion.landing_day import LandingDay
 from pipeline.ingestion.manifest import BadRow, Manifest, Row
 from pipeline.lake.catalog import id_hash
+from pipeline.lake.codes import IdKind, Source
 from pipeline.lake.tables import Lake
 from pipeline.progress import progress
 from pipeline.settings.load import Settings
 
-_UNSET_CLOCK = 1970
+# Year of a clock that was never set: the Unix epoch.
+_UNSET_CLOCK_YEAR = 1970
 
 
 @dataclass(frozen=True)
 class PendingRow:
-    """A manifest row on its way to the catalogue."""
+    """A valid manifest row that is not yet accepted or rejected.
 
-    kind: str
+    Attributes:
+        kind: `IdKind.VIDEO` or `IdKind.MUSIC`.
+        id: the video_id or music_id.
+        row: its fields.
+        place: file and row number, for messages.
+        info: what the probe found in its media file; None before the probe.
+    """
+
+    kind: IdKind
     id: str
     row: Row
     place: str
@@ -38,70 +49,80 @@ class PendingRow:
 
 @dataclass
 class RejectedRows:
-    """Quarantine rows of one ingest, in the making.
+    """Collects the quarantine rows of one ingest.
 
     Attributes:
         day: the landing day.
-        tried: (kind, id) -> how often the same delivery of it was tried before.
+        earlier_attempts: (kind, id) -> number of attempts before this one.
+        rows: the collected rows of table `quarantine`.
     """
 
     day: dt.date
-    tried: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    earlier_attempts: Mapping[tuple[str, str], int] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
-    # One id can be rejected in several rows of a manifest; quarantine has one row for each.
-    _taken: set[tuple[str, str]] = field(default_factory=set)
+    _used_ids: set[tuple[str, str]] = field(default_factory=set)
 
     def add(
         self, kind: str, name: str, reason: str, detail: str, content_hash: str | None = None
     ) -> None:
-        """Reject what has this id, for a reason of the closed set."""
-        numbered = self._numbered(kind, name)
-        self._taken.add((kind, numbered))
+        """Reject a row.
+
+        Args:
+            kind: "video" or "music".
+            name: the id in the manifest.
+            reason: a code of `RowReason` or `features.errors.Reason`.
+            detail: what was wrong and where.
+            content_hash: sha256 of the file, if it was read.
+        """
+        numbered = self._unused_id(kind, name)
+        self._used_ids.add((kind, numbered))
         self.rows.append(
             {
-                "kind": kind,
+                "kind": str(kind),
                 "id": numbered,
                 "dt": self.day,
                 "step": "ingest",
                 "reason": str(reason),
                 "detail": detail,
                 "content_hash": content_hash,
-                "attempts": self.tried.get((kind, numbered), 0) + 1,
+                "attempts": self.earlier_attempts.get((kind, numbered), 0) + 1,
             }
         )
 
-    def _numbered(self, kind: str, name: str) -> str:
-        """The id, or "id (2)" and so on where that stands in quarantine already."""
+    def _unused_id(self, kind: str, name: str) -> str:
+        # Several rows of a manifest can have one id: the later ones become "id (2)" and so on.
         names = itertools.chain([name], (f"{name} ({count})" for count in itertools.count(2)))
-        return next(each for each in names if (kind, each) not in self._taken)
+        return next(each for each in names if (kind, each) not in self._used_ids)
 
     def add_bad(self, kind: str, bad: list[BadRow]) -> None:
-        """Reject rows that could not be read."""
+        """Reject rows that the manifest reader could not read."""
         for row in bad:
             self.add(kind, row.id, row.reason, row.detail)
 
-    def reject(self, candidate: PendingRow, reason: str, detail: str) -> None:
-        """Reject a candidate, saying where its row stands."""
-        content_hash = candidate.info.content_hash if candidate.info else None
-        self.add(candidate.kind, candidate.id, reason, f"{candidate.place}: {detail}", content_hash)
+    def reject(self, pending: PendingRow, reason: str, detail: str) -> None:
+        """Reject a pending row; the detail begins with its place."""
+        content_hash = pending.info.content_hash if pending.info else None
+        self.add(pending.kind, pending.id, reason, f"{pending.place}: {detail}", content_hash)
 
 
-def reject_duplicate_ids(kind: str, manifest: Manifest, rejects: RejectedRows) -> list[PendingRow]:
-    """The manifest's valid rows; the first of several rows with one id counts."""
+def reject_duplicate_ids(
+    kind: IdKind, manifest: Manifest, rejects: RejectedRows
+) -> list[PendingRow]:
+    """Return the manifest's rows; reject invalid ones, and all but the first row of an id."""
     rejects.add_bad(kind, manifest.bad)
     first: dict[str, PendingRow] = {}
     for number, row in manifest.rows:
-        candidate = PendingRow(kind, str(row[f"{kind}_id"]), row, f"{manifest.file} row {number}")
-        earlier = first.setdefault(candidate.id, candidate)
-        if earlier is not candidate:
-            rejects.reject(candidate, RowReason.DUPLICATE_ID, f"first in {earlier.place}")
-        elif row.get("source") == "ugc" and (empty := _empty_fields(row)):
+        pending = PendingRow(kind, str(row[f"{kind}_id"]), row, f"{manifest.file} row {number}")
+        earlier = first.setdefault(pending.id, pending)
+        if earlier is not pending:
+            rejects.reject(pending, RowReason.DUPLICATE_ID, f"first in {earlier.place}")
+        elif row.get("source") == Source.UGC and (empty := _empty_fields(row)):
             rejects.reject(
-                candidate,
+                pending,
                 RowReason.INVALID_FIELD,
                 f"field {', field '.join(empty)}: empty for an uploader's video",
             )
-            del first[candidate.id]
+            del first[pending.id]
     return list(first.values())
 
 
@@ -110,138 +131,150 @@ def _empty_fields(row: Row) -> list[str]:
 
 
 def reject_deleted(
-    lake: Lake, candidates: list[PendingRow], rejects: RejectedRows
+    lake: Lake, pending_rows: list[PendingRow], rejects: RejectedRows
 ) -> list[PendingRow]:
-    """The candidates whose deletion, or whose uploader's, nobody has requested."""
+    """Reject rows whose deletion, or whose uploader's deletion, was requested."""
     deleted = set(lake.read("deletions")["id_hash"])
     if not deleted:
-        return candidates
+        return pending_rows
     kept = []
-    for candidate in candidates:
-        hashes = {id_hash(candidate.kind, candidate.id)}
-        if candidate.row.get("uploader_id"):
-            hashes.add(id_hash("uploader", str(candidate.row["uploader_id"])))
+    for pending in pending_rows:
+        hashes = {id_hash(pending.kind, pending.id)}
+        if pending.row.get("uploader_id"):
+            hashes.add(id_hash(IdKind.UPLOADER, str(pending.row["uploader_id"])))
         if hashes & deleted:
-            # Neither id nor detail may bring back what was deleted.
+            # The quarantine must not contain the deleted id.
             rejects.add(
-                candidate.kind,
-                f"deleted:{id_hash(candidate.kind, candidate.id)[:16]}",
+                pending.kind,
+                f"deleted:{id_hash(pending.kind, pending.id)[:16]}",
                 RowReason.DELETED,
-                candidate.place,
+                pending.place,
             )
         else:
-            kept.append(candidate)
+            kept.append(pending)
     return kept
 
 
 def reject_implausible_times(
-    settings: Settings, day: dt.date, candidates: list[PendingRow], rejects: RejectedRows
+    settings: Settings, day: dt.date, pending_rows: list[PendingRow], rejects: RejectedRows
 ) -> list[PendingRow]:
-    """The candidates that were uploaded before their day ended, by a tolerable clock.
-
-    A clock that was never set says 1970.
-    """
+    """Reject uploads after the end of the day plus the clock tolerance, and those before 1971."""
     end_of_day = dt.datetime.combine(day + dt.timedelta(days=1), dt.time(), dt.UTC)
     latest = end_of_day + dt.timedelta(hours=settings.landing.clock_tolerance_hours)
     kept = []
-    for candidate in candidates:
-        uploaded_at = candidate.row.get("uploaded_at")
+    for pending in pending_rows:
+        uploaded_at = pending.row.get("uploaded_at")
         if not isinstance(uploaded_at, dt.datetime):
-            kept.append(candidate)
+            kept.append(pending)
         elif uploaded_at > latest:
             rejects.reject(
-                candidate,
+                pending,
                 RowReason.FUTURE_UPLOAD,
                 f"field uploaded_at: {uploaded_at.isoformat()} is after {latest.isoformat()}",
             )
-        elif uploaded_at.year <= _UNSET_CLOCK:
+        elif uploaded_at.year <= _UNSET_CLOCK_YEAR:
             rejects.reject(
-                candidate,
+                pending,
                 RowReason.INVALID_FIELD,
-                f"field uploaded_at: {uploaded_at.isoformat()} is what a clock says that was "
-                "never set",
+                f"field uploaded_at: {uploaded_at.isoformat()}, from a clock that was never set",
             )
         else:
-            kept.append(candidate)
+            kept.append(pending)
     return kept
 
 
 def probe_media(
-    settings: Settings, landing: LandingDay, candidates: list[PendingRow], rejects: RejectedRows
+    settings: Settings, landing: LandingDay, pending_rows: list[PendingRow], rejects: RejectedRows
 ) -> list[PendingRow]:
-    """The candidates whose file is there, has the promised hash and can be decoded."""
+    """Probe the media files; reject rows whose file is missing, changed or cannot be decoded.
+
+    Returns:
+        The other rows, with `PendingRow.info`.
+    """
     jobs = []
     by_key = {}
-    for candidate in candidates:
-        media_path = str(candidate.row["media_path"])
+    for pending in pending_rows:
+        media_path = str(pending.row["media_path"])
         path = landing.resolve(media_path)
         if path is None:
             rejects.reject(
-                candidate, RowReason.OUTSIDE_LANDING, f"field media_path: {media_path!r:.200}"
+                pending, RowReason.OUTSIDE_LANDING, f"field media_path: {media_path!r:.200}"
             )
             continue
-        expected = candidate.row["sha256"]
+        expected = pending.row["sha256"]
         jobs.append(
             Job(
-                candidate.id,
+                pending.id,
                 path,
-                JobKind.PROBE_MUSIC if candidate.kind == "music" else JobKind.PROBE_VIDEO,
+                JobKind.PROBE_MUSIC if pending.kind == IdKind.MUSIC else JobKind.PROBE_VIDEO,
                 str(expected) if expected else None,
             )
         )
-        by_key[candidate.id] = candidate
+        by_key[pending.id] = pending
     infos: dict[str, MediaInfo] = {}
     with MediaPool(settings.extract.workers, settings.limits, None, None) as pool:
         for job, outcome in progress(pool.run(jobs), len(jobs), f"probe {landing.day}"):
-            candidate = by_key[job.key]
+            pending = by_key[job.key]
             if isinstance(outcome, MediaError):
-                rejects.reject(candidate, outcome.reason, outcome.detail)
+                rejects.reject(pending, outcome.reason, outcome.detail)
             else:
                 assert isinstance(outcome, MediaInfo)
                 infos[job.key] = outcome
     return [
-        PendingRow(c.kind, c.id, c.row, c.place, infos[c.id]) for c in candidates if c.id in infos
+        PendingRow(c.kind, c.id, c.row, c.place, infos[c.id]) for c in pending_rows if c.id in infos
     ]
 
 
 def reject_owned_ids(
-    owners: Owners, candidates: list[PendingRow], rejects: RejectedRows
+    owners: Owners, pending_rows: list[PendingRow], rejects: RejectedRows
 ) -> list[PendingRow]:
-    """The candidates whose id no earlier day has given to a file."""
+    """Reject rows whose id an earlier day owns."""
     kept = []
-    for candidate in candidates:
-        assert candidate.info is not None
-        if candidate.id not in owners:
-            kept.append(candidate)
+    for pending in pending_rows:
+        assert pending.info is not None
+        if pending.id not in owners:
+            kept.append(pending)
             continue
-        content_hash, first_day = owners[candidate.id]
-        same = content_hash == candidate.info.content_hash
+        content_hash, first_day = owners[pending.id]
+        same = content_hash == pending.info.content_hash
         reason = RowReason.REPEATED if same else RowReason.ID_CONFLICT
-        rejects.reject(candidate, reason, f"the id belongs to day {first_day}")
+        rejects.reject(pending, reason, f"the id belongs to day {first_day}")
     return kept
 
 
 def reject_unknown_music(
-    known: Set[str], candidates: list[PendingRow], rejects: RejectedRows
+    known: Set[str], pending_rows: list[PendingRow], rejects: RejectedRows
 ) -> list[PendingRow]:
-    """The videos whose track was delivered by the end of their day."""
+    """Reject videos whose track was not delivered up to the end of their day.
+
+    Args:
+        known: ids of the tracks that were delivered.
+        pending_rows: videos.
+        rejects: collects the rejected rows.
+    """
     kept = []
-    for candidate in candidates:
-        music_id = candidate.row["music_id"]
+    for pending in pending_rows:
+        music_id = pending.row["music_id"]
         if music_id is None or music_id in known:
-            kept.append(candidate)
+            kept.append(pending)
         else:
             rejects.reject(
-                candidate, RowReason.UNKNOWN_MUSIC, f"field music_id: {str(music_id)!r:.200}"
+                pending, RowReason.UNKNOWN_MUSIC, f"field music_id: {str(music_id)!r:.200}"
             )
     return kept
 
 
 def refuse_too_many_rejects(rejected: pl.DataFrame, rows: int, allowed: float, where: str) -> None:
-    """Fail a day when more of its rows were rejected than is allowed.
+    """Fail if more rows were rejected than allowed.
+
+    Args:
+        rejected: the rejected rows that count, of table `quarantine`.
+        rows: number of all rows of the day.
+        allowed: largest share of rejected rows, from 0 to 1.
+        where: the landing day, for the message.
 
     Raises:
-        TooManyRejectsError: with the counts per reason.
+        TooManyRejectsError: the share is larger; the message has the counts per reason.
     """
     if rows and len(rejected) / rows > allowed:
         reasons = dict(rejected["reason"].value_counts(sort=True).iter_rows())

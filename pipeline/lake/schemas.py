@@ -38,7 +38,7 @@ _SHARED_FIELDS = [
     Field(
         "source",
         TEXT,
-        "user-generated (an uploader's video) or professional (a music video)",
+        "ugc: an uploader's video; pgc: a professional music video",
         one_of=tuple(source.value for source in Source),
     ),
     Field("content_hash", TEXT, "sha256 of the file's bytes, lower-case hex"),
@@ -192,7 +192,7 @@ LANDING = {
     for table in [
         _table(
             "landing_videos",
-            "landing/dt=D/videos.{parquet,csv,jsonl}",
+            "manifest of videos: `dt=D/videos.{parquet,csv,jsonl}`",
             ("video_id",),
             (),
             (
@@ -207,14 +207,14 @@ LANDING = {
         ),
         _table(
             "landing_music",
-            "landing/dt=D/music.{parquet,csv,jsonl}",
+            "manifest of tracks: `dt=D/music.{parquet,csv,jsonl}`",
             ("music_id",),
             (),
             ("music_id", "genre", "title", "artist", "media_path", "sha256"),
         ),
         _table(
             "deletion_requests",
-            "landing/dt=D/deletions.{parquet,csv,jsonl}, optional",
+            "manifest of deletion requests, optional: `dt=D/deletions.{parquet,csv,jsonl}`",
             ("kind", "id"),
             (),
             ("kind", "id", "requested_at"),

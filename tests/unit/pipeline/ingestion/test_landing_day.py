@@ -1,4 +1,4 @@
-"""A landing day's folder is only read, and nothing in it is trusted."""
+"""A landing day's folder is only read, and its content is not trusted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DAY = dt.date(2026, 3, 1)
 
 @pytest.fixture
 def refusing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, type[OSError], int], None]:
-    """Have the system refuse what lies in a folder, which it never does to root."""
+    """Let the system refuse access to files of a folder, which it never does for root."""
 
     def refuse(folder: Path, kind: type[OSError], number: int) -> None:
         stat = Path.stat
@@ -36,7 +36,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, type[OSError], 
 
 
 @given(st.text(max_size=60))
-def test_resolved_path_stays_inside_the_day(text: str) -> None:
+def test_a_resolved_path_stays_in_the_day(text: str) -> None:
     landing = LandingDay(Path("/landing"), DAY)
     path = landing.resolve(text)
     if path is not None:
@@ -44,7 +44,9 @@ def test_resolved_path_stays_inside_the_day(text: str) -> None:
         assert ".." not in path.parts
 
 
-def test_what_is_no_day_is_passed_by(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_files_and_folders_that_are_not_days_are_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in ("dt=tomorrow", "dt=2026-02-30", "dt=20260301", "dt=2026-W09-7", "2026-03-02"):
         (tmp_path / name).mkdir()
     (tmp_path / ".DS_Store").touch()
@@ -53,14 +55,14 @@ def test_what_is_no_day_is_passed_by(tmp_path: Path, caplog: pytest.LogCaptureFi
     (tmp_path / f"dt={DAY}").mkdir()
     assert landing_days(tmp_path) == [DAY]
     for name in ("dt=tomorrow", "dt=2026-02-30", "dt=20260301", "dt=2026-03-03"):
-        assert f"{tmp_path}/{name} is no landing day" in caplog.text
+        assert f"ignoring {tmp_path}/{name}: a landing day is" in caplog.text
 
 
-def test_a_landing_folder_that_is_missing_is_told(
+def test_a_missing_landing_folder_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert landing_days(tmp_path / "gone") == []
-    assert f"no landing folder {tmp_path}/gone" in caplog.text
+    assert f"landing folder {tmp_path}/gone does not exist" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -87,19 +89,19 @@ def test_a_folder_that_the_system_refuses_is_named(
         landing.require_success()
     with pytest.raises(ours, match=str(landing.folder)):
         landing.manifest("music")
-    # That it can be read again is a change.
+    # When the folder can be read again, the fingerprint changes.
     assert landing.fingerprint("") != before
     assert landing.resolve("media/red.mp4") == landing.folder / "media" / "red.mp4"
 
 
-def test_a_folder_in_the_place_of_the_mark_is_none(tmp_path: Path) -> None:
+def test_a_folder_named_success_does_not_complete_the_day(tmp_path: Path) -> None:
     landing = LandingDay(tmp_path, DAY)
     (landing.folder / "_SUCCESS").mkdir(parents=True)
     with pytest.raises(DayNotReadyError, match="_SUCCESS"):
         landing.require_success()
 
 
-def test_a_name_too_long_for_the_system_is_left_to_the_decoder(tmp_path: Path) -> None:
+def test_a_name_that_is_too_long_is_resolved_and_fails_later(tmp_path: Path) -> None:
     landing = LandingDay(tmp_path, DAY)
     landing.folder.mkdir()
     assert landing.resolve("x" * 300) == landing.folder / ("x" * 300)
@@ -125,7 +127,9 @@ def test_the_fingerprint_covers_names_of_any_bytes_modes_and_manifests(tmp_path:
     assert landing.fingerprint("") == seen[-1]
 
 
-def test_the_fingerprint_reads_no_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fingerprint_does_not_read_media(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     landing = LandingDay(tmp_path, DAY)
     landing.folder.mkdir()
     (landing.folder / "v1.mp4").write_bytes(b"a large file")

@@ -1,4 +1,4 @@
-"""Manifests in three formats give the same rows and the same faults; a bad row costs itself."""
+"""Manifests in three formats give the same rows and errors; a bad row does not affect others."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def write(folder: Path, extension: str, rows: list[dict[str, Any]], platform: An
 
 
 @pytest.mark.parametrize("extension", ["parquet", "csv", "jsonl"])
-def test_formats_agree(tmp_path: Path, platform: Any, extension: str) -> None:
+def test_all_formats_give_the_same_rows(tmp_path: Path, platform: Any, extension: str) -> None:
     write(tmp_path / f"dt={DAY}", extension, ROWS, platform)
     manifest = LandingDay(tmp_path, DAY).manifest("music")
     assert [number for number, _ in manifest.rows] == [1, 2]
@@ -82,7 +82,7 @@ def test_parquet_times_and_text_types_are_checked(tmp_path: Path) -> None:
     ("line", "message"),
     [("{", "not valid JSON"), ("[1]", "not a JSON object"), ("[" * 100_000, "not valid JSON")],
 )
-def test_broken_json_line_is_one_bad_row(tmp_path: Path, line: str, message: str) -> None:
+def test_an_invalid_json_line_is_one_bad_row(tmp_path: Path, line: str, message: str) -> None:
     folder = tmp_path / f"dt={DAY}"
     write(folder, "jsonl", ROWS[:1])
     with (folder / "music.jsonl").open("a") as stream:
@@ -97,7 +97,7 @@ def test_broken_json_line_is_one_bad_row(tmp_path: Path, line: str, message: str
     ("name", "content"),
     [("music.parquet", b"not parquet"), ("music.csv", b"\xff\xfe\x00"), ("music.csv", b"")],
 )
-def test_unreadable_manifest_names_the_file(tmp_path: Path, name: str, content: bytes) -> None:
+def test_an_unreadable_manifest_is_named(tmp_path: Path, name: str, content: bytes) -> None:
     folder = tmp_path / f"dt={DAY}"
     folder.mkdir()
     (folder / name).write_bytes(content)
@@ -143,7 +143,9 @@ def read(tmp_path: Path, name: str, content: bytes | pa.Table) -> Any:
         (b"m2,roc\n", "row 2: 2 cells under 6 columns"),
     ],
 )
-def test_a_bad_line_of_csv_costs_itself(tmp_path: Path, line: bytes, message: str) -> None:
+def test_a_bad_line_of_csv_does_not_affect_other_rows(
+    tmp_path: Path, line: bytes, message: str
+) -> None:
     manifest = read(tmp_path, "music.csv", HEADER + GOOD + line + GOOD.replace(b"m1", b"m3"))
     assert [(number, row["music_id"]) for number, row in manifest.rows] == [(1, "m1"), (3, "m3")]
     (bad,) = manifest.bad
@@ -159,7 +161,7 @@ def test_a_bad_line_of_csv_costs_itself(tmp_path: Path, line: bytes, message: st
         HEADER + b"\n" + GOOD + b"\n",
     ],
 )
-def test_marks_and_line_ends_of_other_systems_change_no_row(tmp_path: Path, content: bytes) -> None:
+def test_byte_order_marks_and_other_line_ends_are_accepted(tmp_path: Path, content: bytes) -> None:
     manifest = read(tmp_path, "music.csv", content)
     assert [row["music_id"] for _, row in manifest.rows] == ["m1"]
     assert not manifest.bad
@@ -168,28 +170,31 @@ def test_marks_and_line_ends_of_other_systems_change_no_row(tmp_path: Path, cont
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (HEADER.replace(b"title", b"genre") + GOOD, "missing columns 'title', .*twice: 'genre'"),
+        (
+            HEADER.replace(b"title", b"genre") + GOOD,
+            "missing columns 'title', duplicate columns 'genre'",
+        ),
         (HEADER.replace(b"title", b"Title") + GOOD, "unknown columns 'Title'"),
-        (HEADER.replace(b",", b";") + GOOD, "no header"),
-        ((HEADER + GOOD).decode().encode("utf-16"), "no header"),
+        (HEADER.replace(b",", b";") + GOOD, "not a header"),
+        ((HEADER + GOOD).decode().encode("utf-16"), "not a header"),
         (b'"' + HEADER + GOOD, "cannot be read"),
-        (b"\n", "not even a header"),
+        (b"\n", "has no header"),
     ],
 )
-def test_a_csv_without_the_columns_is_no_manifest(
+def test_a_csv_with_a_wrong_header_is_an_error(
     tmp_path: Path, content: bytes, message: str
 ) -> None:
-    with pytest.raises(ManifestError, match=rf"music\.csv: .*{message}"):
+    with pytest.raises(ManifestError, match=rf"{message}.*music\.csv\)"):
         read(tmp_path, "music.csv", content)
 
 
-def test_a_row_where_the_header_should_stand_is_not_repeated_in_the_error(tmp_path: Path) -> None:
+def test_a_row_in_place_of_the_header_is_not_repeated_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as raised:
         read(tmp_path, "music.csv", GOOD.replace(b"m1", b"somebody's-id"))
     assert "somebody's-id" not in str(raised.value)
 
 
-def test_a_bad_line_of_json_costs_itself(tmp_path: Path) -> None:
+def test_a_bad_line_of_json_does_not_affect_other_rows(tmp_path: Path) -> None:
     good = json.dumps(ROWS[0]).encode()
     lines = [
         b"\xef\xbb\xbf" + good,
@@ -204,7 +209,7 @@ def test_a_bad_line_of_json_costs_itself(tmp_path: Path) -> None:
     assert [number for number, _ in manifest.rows] == [1, 6]
     expected = [
         "row 2, field genre: not UTF-8: 'caf\\udce9'",
-        "row 3: not valid JSON: members that are there twice: 'music_id'",
+        "row 3: not valid JSON: duplicate members 'music_id'",
         "row 4, unknown fields 'colour'",
         "row 5: a line of 1048576 characters",
         "row 7: not valid JSON",
@@ -213,18 +218,20 @@ def test_a_bad_line_of_json_costs_itself(tmp_path: Path) -> None:
     assert [bad for wanted, bad in found if not bad.startswith(f"music.jsonl {wanted}")] == []
 
 
-def test_parquet_with_a_column_twice_or_cut_short_is_no_manifest(tmp_path: Path) -> None:
+def test_parquet_with_a_duplicate_column_or_cut_short_is_an_error(tmp_path: Path) -> None:
     table = pa.Table.from_pylist([ROWS[0]])
-    with pytest.raises(ManifestError, match=r"music\.parquet: columns .* twice: 'genre'"):
+    with pytest.raises(ManifestError, match=r"duplicate columns 'genre' .*music\.parquet"):
         read(tmp_path, "music.parquet", table.append_column("genre", table["genre"]))
     whole = tmp_path / "whole.parquet"
     pq.write_table(table, whole)
     for content in (whole.read_bytes()[:-100], b""):
-        with pytest.raises(ManifestError, match=r"music\.parquet: cannot be read"):
+        with pytest.raises(
+            ManifestError, match=r"(cannot be read|Reading failed): .*music\.parquet\)"
+        ):
             read(tmp_path, "music.parquet", content)
 
 
-def test_parquet_text_that_is_not_utf8_costs_its_row(tmp_path: Path) -> None:
+def test_parquet_text_that_is_not_utf8_is_a_bad_row(tmp_path: Path) -> None:
     offsets, text = np.array([0, 2, 6], np.int32), b"okcaf\xe9"
     titles = pa.StringArray.from_buffers(2, pa.py_buffer(offsets), pa.py_buffer(text))
     table = pa.Table.from_pylist([ROWS[0], ROWS[1]])
@@ -243,9 +250,7 @@ def test_parquet_text_that_is_not_utf8_costs_its_row(tmp_path: Path) -> None:
         (pa.array([1772323200]), 0),
     ],
 )
-def test_a_parquet_time_that_is_none_costs_its_row(
-    tmp_path: Path, times: pa.Array, good: int
-) -> None:
+def test_an_invalid_parquet_time_is_a_bad_row(tmp_path: Path, times: pa.Array, good: int) -> None:
     columns = {"kind": ["video"] * len(times), "id": ["v1"] * len(times), "requested_at": times}
     manifest = read(tmp_path, "deletions.parquet", pa.table(columns))
     when = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
@@ -255,18 +260,18 @@ def test_a_parquet_time_that_is_none_costs_its_row(
 
 
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
-def test_a_time_that_utc_cannot_say_costs_its_row(tmp_path: Path, time: str) -> None:
+def test_a_time_out_of_range_in_utc_is_a_bad_row(tmp_path: Path, time: str) -> None:
     row = {"kind": "video", "id": "v1", "requested_at": time}
     manifest = read(tmp_path, "deletions.jsonl", json.dumps(row).encode())
     assert "field requested_at: outside the years 1 to 9999" in manifest.bad[0].detail
 
 
-def test_a_manifest_that_is_no_regular_file_is_named(tmp_path: Path) -> None:
+def test_a_manifest_that_is_not_a_regular_file_is_an_error(tmp_path: Path) -> None:
     folder = tmp_path / f"dt={DAY}"
     folder.mkdir()
     (folder / "music.csv").symlink_to(folder / "nowhere")
-    with pytest.raises(ManifestError, match=r"music\.csv: a symbolic link"):
+    with pytest.raises(ManifestError, match=r"is a symbolic link .*music\.csv"):
         LandingDay(tmp_path, DAY).manifest("music")
     os.mkfifo(folder / "videos.csv")
-    with pytest.raises(ManifestError, match=r"videos\.csv: no regular file"):
+    with pytest.raises(ManifestError, match=r"is not a regular file .*videos\.csv"):
         LandingDay(tmp_path, DAY).manifest("videos")

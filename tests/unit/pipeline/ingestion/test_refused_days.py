@@ -1,4 +1,4 @@
-"""A day that was refused fails once: only another delivery, or a person, has it tried again."""
+"""A refused day is tried again only when its files change, or by hand."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def due(settings: Settings, lake: Lake) -> list[dt.date]:
     return list(delivery.unfinished_days(Context(settings), DAY, NEXT_DAY))
 
 
-def test_a_day_of_too_many_rejects_is_due_again_when_its_delivery_changes(
+def test_a_day_with_too_many_rejects_needs_a_run_when_its_files_change(
     strict: Settings, lake: Lake, platform: Any
 ) -> None:
     bad = platform.video("bad", media_path="media/absent.mp4")
@@ -45,7 +45,7 @@ def test_a_day_of_too_many_rejects_is_due_again_when_its_delivery_changes(
     assert (refusal.day, refusal.step, refusal.reason) == (DAY, "ingest", "TooManyRejectsError")
     assert "1 of 2 rows rejected" in refusal.detail
     assert due(strict, lake) == []
-    # By hand it is tried whenever somebody likes.
+    # By hand it can be tried at any time.
     with pytest.raises(TooManyRejectsError):
         ingest.run(Context(strict), DAY)
     platform.deliver(DAY, [platform.video("good")], [platform.track("m1")])
@@ -54,7 +54,7 @@ def test_a_day_of_too_many_rejects_is_due_again_when_its_delivery_changes(
     assert read_refused_days(lake) == []
 
 
-def test_a_manifest_that_cannot_be_read_costs_its_day_alone(
+def test_an_unreadable_manifest_does_not_affect_other_days(
     settings: Settings, lake: Lake, platform: Any, account: Any
 ) -> None:
     broken = platform.deliver(DAY, [], [platform.track("m1")])
@@ -65,9 +65,9 @@ def test_a_manifest_that_cannot_be_read_costs_its_day_alone(
     platform.deliver(NEXT_DAY, [], [platform.track("m1")])
     assert due(settings, lake) == [DAY, NEXT_DAY]
     assert ingest.run(Context(settings), NEXT_DAY).accepted == 1
-    # A deletion is law, whatever else is wrong with its day.
+    # The deletion request was recorded anyway.
     assert lake.read("deletions").height == 1
-    # Its own run has not failed yet, so nobody knows.
+    # Its own run has not failed yet.
     assert read_refused_days(lake) == []
     account(NEXT_DAY)
     assert due(settings, lake) == [DAY]
@@ -79,7 +79,7 @@ def test_a_manifest_that_cannot_be_read_costs_its_day_alone(
     assert lake.version("quarantine") == version
 
 
-def test_what_comes_while_a_day_is_refused_is_another_delivery(
+def test_a_file_that_arrives_during_the_refusal_is_a_change(
     strict: Settings, lake: Lake, platform: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     absent = platform.video("v1", media_path="media/absent.mp4")
@@ -89,13 +89,13 @@ def test_what_comes_while_a_day_is_refused_is_another_delivery(
         (folder / "media" / "absent.mp4").write_bytes(b"here it is")
         raise TooManyRejectsError("as it was before")
 
-    monkeypatch.setattr("pipeline.ingestion.ingest._admitted", late)
+    monkeypatch.setattr("pipeline.ingestion.ingest._apply_rules", late)
     with pytest.raises(TooManyRejectsError):
         ingest.run(Context(strict), DAY)
     assert due(strict, lake) == [DAY]
 
 
-def test_a_day_that_check_refuses_is_not_due_again(
+def test_a_day_that_check_refused_does_not_need_a_run(
     strict: Settings, settings: Settings, lake: Lake, platform: Any
 ) -> None:
     platform.deliver(DAY, [], [platform.track("m1")])
@@ -113,55 +113,4 @@ def test_a_day_that_check_refuses_is_not_due_again(
     # Somebody raises the share and clears the task.
     assert accounting.check(Context(settings), DAY).rejected == {"undecodable": 1}
     assert read_refused_days(lake) == []
-    assert due(settings, lake) == []
-
-
-def test_a_file_that_the_machine_may_have_failed_is_tried_once_more(
-    settings: Settings, lake: Lake, platform: Any, account: Any
-) -> None:
-    platform.deliver(DAY, [], [platform.track("m1"), platform.track("m2", media_path="media")])
-    for attempts in (1, 2):
-        assert due(settings, lake) == [DAY]
-        assert ingest.run(Context(settings), DAY).rejected == {"unreadable": 1}
-        assert lake.read("quarantine")["attempts"].to_list() == [attempts]
-        account(DAY)
-    assert due(settings, lake) == []
-    assert ingest.run(Context(settings), DAY).unchanged
-
-
-def test_a_second_try_that_is_killed_is_made_again(
-    settings: Settings, lake: Lake, platform: Any, account: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    platform.deliver(DAY, [], [platform.track("m1"), platform.track("m2", media_path="media")])
-    ingest.run(Context(settings), DAY)
-    account(DAY)
-
-    def kill(*_: Any) -> None:
-        raise RuntimeError("killed after the quarantine was written")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("pipeline.ingestion.ingest._write_catalogue", kill)
-        with pytest.raises(RuntimeError):
-            ingest.run(Context(settings), DAY)
-    assert due(settings, lake) == [DAY]
-    assert not ingest.run(Context(settings), DAY).unchanged
-
-
-def test_a_mended_file_of_a_day_takes_the_place_of_the_broken_one(
-    settings: Settings, lake: Lake, platform: Any, account: Any
-) -> None:
-    tracks = [platform.track("m1", "noise.mp4"), platform.track("m2")]
-    folder: Path = platform.deliver(DAY, [], tracks)
-    ingest.run(Context(settings), DAY)
-    account(DAY)
-    assert lake.read("music")["music_id"].to_list() == ["m2"]
-    good = (folder / "media" / "high.mp3").read_bytes()
-    # One that was turned away, and one that entered, both under their names.
-    (folder / "media" / "noise.mp4").write_bytes(good)
-    (folder / "media" / "low.ogg").write_bytes(good)
-    assert due(settings, lake) == [DAY]
-    assert ingest.run(Context(settings), DAY).accepted == 2
-    assert lake.read("quarantine").is_empty()
-    assert lake.read("music")["content_hash"].n_unique() == 1
-    account(DAY)
     assert due(settings, lake) == []
