@@ -10,6 +10,7 @@ import polars as pl
 
 from features import JobKind, extractor_name
 from pipeline.context import Context
+from pipeline.lake.codes import Source
 from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
 
@@ -66,7 +67,7 @@ def delivered_rows(
         "dt",
         "media_path",
         "duration",
-        pl.when(pl.col("source") == "pgc")
+        pl.when(pl.col("source") == Source.PGC)
         .then(pl.lit(JobKind.SEGMENTS))
         .otherwise(pl.lit(JobKind.VIDEO))
         .alias("job"),

@@ -21,6 +21,7 @@ from features.sound.extractor import AudioExtractor
 from features.video.extractor import VisualExtractor
 from pipeline.extraction.clips import MODALITIES, Modality, extractors
 from pipeline.lake import catalog
+from pipeline.lake.codes import Source
 from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
 from pipeline.training.confounders import group_index
@@ -81,7 +82,7 @@ def genre_drift(settings: Settings, lake: Lake, day: dt.date) -> list[Drift]:
     tracks = lake.collect(catalog.music(lake, day).select("music_id", "genre_group"), "music")
     picks = lake.collect(
         catalog.videos(lake, day)
-        .filter(pl.col("source") == "ugc", pl.col("dt") >= _weeks_before(day)[0])
+        .filter(pl.col("source") == Source.UGC, pl.col("dt") >= _weeks_before(day)[0])
         .join(tracks.lazy(), on="music_id")
         .select("dt", group_index(groups)),
         "videos",

@@ -28,6 +28,7 @@ from pipeline.context import Context
 from pipeline.errors import NotEnoughDataError
 from pipeline.extraction.clips import MODALITIES, Modality, extractors
 from pipeline.lake import catalog
+from pipeline.lake.codes import Source
 from pipeline.lake.tables import Lake
 from pipeline.storage.store import Store
 from pipeline.training.confounders import group_index, picks_until, population_prior
@@ -109,7 +110,7 @@ def build(context: Context, as_of: dt.date) -> DatasetSummary:
     groups = settings.genres.names
     tracks = lake.collect(catalog.music(lake, as_of).select(MUSIC).sort("music_id"), "music")
     music, music_features = _with_features(lake, tracks, Modality.AUDIO, names)
-    uploads = catalog.videos(lake, as_of).filter(pl.col("source") == "ugc").select(VIDEOS)
+    uploads = catalog.videos(lake, as_of).filter(pl.col("source") == Source.UGC).select(VIDEOS)
     videos, video_features = _with_features(
         lake, lake.collect(uploads.sort("video_id"), "videos"), Modality.VISUAL, names
     )
