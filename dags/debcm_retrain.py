@@ -1,19 +1,23 @@
-"""Retrain DebCM on everything that has features, and publish if the gate lets it.
+"""Train DebCM on all features, and publish the model if it passes the gate.
 
-**When** a day's features are ready (asset `features`). `features_quiet` waits, without holding a
-worker, until no other day is being ingested or extracted (20 hours at most); days that wait for
-their delivery do not count. So a backfill of many days trains once: the first run trains on all
-of them, and every later one finds nothing new.
+**When** the features of a day are ready (asset `features`). `features_quiet` waits until no other
+day is in progress, for at most 20 hours, without occupying a worker. Days that wait for their
+delivery do not count. So a backfill of many days trains once: the first run trains on all days,
+and the later ones find nothing new.
 
-**Does** confounders, dataset, teacher, student, evaluate, gate, publish, report; each task reads
-tables or the run's folder and writes its own. Training tasks take the `train` pool; a retry goes
-on from the last epoch. With `[schedule] approval`, a person says yes in the UI before `publish`.
+**Does** confounders, dataset, teacher, student, evaluate, gate, publish, report. Each task reads
+tables or the run's folder and writes its own results. Training tasks use the pool `train`; a retry
+continues after the last finished epoch. With `[schedule] approval`, a person must approve the
+release in the UI before `publish`.
 
-**The same data** again is the same run: `anything_new` ends it there, nothing is trained twice. A
-run that passed the gate and was not published to its end goes on from where it stopped.
+**The same data** gives the same run id. If that run was already refused or published,
+`anything_new` ends the DAG run, so nothing is trained twice. If it passed the gate and publishing
+failed, the tasks continue where it stopped.
 
-**Refused** by the gate: nothing is published, the current release stays; the alert, the report
-and `debcm status` say which rule. That is a success of this DAG, not a failure.
+**Refused** by the gate: nothing is published and the current release stays. The alert, the report
+and `debcm status` name the broken rules. The DAG run still succeeds.
+
+**Safe** to clear at any task: every task is idempotent.
 """
 
 from __future__ import annotations
@@ -25,20 +29,20 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Asset, PartitionedAssetTimetable, dag, get_current_context, task
 
 from pipeline.orchestration.dag_helpers import (
-    PATIENCE,
-    deadline,
+    MAX_EXTRACTION_WAIT,
+    alert_gate_refused,
+    deadline_alert,
     default_args,
-    features_are_quiet,
-    folders,
-    gate_refused,
+    folder_assets,
+    may_retrain,
     send_metrics,
-    tables,
+    table_assets,
 )
 from pipeline.settings.load import load_settings
 
 settings = load_settings()
 TRAINING_TIME = dt.timedelta(hours=12)
-RUNS = folders("runs")
+RUNS = folder_assets("runs")
 
 
 @dag(
@@ -46,7 +50,7 @@ RUNS = folders("runs")
     catchup=False,
     max_active_runs=1,
     default_args=default_args(settings),
-    deadline=deadline(settings),
+    deadline=deadline_alert(settings),
     doc_md=__doc__,
     tags=["debcm", "nightly"],
 )
@@ -56,19 +60,19 @@ def debcm_retrain() -> None:
         poke_interval=5,
         exponential_backoff=True,
         max_wait=60,
-        timeout=2 * PATIENCE.total_seconds(),
+        timeout=2 * MAX_EXTRACTION_WAIT.total_seconds(),
     )
     def features_quiet() -> bool:
-        return features_are_quiet(get_current_context())
+        return may_retrain(get_current_context())
 
-    @task(inlets=tables("videos", "music"), outlets=tables("uploader_genres"))
+    @task(inlets=table_assets("videos", "music"), outlets=table_assets("uploader_genres"))
     def confounders() -> str:
         from pipeline import steps
 
         return str(steps.confounders(steps.newest_day())["as_of"])
 
     @task(
-        inlets=tables("videos", "music", "segments", "visual_features", "audio_features"),
+        inlets=table_assets("videos", "music", "segments", "visual_features", "audio_features"),
         outlets=RUNS,
     )
     def dataset(as_of: str) -> str:
@@ -94,13 +98,15 @@ def debcm_retrain() -> None:
 
         return steps.student(run)
 
-    @task(pool="train", inlets=[*RUNS, *folders("releases")], outlets=RUNS)
+    @task(pool="train", inlets=[*RUNS, *folder_assets("releases")], outlets=RUNS)
     def evaluate(run: str) -> dict[str, Any]:
         from pipeline import steps
 
         return steps.evaluate(run)
 
-    @task.short_circuit(ignore_downstream_trigger_rules=False, inlets=RUNS, outlets=tables("runs"))
+    @task.short_circuit(
+        ignore_downstream_trigger_rules=False, inlets=RUNS, outlets=table_assets("runs")
+    )
     def gate(run: str) -> bool:
         from pipeline import steps
 
@@ -108,12 +114,12 @@ def debcm_retrain() -> None:
         send_metrics(steps.measure_run(decision))
         passed = bool(decision["decision"] != "refuse")
         if not passed:
-            gate_refused(get_current_context(), decision)
+            alert_gate_refused(get_current_context(), decision)
         return passed
 
     @task(
-        inlets=[*RUNS, *tables("runs")],
-        outlets=[Asset("release"), *folders("releases")],
+        inlets=[*RUNS, *table_assets("runs")],
+        outlets=[Asset("release"), *folder_assets("releases")],
     )
     def publish(run: str) -> dict[str, Any]:
         from pipeline import steps
@@ -122,8 +128,8 @@ def debcm_retrain() -> None:
 
     @task(
         trigger_rule="none_failed",
-        inlets=[*RUNS, *tables("runs", "quarantine", "feature_days", "uploader_genres")],
-        outlets=folders("reports"),
+        inlets=[*RUNS, *table_assets("runs", "quarantine", "feature_days", "uploader_genres")],
+        outlets=folder_assets("reports"),
     )
     def report(run: str) -> dict[str, Any]:
         from pipeline import steps
@@ -139,7 +145,7 @@ def debcm_retrain() -> None:
         approve = ApprovalOperator(
             task_id="approve",
             subject="Publish {{ ti.xcom_pull(task_ids='dataset') }}?",
-            body="The gate lets it pass. `debcm gate RUN` prints its figures.",
+            body="The run passed the gate. `debcm gate RUN` prints its figures.",
             execution_timeout=None,
         )
         decided >> approve >> published

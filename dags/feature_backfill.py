@@ -1,14 +1,14 @@
-"""Extract features of days already ingested, by the extractor of your choice.
+"""Extract features of ingested days again, with the extractor that you choose.
 
-**When** by hand. Parameters: first and last day, extractor, kind, dry run. They are validated
-before anything runs. A dry run (the default) prints clips, minutes, expected CPU hours and the
-shards, and stops there.
+**When** you trigger it by hand. Parameters: first and last day, extractor, kind, dry run. They are
+validated before any work. A dry run (the default) prints the number of clips, minutes, expected CPU
+hours and shards, and then stops.
 
-**Extractors** `current`, or a name from `[candidates]` of the settings: a candidate's features
-live beside the current ones until the settings select them.
+**Extractors**: `current`, or a name from `[candidates]` in the settings. A candidate's features are
+stored beside the current ones until the settings select it.
 
-**Safe** to stop at any moment and to start again: what has features is not decoded again. It
-works on one shard at a time, and waits for the night's whenever both want the `decode` pool.
+**Safe** to stop at any moment and to start again: clips with features are not decoded again. It
+extracts one shard at a time, and the nightly shards have priority in the pool `decode`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
 
-from pipeline.orchestration.dag_helpers import default_args, tables
+from pipeline.orchestration.dag_helpers import default_args, table_assets
 from pipeline.settings.load import load_settings
 
 settings = load_settings()
@@ -36,14 +36,14 @@ settings = load_settings()
         "extractor": Param(
             "current",
             enum=["current", *settings.candidates],
-            description="current, or a name from [candidates] of the settings",
+            description="current, or a name from [candidates] in the settings",
         ),
         "kind": Param("both", enum=["both", "visual", "audio"], description="which features"),
-        "dry_run": Param(True, type="boolean", description="only say what would be done"),
+        "dry_run": Param(True, type="boolean", description="only print the plan"),
     },
 )
 def feature_backfill() -> None:
-    @task(inlets=tables("videos", "music", "segments"), outlets=tables("shards"))
+    @task(inlets=table_assets("videos", "music", "segments"), outlets=table_assets("shards"))
     def plan() -> list[dict[str, Any]]:
         from pipeline import steps
 
@@ -55,8 +55,8 @@ def feature_backfill() -> None:
         max_active_tis_per_dag=1,
         priority_weight=1,
         weight_rule="absolute",
-        inlets=tables("shards"),
-        outlets=tables(
+        inlets=table_assets("shards"),
+        outlets=table_assets(
             "visual_features", "visual_frames", "audio_features", "mel_frames", "failures"
         ),
     )

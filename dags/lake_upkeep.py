@@ -1,11 +1,16 @@
-"""Keep the lake small, tidy and lawful, once a day.
+"""Erase what was requested, remove what has expired, and compact the tables.
 
-**When** daily, at noon: a deletion request waits a day at most.
+**When** daily at noon UTC (`[schedule] upkeep`), so a deletion request waits at most a day.
 
-**Does**, in this order: deletion requests reach every table, model and release; folders left
-aside by killed tasks are removed; old releases and runs are removed by the retention rules;
-tables are compacted and their old versions vacuumed; sizes are reported. Where a deletion cannot
-be carried out whole, say because of a damaged release, the rest is done and the run fails.
+**Does**, in this order:
+
+1. `deletions` erases requested items from every table, run, report and release.
+2. `retention` removes folders left by killed tasks, and expired releases, runs and plans.
+3. `compaction` merges small files and removes old versions of the tables.
+4. `sizes` reports rows, files and bytes per table.
+
+If an item cannot be erased everywhere, for example because a release is damaged, `retention` and
+`compaction` still run, and the DAG run fails.
 
 **Safe** at any time: readers of the current release are not disturbed.
 """
@@ -16,7 +21,12 @@ from typing import Any
 
 from airflow.sdk import CronTriggerTimetable, dag, task
 
-from pipeline.orchestration.dag_helpers import deadline, default_args, folders, tables
+from pipeline.orchestration.dag_helpers import (
+    deadline_alert,
+    default_args,
+    folder_assets,
+    table_assets,
+)
 from pipeline.settings.load import load_settings
 
 settings = load_settings()
@@ -27,16 +37,16 @@ settings = load_settings()
     catchup=False,
     max_active_runs=1,
     default_args=default_args(settings),
-    deadline=deadline(settings),
+    deadline=deadline_alert(settings),
     doc_md=__doc__,
     tags=["debcm", "daily"],
 )
 def lake_upkeep() -> None:
     @task(
-        inlets=tables("deletions"),
+        inlets=table_assets("deletions"),
         outlets=[
-            *tables("videos", "music", "segments", "visual_features", "audio_features"),
-            *folders("releases", "runs"),
+            *table_assets("videos", "music", "segments", "visual_features", "audio_features"),
+            *folder_assets("releases", "runs"),
         ],
     )
     def deletions() -> dict[str, Any]:
@@ -44,7 +54,7 @@ def lake_upkeep() -> None:
 
         return steps.apply_deletions()
 
-    # What deletions did reach must leave the old versions of tables too.
+    # Runs after a failed erasure too: what it did erase must also leave the tables' old versions.
     @task(trigger_rule="all_done")
     def retention() -> dict[str, Any]:
         from pipeline import steps
@@ -65,7 +75,7 @@ def lake_upkeep() -> None:
 
     erased, reported = deletions(), sizes()
     erased >> retention() >> compaction() >> reported
-    # A run is what its last task is: this one is not run where deletions failed.
+    # The last task decides whether the DAG run fails: it does not run if deletions failed.
     erased >> reported
 
 

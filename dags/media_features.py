@@ -1,17 +1,19 @@
 """Turn one landing day into features, every night.
 
-**When** nightly; one run a day of data (its partition), for the day before.
+**When** nightly, for the day before. Each run has one landing day as its partition.
 
-**Does** wait for the day's `_SUCCESS` without holding a worker, read the day into catalogue and
-quarantine, plan shards, extract them side by side in the `decode` pool, and account for every
-row. It emits the asset `features` for the day, with row counts, rejects and seconds.
+**Does** wait for the day's `_SUCCESS` file without occupying a worker, ingest the day into the
+catalogue and quarantine, plan shards, extract them in parallel in the pool `decode`, and check that
+every row is accounted for. It emits the asset `features` for the day, with row counts and metrics.
 
-**Safe** to clear, to run twice, and to backfill (`airflow backfill create`): what has features is
-never decoded again. A landing day that changed or came after its night is found by `late_days`,
-as far back as `[landing] lookback_days`, and gets a run of its own.
+**Late days**: `late_days` finds landing days that changed or arrived after their night, as far back
+as `[landing] lookback_days`, and `run_late_day` starts a run for each.
 
-**Fails** when the day never comes (`wait_for_day`), when too many rows are rejected, or when a
-row is unaccounted for. `docs/operate.md` says what to do.
+**Safe** to clear, to run twice, and to backfill (`airflow backfill create`): clips with features
+are not decoded again.
+
+**Fails** if the day does not arrive (`wait_for_day`), if too many rows are rejected, or if a row is
+unaccounted for. `docs/operate.md` says what to do.
 """
 
 from __future__ import annotations
@@ -24,19 +26,21 @@ from airflow.sdk import Asset, CronPartitionTimetable, Param, dag, get_current_c
 
 from pipeline.orchestration.dag_helpers import (
     LandingDaySensor,
-    deadline,
+    deadline_alert,
     default_args,
-    landing,
+    landing_assets,
     send_metrics,
-    tables,
+    table_assets,
 )
 from pipeline.settings.load import load_settings
 
 settings = load_settings()
 DAY = "{{ params.day or partition_key }}"
 FEATURES = Asset("features")
-CATALOGUE = tables("videos", "music", "segments")
-EXTRACTED = tables("visual_features", "visual_frames", "audio_features", "mel_frames", "failures")
+CATALOGUE = table_assets("videos", "music", "segments")
+EXTRACTED = table_assets(
+    "visual_features", "visual_frames", "audio_features", "mel_frames", "failures"
+)
 
 
 @dag(
@@ -46,7 +50,7 @@ EXTRACTED = tables("visual_features", "visual_frames", "audio_features", "mel_fr
     catchup=False,
     max_active_runs=4,
     default_args=default_args(settings),
-    deadline=deadline(settings),
+    deadline=deadline_alert(settings),
     doc_md=__doc__,
     tags=["debcm", "nightly"],
     params={
@@ -54,7 +58,7 @@ EXTRACTED = tables("visual_features", "visual_frames", "audio_features", "mel_fr
             None,
             type=["null", "string"],
             format="date",
-            description="landing day, for a run by hand; empty: the run's partition",
+            description="landing day, if triggered by hand; default: the partition",
         )
     },
 )
@@ -69,15 +73,15 @@ def media_features() -> None:
     )
 
     @task(
-        inlets=landing(),
-        outlets=[*CATALOGUE, *tables("quarantine", "deletions", "landing_days")],
+        inlets=landing_assets(),
+        outlets=[*CATALOGUE, *table_assets("quarantine", "deletions", "landing_days")],
     )
     def ingest(day: str) -> dict[str, Any]:
         from pipeline import steps
 
         return steps.ingest(day)
 
-    @task(inlets=CATALOGUE, outlets=tables("shards"))
+    @task(inlets=CATALOGUE, outlets=table_assets("shards"))
     def plan(day: str) -> list[dict[str, Any]]:
         from pipeline import steps
 
@@ -87,7 +91,7 @@ def media_features() -> None:
         pool="decode",
         map_index_template="{{ task.op_kwargs['shard']['label'] }}",
         priority_weight=10,
-        inlets=tables("shards"),
+        inlets=table_assets("shards"),
         outlets=EXTRACTED,
     )
     def extract(shard: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +102,7 @@ def media_features() -> None:
     @task(
         trigger_rule="none_failed",
         inlets=[*CATALOGUE, *EXTRACTED],
-        outlets=[FEATURES, *tables("feature_days", "quarantine")],
+        outlets=[FEATURES, *table_assets("feature_days", "quarantine")],
     )
     def check(day: str, ingested: dict[str, Any], extracted: Any) -> dict[str, Any]:
         from pipeline import steps
@@ -117,7 +121,7 @@ def media_features() -> None:
         from pipeline import steps
 
         run = get_current_context()["dag_run"]
-        # Only a night looks back: a backfill names its days, and a late day is one itself.
+        # Only nightly runs look back, not backfills and not the runs of late days.
         if run.run_type == "backfill" or not run.partition_key:
             return []
         return [

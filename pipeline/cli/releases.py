@@ -71,7 +71,7 @@ def show(release_id: OptionalReleaseId = None) -> None:
 
     _, store = _open()
     release_id = release_id or _current(store)
-    history.require(store, release_id)
+    history.require_release(store, release_id)
     folder = store.fetch(f"releases/{release_id}")
     typer.echo((folder / files.CARD).read_text(encoding="utf-8"))
     typer.echo(f"files: {folder}")

@@ -1,1 +1,1 @@
-"""What the DAGs need from Airflow: helpers, alerts, and a local instance."""
+"""Connects the pipeline to Airflow: helpers of the DAGs, alerts, and a local instance."""

@@ -1,4 +1,4 @@
-"""One notifier for everything that should wake somebody: webhook and e-mail."""
+"""Sends alerts to the people on call, by webhook and e-mail."""
 
 from __future__ import annotations
 
@@ -14,12 +14,21 @@ from pipeline.settings.sections import AlertSettings
 
 log = logging.getLogger(__name__)
 
+# Per channel. A task must not wait long for a channel that does not answer.
 TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Alert:
-    """What failed, which day, where to look, what to do next."""
+    """A message to the people on call. The webhook posts these fields as JSON.
+
+    Attributes:
+        title: what failed, in a few words.
+        day: the landing day, ISO 8601; empty if unknown.
+        what: what happened.
+        where: URL of the DAG run in the Airflow UI.
+        next_step: what to do.
+    """
 
     title: str
     day: str
@@ -29,37 +38,38 @@ class Alert:
 
     @property
     def subject(self) -> str:
-        """Title and day on one line, as a mail's header must be."""
+        """Title and day on one line, as e-mail headers require."""
         return " ".join(f"{self.title} {self.day}".split())
 
     @property
     def text(self) -> str:
-        """The rest of it, for people."""
+        """What happened, where to look and what to do, for people."""
         return f"{self.what}\n\nLook: {self.where}\nNext: {self.next_step}\n"
 
 
 def send(settings: AlertSettings, alert: Alert) -> None:
-    """Send an alert by every channel that is configured; a dead channel is logged, not raised.
+    """Log an alert and send it to every configured channel.
 
-    An alert reports a failure; failing itself, it would hide the one it reports.
+    A channel that fails is logged and raises nothing: an error here would hide the failure that
+    the alert reports.
     """
     log.error("ALERT %s", alert)
     if settings.webhook:
         try:
             _post(settings.webhook, alert)
         except (OSError, http.client.HTTPException):
-            log.exception("alert not delivered to the webhook")
+            log.exception("the alert was not delivered to the webhook")
     if settings.email_to:
         try:
             _mail(settings, alert)
         except (OSError, smtplib.SMTPException, ValueError):
-            log.exception("alert not delivered by mail")
+            log.exception("the alert was not delivered by e-mail")
 
 
 def _post(url: str, alert: Alert) -> None:
     if not url.startswith(("http://", "https://")):
         raise OSError(f"[alerts] webhook is not an http(s) URL: {url}")
-    # `text` is what chat services show; the fields are for machines.
+    # Chat services show `text`; other receivers read the fields.
     body = {"text": f"{alert.subject}\n{alert.text}", **asdict(alert)}
     request = urllib.request.Request(  # noqa: S310 (scheme checked above)
         url, json.dumps(body).encode(), {"Content-Type": "application/json"}

@@ -1,7 +1,7 @@
-"""What the DAG files share: retries, alerts, deadlines, lineage and metrics.
+"""Shared by the DAG files: retries, alerts, deadlines, lineage and metrics.
 
-DAG files are wiring; this module holds the few decisions that all of them make alike. Besides
-Airflow it imports settings and errors alone: it is imported whenever the dags folder is parsed.
+Airflow imports this module whenever it parses the DAG files, so its top level imports only Airflow,
+the settings and the errors.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ from pipeline.settings.load import Settings, load_settings
 
 log = logging.getLogger(__name__)
 
-# Only errors that can pass are worth a second try; every other one fails at once and wakes
-# somebody while there is still night left. A worker that was killed raises nothing: Airflow
-# retries that by `retries` alone.
-RETRIES = ExceptionRetryPolicy(
+# Transient errors are retried. All others fail at once, so that people on call have time to fix
+# them before morning. A killed worker raises no error: Airflow retries it by `retries`.
+RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
         RetryRule("pipeline.errors.Transient", RetryAction.RETRY),
         RetryRule(["builtins.ConnectionError", "builtins.TimeoutError"], RetryAction.RETRY),
@@ -35,69 +34,71 @@ RETRIES = ExceptionRetryPolicy(
     ]
 )
 
-# A retraining waits for days that are being extracted, but never longer than to the next night.
-PATIENCE = dt.timedelta(hours=20)
+# How long a retraining waits for days in extraction: it must start before the next night.
+MAX_EXTRACTION_WAIT = dt.timedelta(hours=20)
 
 
 def default_args(settings: Settings) -> dict[str, Any]:
-    """Arguments of every task: owner, retries, timeout, alert."""
+    """Return the arguments of every task: owner, retries, timeout and alert."""
     return {
         "owner": settings.schedule.owner,
         "retries": 3,
         "retry_delay": dt.timedelta(minutes=1),
         "retry_exponential_backoff": 2.0,
         "max_retry_delay": dt.timedelta(minutes=20),
-        "retry_policy": RETRIES,
+        "retry_policy": RETRY_POLICY,
         "execution_timeout": dt.timedelta(hours=2),
-        "on_failure_callback": task_failed,
+        "on_failure_callback": alert_task_failed,
     }
 
 
-def deadline(settings: Settings) -> DeadlineAlert:
-    """An alert when a run is not through some hours after it was queued."""
+def deadline_alert(settings: Settings) -> DeadlineAlert:
+    """Return an alert for DAG runs not finished `[schedule] deadline_hours` after queueing."""
     return DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
         interval=dt.timedelta(hours=settings.schedule.deadline_hours),
-        callback=SyncCallback(run_late),
+        callback=SyncCallback(alert_run_late),
     )
 
 
 class LandingDaySensor(FileSensor):
-    """A `FileSensor` that says, when its time is up, which file never came."""
+    """A `FileSensor` for a landing day. Its errors name the missing file."""
 
     def execute(self, context: Any) -> Any:
-        """Begin to wait.
+        """Start waiting.
 
         Raises:
-            NoDayError: the path names no day, which would be waited for in vain.
+            NoDayError: the path names no day, so the file can never appear.
         """
         folder = Path(self.filepath).parent.name
         try:
             dt.date.fromisoformat(folder.removeprefix("dt="))
         except ValueError as error:
-            raise NoDayError("there is no such day to wait for", where=folder) from error
+            raise NoDayError("the run has no landing day to wait for", where=folder) from error
         return super().execute(context)
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any
     ) -> Any:
-        """Go on after the wait.
+        """Continue after the wait.
 
         Raises:
-            AirflowSensorTimeout: naming the path; Airflow never retries it.
+            AirflowSensorTimeout: the file did not appear in time. Airflow never retries this error.
         """
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowSensorTimeout:
             hours = self.timeout / 3600
-            missing = DayNotReadyError(f"not there after {hours:g} hours", where=self.filepath)
+            missing = DayNotReadyError(
+                f"the file did not appear within {hours:g} hours", where=self.filepath
+            )
             raise AirflowSensorTimeout(str(missing)) from missing
 
 
-def features_are_quiet(context: Any) -> bool:
-    """Whether no day is being ingested or extracted, or a retraining has waited long enough.
+def may_retrain(context: Any) -> bool:
+    """Return whether a retraining may start: no day is in progress, or it has waited long enough.
 
-    Days that wait for their `_SUCCESS` file do not count: they may never come.
+    Days that wait for their `_SUCCESS` file do not count, because it may never appear.
     """
     task = context["ti"]
     active = task.get_dr_count(dag_id="media_features", states=["queued", "running"])
@@ -107,27 +108,31 @@ def features_are_quiet(context: Any) -> bool:
     if active <= waiting:
         return True
     waited = dt.datetime.now(dt.UTC) - context["dag_run"].start_date
-    if waited > PATIENCE:
-        log.warning("going on without %d day(s) that are still being extracted", active - waiting)
+    if waited > MAX_EXTRACTION_WAIT:
+        log.warning(
+            "waited %s for days in extraction; training without %d of them",
+            waited,
+            active - waiting,
+        )
         return True
-    log.info("waiting for %d day(s) that are being extracted", active - waiting)
+    log.info("waiting for the extraction of %d day(s)", active - waiting)
     return False
 
 
-def tables(*names: str) -> list[Asset]:
-    """Tables of the lake as assets: what the asset graph and OpenLineage events name."""
+def table_assets(*names: str) -> list[Asset]:
+    """Return tables of the lake as assets, for the asset graph and OpenLineage events."""
     root = load_settings().lake.root
     return [_asset(f"table.{name}", f"{root}/tables/{name}") for name in names]
 
 
-def folders(*names: str) -> list[Asset]:
-    """Folders of the store as assets: "runs", "releases", "reports"."""
+def folder_assets(*names: str) -> list[Asset]:
+    """Return folders of the lake as assets: "runs", "releases" or "reports"."""
     root = load_settings().lake.root
     return [_asset(f"folder.{name}", f"{root}/{name}") for name in names]
 
 
-def landing() -> list[Asset]:
-    """The landing folder as an asset."""
+def landing_assets() -> list[Asset]:
+    """Return the landing folder as an asset."""
     return [_asset("landing", str(load_settings().landing.root))]
 
 
@@ -136,27 +141,27 @@ def _asset(name: str, place: str) -> Asset:
 
 
 def send_metrics(values: Mapping[str, float]) -> None:
-    """Send gauges by Airflow's own metrics emission (StatsD or OpenTelemetry)."""
+    """Send gauges through Airflow's metrics (StatsD or OpenTelemetry)."""
     for name, value in values.items():
         stats.gauge(name, value)
         log.info("metric %s = %g", name, value)
 
 
-def task_failed(context: Any) -> None:
-    """Tell people that a task has failed for good: what, which day, where to look."""
+def alert_task_failed(context: Any) -> None:
+    """Send an alert about a task that failed and is not retried."""
     from pipeline.orchestration.alerts import Alert, send
 
     task = context["task_instance"]
     settings = load_settings()
     error = context.get("exception")
-    # Airflow's own class says how to treat an error; ours, behind it, what it is.
+    # An error of Airflow's, such as a sensor's timeout, can wrap one of ours.
     ours = error if isinstance(error, PipelineError) else getattr(error, "__cause__", None)
     if isinstance(ours, PipelineError):
-        what, next_step = f"{type(ours).__name__}: {ours.where}: {ours.what}", ours.remedy
+        what, next_step = f"{type(ours).__name__}: {ours.summary}", ours.remedy
     else:
         what = f"{type(error).__name__}: {error}"
-        next_step = "Read the task's log, then docs/operate.md; clear the task to run it again."
-    # Of a mapped task each instance fails, and is told, by itself.
+        next_step = "Read the task's log and docs/operate.md. Then clear the task to run it again."
+    # Each instance of a mapped task sends its own alert.
     shard = f" ({label})" if (label := getattr(task, "rendered_map_index", None)) else ""
     send(
         settings.alerts,
@@ -170,8 +175,8 @@ def task_failed(context: Any) -> None:
     )
 
 
-def gate_refused(context: Any, decision: Mapping[str, Any]) -> None:
-    """Tell people that the gate refused a run, and by which rules."""
+def alert_gate_refused(context: Any, decision: Mapping[str, Any]) -> None:
+    """Send an alert about a run that the gate refused, with the broken rules."""
     from pipeline.orchestration.alerts import Alert, send
 
     settings = load_settings()
@@ -184,14 +189,14 @@ def gate_refused(context: Any, decision: Mapping[str, Any]) -> None:
             day=_day(run),
             what="; ".join(broken),
             where=run_url(settings, run.dag_id, run.run_id),
-            next_step="The current release stays. Read the run's report; docs/releases.md says "
-            "what each rule means, and how a person overrules it.",
+            next_step="The current release stays. Read the run's report. docs/releases.md explains "
+            "each rule and how to overrule the gate.",
         ),
     )
 
 
-def run_late(context: Any = None, **_: Any) -> None:
-    """Tell people that a run has missed its deadline."""
+def alert_run_late(context: Any = None, **_: Any) -> None:
+    """Send an alert about a DAG run that has missed its deadline."""
     from pipeline.orchestration.alerts import Alert, send
 
     settings = load_settings()
@@ -202,15 +207,15 @@ def run_late(context: Any = None, **_: Any) -> None:
         Alert(
             title=f"{dag_id} is late",
             day=str(run.get("partition_key") or (run.get("conf") or {}).get("day") or ""),
-            what=f"not through {settings.schedule.deadline_hours:g} hours after it was queued",
+            what=f"not finished {settings.schedule.deadline_hours:g} hours after it was queued",
             where=run_url(settings, dag_id, run_id),
-            next_step="Open the run: the task that is still running or waiting is the cause.",
+            next_step="Open the DAG run: the cause is the task that is still running or waiting.",
         ),
     )
 
 
 def run_url(settings: Settings, dag_id: str, run_id: str) -> str:
-    """Where the Airflow UI shows a run."""
+    """Return the URL of a DAG run in the Airflow UI."""
     return f"{settings.alerts.ui_url}/dags/{dag_id}/runs/{run_id}"
 
 

@@ -1,4 +1,4 @@
-"""Airflow's runs of our DAGs, from its database: what is under way, and what failed lately."""
+"""Reads from Airflow's database which runs of our DAGs are active, and which failed recently."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ log = logging.getLogger(__name__)
 
 FAILED_DAYS = 3
 _DAGS = ("media_features", "debcm_retrain", "feature_backfill", "lake_upkeep")
-_UNDER_WAY = ("queued", "running")
+_ACTIVE = ("queued", "running")
 
 
 @dataclass(frozen=True)
 class DagRunState:
-    """A DAG run that is not over, or that failed.
+    """An active or failed DAG run.
 
     Attributes:
-        dag_id: its DAG.
-        run_id: Airflow's id of the run.
-        partition: its day; empty where it has none.
+        dag_id: the DAG.
+        run_id: Airflow's id of the DAG run.
+        partition: the landing day; empty if the DAG run has none.
         state: "queued", "running" or "failed".
-        since: when it was started or queued; of a failed one, when it ended.
+        since: when it started or was queued; for a failed DAG run, when it ended.
         tasks: the tasks that failed.
     """
 
@@ -38,49 +38,57 @@ class DagRunState:
     tasks: tuple[str, ...] = ()
 
 
-def dag_runs(now: dt.datetime) -> list[DagRunState] | str:
-    """Runs under way, and runs of the last days that failed and that no later run has mended.
+def active_and_failed(now: dt.datetime) -> list[DagRunState] | str:
+    """Return the active DAG runs, and the recent failed ones that no later run has resolved.
+
+    Args:
+        now: the current time; failures up to `FAILED_DAYS` older are returned.
 
     Returns:
-        The runs, oldest first, or one sentence on why they cannot be read.
+        The DAG runs, oldest first, or one sentence that says why they cannot be read.
     """
     if "AIRFLOW_HOME" not in os.environ:
         os.environ.update(environment())
-    # Airflow configures itself when it is first imported.
+    # Airflow reads the environment when it is first imported.
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
     from sqlalchemy import or_, select
     from sqlalchemy.exc import SQLAlchemyError
 
-    lately = DagRun.end_date >= now - dt.timedelta(days=FAILED_DAYS)
+    ended_recently = DagRun.end_date >= now - dt.timedelta(days=FAILED_DAYS)
     wanted = (
         select(DagRun)
-        .where(DagRun.dag_id.in_(_DAGS), or_(DagRun.state.in_(_UNDER_WAY), lately))
+        .where(DagRun.dag_id.in_(_DAGS), or_(DagRun.state.in_(_ACTIVE), ended_recently))
         .order_by(DagRun.queued_at)
     )
     try:
         with create_session() as session:
             runs = list(session.scalars(wanted))
-            return [_state(run) for run in runs if not is_settled(run, runs)]
+            return [_state(run) for run in runs if not is_resolved(run, runs)]
     except SQLAlchemyError as error:
         log.debug("Airflow's database: %s", error)
-        return f"Airflow's database cannot be read ({type(error).__name__}): has it run here yet?"
+        return (
+            f"Airflow's database cannot be read ({type(error).__name__}); start Airflow once with "
+            "`debcm ui`"
+        )
 
 
-def is_settled(run: Any, runs: list[Any]) -> bool:
-    """Whether a run succeeded, or failed and a later one for the same did not."""
+def is_resolved(run: Any, runs: list[Any]) -> bool:
+    """Return whether a DAG run succeeded, or a later one of the same DAG and day did not fail."""
     if run.state != "failed":
-        return bool(run.state not in _UNDER_WAY)
+        return bool(run.state not in _ACTIVE)
     return any(
-        other.state != "failed" and _purpose(other) == _purpose(run) and _begun(other) > _begun(run)
+        other.state != "failed"
+        and _purpose(other) == _purpose(run)
+        and _start_time(other) > _start_time(run)
         for other in runs
     )
 
 
-def _begun(run: Any) -> dt.datetime:
-    # A run of `airflow dags test` is never queued.
-    begun: dt.datetime = run.queued_at or run.start_date
-    return begun
+def _start_time(run: Any) -> dt.datetime:
+    # `airflow dags test` never queues its run.
+    start: dt.datetime = run.queued_at or run.start_date
+    return start
 
 
 def _purpose(run: Any) -> tuple[object, ...]:

@@ -1,7 +1,7 @@
-"""Airflow on one machine, for a checkout: environment, secrets, processes, REST calls.
+"""Runs Airflow on one machine for a checkout: environment, secrets, processes and REST calls.
 
-Used by `debcm airflow`, `debcm ui`, the demo and the end-to-end tests. In production Airflow
-runs as its own documentation says; nothing here is needed there.
+Used by `debcm airflow`, `debcm ui`, the demo and the end-to-end tests. Production installations run
+Airflow as its documentation says and do not need this module.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.errors import Transient
-from pipeline.orchestration.local_lock import AirflowStartError, refuse_taken, run_alone
+from pipeline.orchestration.local_lock import AirflowStartError, check_port, lock_home
 
 log = logging.getLogger(__name__)
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-# The API server reads the log files itself; log servers would listen on every interface.
+# Without --skip-serve-logs, a log server listens on every network interface. The API server reads
+# the log files directly.
 COMPONENTS = {
     "scheduler": ["scheduler", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
@@ -40,40 +41,40 @@ COMPONENTS = {
 }
 START_SECONDS = 300
 STOP_SECONDS = 30
-# Where Airflow's simple auth manager looks for passwords.
+# The file in which Airflow's simple auth manager looks for passwords.
 PASSWORDS = "simple_auth_manager_passwords.json.generated"
-# A machine that trains and decodes on every core answers late.
+# Answers are slow while training and decoding use every core.
 ANSWER_SECONDS = 120
 
 
 class AirflowCallError(Transient):
-    """The local Airflow did not answer a REST call."""
+    """The local Airflow did not answer a REST call, or answered with an error."""
 
 
 def environment(home: Path = CHECKOUT / ".airflow", port: int = 8080) -> dict[str, str]:
-    """The variables under which every Airflow process of this checkout runs.
+    """Return the environment of every Airflow process of this checkout.
 
     Args:
-        home: AIRFLOW_HOME: database, logs and the secrets file of mode 0600.
+        home: AIRFLOW_HOME, with database, logs and secrets (mode 0600).
         port: loopback port of the API server.
     """
     url = f"http://127.0.0.1:{port}"
     keep = {name: v for name, v in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return (
-        # Numeric libraries must not start a thread a core in every one of the task processes.
+        # Every task is a process; numeric libraries must not start one thread per core in each.
         {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         | keep
         | {
             "DEBCM_HOME": str(CHECKOUT),
             "AIRFLOW_HOME": str(home),
             "AIRFLOW_CONFIG": str(CHECKOUT / "airflow.cfg"),
-            # Whatever stands in the caller's environment: the password is enough for one machine.
+            # Loopback only, whatever the caller has set: a password is the only protection.
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(port),
             "AIRFLOW__API__BASE_URL": url,
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
             "AIRFLOW_CONN_FS_DEFAULT": json.dumps({"conn_type": "fs"}),
-            # `airflow` and the tasks must be this environment's, whatever the caller's PATH.
+            # `airflow` and the tasks must come from this virtual environment.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         }
         | _secrets(home)
@@ -81,16 +82,16 @@ def environment(home: Path = CHECKOUT / ".airflow", port: int = 8080) -> dict[st
 
 
 def run_airflow(arguments: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run one `airflow` command and return what it printed."""
+    """Run one `airflow` command; the result has its exit code and output."""
     command = [_program(), *arguments]
     return subprocess.run(command, env=env, text=True, capture_output=True, check=False)
 
 
 def initialise(env: dict[str, str]) -> None:
-    """Make or upgrade the database, and set the pools.
+    """Create or upgrade Airflow's database, and import the pools.
 
     Raises:
-        AirflowStartError: with what Airflow printed.
+        AirflowStartError: a command failed; the text has its output.
     """
     for arguments in (
         ["db", "migrate"],
@@ -104,13 +105,13 @@ def initialise(env: dict[str, str]) -> None:
 
 
 class LocalAirflow:
-    """Scheduler, DAG processor, triggerer and API server; a context manager ends them by pid.
+    """A context manager that runs scheduler, DAG processor, triggerer and API server.
 
-    One at a time for an AIRFLOW_HOME: two schedulers on SQLite lock each other out.
+    Only one can run per AIRFLOW_HOME, because two schedulers on SQLite block each other.
 
     Args:
-        env: what `environment` returned, and whatever is set besides.
-        workers: name -> arguments of `airflow`, for executors that need workers of their own.
+        env: the result of `environment`, with any further variables.
+        workers: name -> arguments of `airflow`, for executors with separate workers.
     """
 
     def __init__(
@@ -121,20 +122,20 @@ class LocalAirflow:
         self.url = env["AIRFLOW__API__BASE_URL"]
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._token = ""
-        self._alone = ExitStack()
+        self._lock = ExitStack()
         self._home = Path(env["AIRFLOW_HOME"])
 
     def __enter__(self) -> LocalAirflow:
-        """Start the components, and wait until they are healthy.
+        """Start the components and wait until they are healthy.
 
         Raises:
-            AirflowStartError: another one runs, the port is taken, or a component ended.
+            AirflowStartError: another Airflow runs, the port is in use, or a component stopped.
         """
         logs = self._home / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         try:
-            running = self._alone.enter_context(run_alone(self._home, self.url))
-            refuse_taken(int(self.env["AIRFLOW__API__PORT"]))
+            processes = self._lock.enter_context(lock_home(self._home, self.url))
+            check_port(int(self.env["AIRFLOW__API__PORT"]))
             initialise(self.env)
             for component, arguments in self._components.items():
                 with (logs / f"{component}.log").open("ab") as output:
@@ -146,7 +147,7 @@ class LocalAirflow:
                         stdin=subprocess.DEVNULL,
                         start_new_session=True,
                     )
-                running.add(component, self._processes[component].pid)
+                processes.add(component, self._processes[component].pid)
             self._wait_until_healthy(logs)
         except BaseException:
             self.stop()
@@ -162,7 +163,7 @@ class LocalAirflow:
         self.stop()
 
     def stop(self) -> None:
-        """End every component and whatever it started: SIGINT, then SIGKILL to its session."""
+        """Stop every component by SIGINT, then kill its session with the processes it started."""
         for process in self._processes.values():
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
@@ -171,50 +172,53 @@ class LocalAirflow:
             try:
                 process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                log.warning("pid %d did not stop, killing it", process.pid)
+                log.warning(
+                    "process %d did not stop within %d s; killing it", process.pid, STOP_SECONDS
+                )
             try:
                 os.killpg(process.pid, signal.SIGKILL)
             except ProcessLookupError:
-                log.debug("session %d is gone", process.pid)
+                log.debug("session %d has no process left", process.pid)
             process.wait()
         self._processes.clear()
-        self._alone.close()
+        self._lock.close()
 
     def ended(self) -> list[str]:
-        """Names of the components that have ended by themselves."""
+        """Return the names of the components that stopped unexpectedly."""
         return [name for name, process in self._processes.items() if process.poll() is not None]
 
     def watch(self) -> None:
-        """Return never: wait until a component ends by itself.
+        """Wait until a component stops unexpectedly; never returns.
 
         Raises:
-            AirflowStartError: one did.
+            AirflowStartError: a component stopped.
         """
         while True:
-            self._refuse_ended()
+            self._raise_if_ended()
             time.sleep(1)
 
-    def _refuse_ended(self) -> None:
+    def _raise_if_ended(self) -> None:
         for name in self.ended():
             log_file = self._home / "logs" / f"{name}.log"
             lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines()
-            last = next((line for line in reversed(lines) if line.strip()), "nothing")
+            last = next((line for line in reversed(lines) if line.strip()), "(empty)")
             code = self._processes[name].returncode
             raise AirflowStartError(
-                f"{name} ended by itself, with {code}; it said last: {last.strip()[:300]}",
+                f"{name} stopped unexpectedly with exit code {code}; last line of its log: "
+                f"{last.strip()[:300]}",
                 where=str(log_file),
             )
 
     def password(self) -> str:
-        """The generated password of user `admin`."""
+        """Return the generated password of user `admin`."""
         path = Path(self.env["AIRFLOW_HOME"]) / PASSWORDS
         return str(json.loads(path.read_text())["admin"])
 
     def token(self) -> str:
-        """A token of user `admin` for REST calls, fetched once.
+        """Return a token of user `admin` for REST calls; it is fetched once.
 
         Raises:
-            AirflowCallError: the API server does not answer, or refuses.
+            AirflowCallError: the API server does not answer, or refuses the login.
         """
         if not self._token:
             login = {"username": "admin", "password": self.password()}
@@ -222,20 +226,20 @@ class LocalAirflow:
         return self._token
 
     def call(self, method: str, path: str, body: object = None) -> Any:
-        """One REST call below /api/v2.
+        """Make a REST call below /api/v2 and return the decoded answer.
 
         Raises:
-            AirflowCallError: no answer, or an error answer; with its text.
-            AirflowStartError: a component has ended by itself, so that waiting is in vain.
+            AirflowCallError: there is no answer, or an error answer; its text is included.
+            AirflowStartError: a component stopped unexpectedly.
         """
-        self._refuse_ended()
+        self._raise_if_ended()
         bearer = {"Authorization": f"Bearer {self.token()}"}
         return self._request(method, f"/api/v2{path}", body, bearer)
 
     def trigger(
         self, dag_id: str, partition_key: str | None = None, conf: dict[str, Any] | None = None
     ) -> str:
-        """Start a run and return its run_id."""
+        """Start a DAG run and return its run_id."""
         body = {"logical_date": None, "partition_key": partition_key, "conf": conf or {}}
         return str(self.call("POST", f"/dags/{dag_id}/dagRuns", body)["dag_run_id"])
 
@@ -243,7 +247,7 @@ class LocalAirflow:
         deadline = time.monotonic() + START_SECONDS
         wanted = {"metadatabase", "scheduler", "triggerer", "dag_processor"}
         while time.monotonic() < deadline:
-            self._refuse_ended()
+            self._raise_if_ended()
             try:
                 health = self._request("GET", "/api/v2/monitor/health", None, {})
             except AirflowCallError:
@@ -253,7 +257,8 @@ class LocalAirflow:
                 return
             time.sleep(1)
         raise AirflowStartError(
-            f"not healthy after {START_SECONDS} s: {sorted(wanted - healthy)}", where=str(logs)
+            f"not healthy after {START_SECONDS} s: {', '.join(sorted(wanted - healthy))}",
+            where=str(logs),
         )
 
     def _request(self, method: str, path: str, body: object, headers: dict[str, str]) -> Any:
@@ -276,38 +281,38 @@ class LocalAirflow:
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on at this moment."""
+    """Return a loopback port on which nothing listens at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def _program() -> str:
-    """`airflow` of this environment, whatever the caller's PATH."""
+    """Return the path of `airflow` in this virtual environment."""
     return str(Path(sys.executable).with_name("airflow"))
 
 
 def _secrets(home: Path) -> dict[str, str]:
-    """Secrets of this checkout, made once, in files only the owner can read."""
+    """Return the secrets of this checkout; made once, in files that only the owner can read."""
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _exclusive(home / ".secrets.lock"):
-        # A password that Airflow has to generate itself would stand in its log.
-        _kept(home / PASSWORDS, {"admin": secrets.token_urlsafe(18)})
-        made = {
+    with _file_lock(home / ".secrets.lock"):
+        # If Airflow had to generate the password, it would write it to its log.
+        _read_or_create(home / PASSWORDS, {"admin": secrets.token_urlsafe(18)})
+        new = {
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
             "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(48),
             "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         }
-        return _kept(home / "secrets.json", made)
+        return _read_or_create(home / "secrets.json", new)
 
 
-def _kept(path: Path, made: dict[str, str]) -> dict[str, str]:
-    """What a private file holds; where there is none, `made` is written to it first."""
+def _read_or_create(path: Path, new: dict[str, str]) -> dict[str, str]:
+    """Return the content of a private JSON file; if it does not exist, write `new` to it first."""
     if not path.exists():
         aside = path.with_name(f"{path.name}.new")
         handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w") as stream:
-            json.dump(made, stream)
+            json.dump(new, stream)
         aside.replace(path)
     path.chmod(0o600)
     found: dict[str, str] = json.loads(path.read_text())
@@ -315,7 +320,7 @@ def _kept(path: Path, made: dict[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
+def _file_lock(path: Path) -> Iterator[None]:
     with path.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield

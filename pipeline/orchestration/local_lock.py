@@ -1,4 +1,4 @@
-"""Whether an Airflow runs already for a checkout, or was left running by one that was killed."""
+"""Makes sure that only one local Airflow runs per AIRFLOW_HOME."""
 
 from __future__ import annotations
 
@@ -14,79 +14,91 @@ from typing import Any
 
 from pipeline.errors import Permanent
 
-_RUNNING = "running.json"
+# Names the processes of the local Airflow.
+_PROCESS_FILE = "running.json"
 
 
 class AirflowStartError(Permanent):
-    """The local Airflow cannot start, or one of its components ended by itself."""
+    """The local Airflow cannot start, or one of its components stopped unexpectedly."""
 
-    remedy = "A log file is named above where there is one; .airflow is made again when deleted."
+    remedy = (
+        "Read the log file, if the message names one. The folder .airflow can be deleted: it is "
+        "made again, without the history of DAG runs."
+    )
 
 
-class Running:
-    """The file that says which processes run: pid and start of each, by which it is known again."""
+class ProcessFile:
+    """The file that lists the running components, each with its pid and start time.
+
+    The start time tells a component from a later process with the same pid.
+    """
 
     def __init__(self, home: Path, url: str) -> None:
-        self._path = home / _RUNNING
+        self._path = home / _PROCESS_FILE
         self._components: dict[str, tuple[int, int | None]] = {}
         self._url = url
         self._write()
 
     def add(self, component: str, pid: int) -> None:
-        """Take down a component."""
-        self._components[component] = pid, started(pid)
+        """Add a component that has been started."""
+        self._components[component] = pid, start_ticks(pid)
         self._write()
 
     def _write(self) -> None:
-        aside = self._path.with_name(f"{_RUNNING}.new")
+        aside = self._path.with_name(f"{_PROCESS_FILE}.new")
         document = {"url": self._url, "pid": os.getpid(), "components": self._components}
         aside.write_text(json.dumps(document), encoding="utf-8")
         aside.replace(self._path)
 
 
 @contextmanager
-def run_alone(home: Path, url: str) -> Iterator[Running]:
-    """Hold an AIRFLOW_HOME, until the block or this process ends.
+def lock_home(home: Path, url: str) -> Iterator[ProcessFile]:
+    """Lock an AIRFLOW_HOME until the block or this process ends.
 
-    A file that a killed process left is stale and in nobody's way; components that it left are.
+    A killed process can leave its process file, which is ignored, and running components, which
+    are an error.
+
+    Args:
+        home: AIRFLOW_HOME.
+        url: URL of the API server, for the error message of a second process.
 
     Raises:
-        AirflowStartError: another process holds it, or components of a killed one still run.
+        AirflowStartError: another process has the lock, or components of a killed one still run.
     """
     with (home / ".running.lock").open("w") as lock:
-        found = _read(home / _RUNNING)
+        found = _read(home / _PROCESS_FILE)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise AirflowStartError(
-                f"Airflow runs already, at {found.get('url')}: use that one, or stop it first "
-                f"(Ctrl-C, or: kill {found.get('pid')})",
+                f"Airflow already runs at {found.get('url')}. Use that one, or stop it first "
+                f"(Ctrl-C in its terminal, or `kill {found.get('pid')}`)",
                 where=str(home),
             ) from error
         left = {
             name: pid
             for name, (pid, start) in found.get("components", {}).items()
-            if start is not None and started(pid) == start
+            if start is not None and start_ticks(pid) == start
         }
         if left:
             pids = " ".join(map(str, left.values()))
             raise AirflowStartError(
-                f"{', '.join(left)} still run since the command that started them was killed; "
-                f"end them first: kill {pids}",
+                f"components of a killed Airflow still run: {', '.join(left)}. Stop them first: "
+                f"`kill {pids}`",
                 where=str(home),
             )
-        yield Running(home, url)
-        (home / _RUNNING).unlink(missing_ok=True)
+        yield ProcessFile(home, url)
+        (home / _PROCESS_FILE).unlink(missing_ok=True)
 
 
-def refuse_taken(port: int) -> None:
-    """Fail where something listens on a loopback port: its answers would be taken for Airflow's.
+def check_port(port: int) -> None:
+    """Check that no process listens on a loopback port; its answers would look like Airflow's.
 
     Raises:
-        AirflowStartError: naming the port.
+        AirflowStartError: the port cannot be used.
     """
     with socket.socket() as probe:
-        # What was closed a moment ago is no listener.
+        # A port that was closed a moment ago is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -94,16 +106,18 @@ def refuse_taken(port: int) -> None:
             if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
                 raise
             raise AirflowStartError(
-                f"port {port} cannot be used ({error.strerror}): choose another, say "
+                f"port {port} cannot be used ({error.strerror}). Choose another one, for example "
                 "`debcm ui --port 8081`",
                 where=f"127.0.0.1:{port}",
             ) from error
 
 
-def started(pid: int) -> int | None:
-    """When a process started, in ticks since the machine did; None: no such process, or no /proc.
+def start_ticks(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot.
 
-    A zombie has ended.
+    Returns:
+        Field `starttime` of /proc/PID/stat; None if there is no such process, if it is a zombie,
+        or if the system has no /proc.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""Continuity of consecutive releases: the same axes, and how far common items moved."""
+"""Aligns the embeddings of a new release with the previous one and measures how far items moved."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from features.arrays import Float32Array
+from features.arrays import Float32Array, Float64Array
 
 
 @dataclass(frozen=True)
-class Drift:
-    """How far the embeddings of common items moved, after alignment.
+class EmbeddingShift:
+    """How far the embeddings of shared items moved from one release to the next.
 
     Attributes:
-        items: items that both releases hold.
-        mean: mean cosine distance (1 - cosine) between old and new, 0..2.
-        p95: its 95th percentile.
-        before_alignment: the mean it would have been on the new model's own axes.
+        items: number of items in both releases.
+        mean: mean cosine distance (1 - cosine) between old and new after alignment, 0..2.
+        p95: 95th percentile of that distance.
+        before_alignment: mean cosine distance on the new model's own axes.
     """
 
     items: int
@@ -28,12 +27,12 @@ class Drift:
     before_alignment: float
 
 
-def procrustes(new: Float32Array, old: Float32Array) -> Float32Array:
-    """The orthogonal map that brings the new embeddings closest to the old ones.
+def orthogonal_procrustes(new: Float32Array, old: Float32Array) -> Float32Array:
+    """Return the orthogonal map that brings new embeddings closest to old ones.
 
     Solves min ||new R - old|| over R^T R = I: R = U V^T of the singular value decomposition
     new^T old = U S V^T (Schoenemann 1966, "A generalized solution of the orthogonal Procrustes
-    problem"). Both towers multiplied by R give the dot products they gave before.
+    problem"). Multiplying both towers by R keeps all their dot products.
 
     Args:
         new: float32 [n, D], n at least 1.
@@ -52,19 +51,21 @@ def procrustes(new: Float32Array, old: Float32Array) -> Float32Array:
     return rotation
 
 
-def drift(pairs: Iterable[tuple[Float32Array, Float32Array]], rotation: Float32Array) -> Drift:
-    """Measure how far common items moved.
+def measure_shift(
+    batches: Iterable[tuple[Float32Array, Float32Array]], rotation: Float32Array
+) -> EmbeddingShift:
+    """Measure how far shared items moved.
 
     Args:
-        pairs: float32 [n, D] each, some of the common items at a time: embeddings of the new
-            model on its own axes, and of the earlier release.
-        rotation: float32 [D, D], what `procrustes` gave.
+        batches: pairs (new, old) of float32 [n, D], the same items in both: embeddings of the new
+            model on its own axes, and of the previous release.
+        rotation: float32 [D, D] from `orthogonal_procrustes`.
     """
     aligned, before = np.empty(0), np.empty(0)
-    for new, old in pairs:
+    for new, old in batches:
         aligned = np.append(aligned, cosine_distance(new @ rotation, old))
         before = np.append(before, cosine_distance(new, old))
-    return Drift(
+    return EmbeddingShift(
         items=len(aligned),
         mean=float(aligned.mean()) if len(aligned) else 0.0,
         p95=float(np.quantile(aligned, 0.95)) if len(aligned) else 0.0,
@@ -72,12 +73,12 @@ def drift(pairs: Iterable[tuple[Float32Array, Float32Array]], rotation: Float32A
     )
 
 
-def cosine_distance(a: Float32Array, b: Float32Array) -> npt.NDArray[np.float64]:
-    """1 - cosine of the rows of two float32 [n, D]: float64 [n], 0..2."""
+def cosine_distance(a: Float32Array, b: Float32Array) -> Float64Array:
+    """Return 1 - cosine for each row of two float32 [n, D] arrays: float64 [n], 0..2."""
     product = np.einsum("ij,ij->i", a.astype(np.float64), b.astype(np.float64))
     norms = np.linalg.norm(a.astype(np.float64), axis=1) * np.linalg.norm(
         b.astype(np.float64), axis=1
     )
-    # Rounding may put a cosine just outside of -1..1.
-    distance: npt.NDArray[np.float64] = np.clip(1.0 - product / np.maximum(norms, 1e-12), 0.0, 2.0)
+    # Rounding can put a cosine slightly outside -1..1.
+    distance: Float64Array = np.clip(1.0 - product / np.maximum(norms, 1e-12), 0.0, 2.0)
     return distance

@@ -1,4 +1,4 @@
-"""The releases that are kept: list, compare, put back, retire."""
+"""Lists, verifies, promotes, rolls back, compares and retires the kept releases."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 from features.arrays import Float32Array
 from pipeline.errors import ProvenanceError, ReleaseError
 from pipeline.publishing.continuity import cosine_distance
-from pipeline.publishing.sinks.following import follow
+from pipeline.publishing.sinks.following import update_sinks
 from pipeline.releases import files
 from pipeline.releases import index as music_index
 from pipeline.releases.current import (
-    Check,
     Promotion,
+    PromotionCheck,
     ReleasePointer,
     make_current,
     read_current,
@@ -33,23 +33,28 @@ from pipeline.storage.store import Store
 log = logging.getLogger(__name__)
 
 
+# Videos over which the recommendations of two releases are compared.
+_COMPARED_VIDEOS = 1000
+
+
 @dataclass(frozen=True)
-class Entry:
+class ReleaseEntry:
     """One line of the list of releases.
+
+    Of a damaged release only the first four fields and `damage` are filled.
 
     Attributes:
         release_id: the release.
-        current: whether readers get it.
-        as_of: last day whose deliveries are in, ISO.
-        promoted_at: when it last became current, ISO; empty where it never did.
-        why: why it did.
+        current: whether it is the current release.
+        promoted_at: when it last became current, ISO 8601; empty if it never did.
+        why: why it became current.
+        as_of: last landing day in its data, ISO 8601.
         music: number of tracks.
         videos: number of videos.
-        measure: name of the recall that the gate judged.
-        recall: the model's, at its publication.
-        decision: the gate's.
-        damage: what is wrong with it; empty where it can be read. Of a damaged one only its id and
-            its place in history are known.
+        measure: name of the recall that the gate judged, such as "recall@10".
+        recall: that recall, when the run was evaluated.
+        decision: decision of the gate.
+        damage: what is wrong with the release; empty if it can be read.
     """
 
     release_id: str
@@ -66,20 +71,23 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """What changed from one release to another.
+class ReleaseDiff:
+    """The differences between two releases.
 
     Attributes:
-        old: release compared with.
-        new: release compared.
-        metrics: measure -> (old, new), each as judged in its own night.
-        music_added: tracks in the new one only.
-        music_removed: tracks in the old one only.
-        videos_added: videos in the new one only.
-        videos_removed: videos in the old one only.
-        music_drift: mean cosine distance that common tracks moved; None where axes differ.
-        same_recommendations: mean share of the ten best tracks that stayed, over common videos.
-        changed: manifest field -> (old, new), for extractors, groups and inputs that differ.
+        old: the release compared with.
+        new: the release compared.
+        metrics: measure -> (old, new), each from the evaluation of its own run.
+        music_added: number of tracks only in the new release.
+        music_removed: number of tracks only in the old release.
+        videos_added: number of videos only in the new release.
+        videos_removed: number of videos only in the old release.
+        music_drift: mean cosine distance between the two embeddings of shared tracks; None if the
+            dimensions differ or no track is shared.
+        same_recommendations: mean share of the ten best tracks that are the same, over shared
+            videos; None without shared videos.
+        changed: field of the release info -> (old, new), for extractors, genre groups, inputs and
+            packages that differ.
     """
 
     old: str
@@ -94,22 +102,22 @@ class Difference:
     changed: dict[str, tuple[Any, Any]]
 
 
-def list_releases(store: Store) -> list[Entry]:
-    """Every release that is kept, newest first; one that is damaged is listed as such."""
+def list_releases(store: Store) -> list[ReleaseEntry]:
+    """Return every kept release, newest first, including damaged ones."""
     current = read_current(store)
     entries = []
     for name in reversed(store.names("releases")):
         promotion = _last_promotion(current, name)
-        entry = Entry(
+        entry = ReleaseEntry(
             release_id=name,
             current=current is not None and current.release_id == name,
             promoted_at=promotion.at if promotion else "",
             why=promotion.why if promotion else "",
         )
         try:
-            manifest, metrics = _documents(store, name)
+            info, metrics = _read_info_and_metrics(store, name)
         except (ProvenanceError, ReleaseError) as error:
-            # It may also have been removed since the names were read.
+            # If the folder is gone, another process removed it after the names were read.
             if store.exists(f"releases/{name}"):
                 entries.append(replace(entry, damage=error.summary))
             continue
@@ -117,30 +125,31 @@ def list_releases(store: Store) -> list[Entry]:
         entries.append(
             replace(
                 entry,
-                as_of=manifest.as_of,
-                music=manifest.music,
-                videos=manifest.videos,
+                as_of=info.as_of,
+                music=info.music,
+                videos=info.videos,
                 measure=measure,
                 recall=metrics["contenders"]["challenger"][measure],
-                decision=manifest.decision["decision"],
+                decision=info.decision["decision"],
             )
         )
     return entries
 
 
 def verify_release(store: Store, name: str) -> Verification:
-    """Verify a release that is kept.
+    """Compare a release's files with their checksums, and run its known queries.
 
     Raises:
-        ReleaseError: there is no such release, or its parts or answers are wrong.
+        ReleaseError: there is no such release, its parts do not fit together, or its answers to
+            known queries are wrong.
         ProvenanceError: a file is missing, unknown or changed.
     """
-    require(store, name)
+    require_release(store, name)
     return verify_folder(store.fetch(f"releases/{name}"))
 
 
 def promote(settings: Settings, store: Store, name: str, why: str) -> Verification:
-    """Make any kept release current, once it passes its verification.
+    """Verify a kept release and make it current.
 
     Raises:
         ReleaseError: there is no such release, or it fails its verification.
@@ -149,17 +158,22 @@ def promote(settings: Settings, store: Store, name: str, why: str) -> Verificati
     return _promote(settings, store, name, why, lambda _: None)
 
 
-def _promote(settings: Settings, store: Store, name: str, why: str, check: Check) -> Verification:
+def _promote(
+    settings: Settings, store: Store, name: str, why: str, check: PromotionCheck
+) -> Verification:
     verification = verify_release(store, name)
     make_current(store, name, why, check)
-    follow(settings.release, store)
+    update_sinks(settings.release, store)
     return verification
 
 
 def rollback(settings: Settings, store: Store, why: str = "rolled back") -> str:
-    """Put the release back that was current before the current one; its id.
+    """Make the previous release current again.
 
-    Rolled back twice, the one before that comes back.
+    A second rollback goes back one release further.
+
+    Returns:
+        The id of the release that is now current.
 
     Raises:
         ReleaseError: there is no earlier release, it fails its verification, or another release
@@ -172,38 +186,42 @@ def rollback(settings: Settings, store: Store, why: str = "rolled back") -> str:
     if target is None:
         raise ReleaseError("no earlier release is kept", where=current.release_id)
 
-    def unchanged(found: ReleasePointer | None) -> None:
+    def check_unchanged(found: ReleasePointer | None) -> None:
         if found is None or found.release_id != current.release_id:
             raise ReleaseError(
-                f"{found.release_id if found else 'none'} became current meanwhile: look again, "
-                "then roll back",
+                f"not rolled back: {found.release_id if found else 'no release'} became current "
+                "meanwhile. Check `debcm release list`, then roll back again if needed",
                 where=current.release_id,
             )
 
-    _promote(settings, store, target, f"{why} (from {current.release_id})", unchanged)
+    _promote(settings, store, target, f"{why} (from {current.release_id})", check_unchanged)
     return target
 
 
 def rollback_target(store: Store, current: ReleasePointer) -> str | None:
-    """The kept release that first became current last before the current one did."""
-    # Oldest first, each release at its first promotion: promotions back and forth do not count.
+    """Return the kept release whose first promotion came last before the current release's."""
+    # Oldest first, by first promotion. Later promotions are rollbacks and their reversals.
     order = list(dict.fromkeys(p.release_id for p in reversed(current.promotions)))
     earlier = order[: order.index(current.release_id)]
     return next((name for name in reversed(earlier) if store.exists(f"releases/{name}")), None)
 
 
 def retire(settings: Settings, store: Store, *, dry_run: bool = False) -> list[str]:
-    """Remove the releases that need not be kept; their ids.
+    """Remove expired releases.
 
-    Kept are the newest `[release] keep`, the current one, the one a rollback would put back,
-    with `keep_monthly` the last champion of each month, and one that is being published.
+    The newest `[release] keep` releases are kept, and so are the current one, the one that a
+    rollback would restore, those that may be in publication, and with `keep_monthly` the last
+    champion of each month.
+
+    Returns:
+        The ids of the removed releases, or with `dry_run` of those that would be removed.
 
     Raises:
         WriteConflictError: other writers won every attempt.
     """
 
     def choose(current: ReleasePointer) -> list[str]:
-        return _past_their_time(settings, store, current)
+        return _expired(settings, store, current)
 
     if dry_run:
         current = read_current(store)
@@ -211,80 +229,81 @@ def retire(settings: Settings, store: Store, *, dry_run: bool = False) -> list[s
     retired = retire_releases(store, choose)
     for name in retired:
         store.remove(f"releases/{name}")
-        log.info("release %s removed: past its time", name)
+        log.info("removed expired release %s", name)
     return retired
 
 
-def _past_their_time(settings: Settings, store: Store, current: ReleasePointer) -> list[str]:
+def _expired(settings: Settings, store: Store, current: ReleasePointer) -> list[str]:
     names = store.names("releases")
     kept = {*names[-settings.release.keep :], current.release_id}
     kept.add(rollback_target(store, current) or "")
     if settings.release.keep_monthly:
-        # Newest first: the first promotion met of a month is its last.
+        # Promotions are sorted newest first, so the first one of a month wins.
         last: dict[str, str] = {}
         for promotion in current.promotions:
             last.setdefault(promotion.at[:7], promotion.release_id)
         kept |= set(last.values())
-    # Written, not current yet: by a running publication, or by one that was killed.
+    # A release that was never current is in publication, or its publication was killed.
     promoted = {promotion.release_id for promotion in current.promotions}
-    young = time.time() - LEFTOVER_SECONDS
+    oldest_unpublished = time.time() - LEFTOVER_SECONDS
     return [
         name
         for name in names
-        if name not in kept and (name in promoted or store.modified(f"releases/{name}") < young)
+        if name not in kept
+        and (name in promoted or store.modified(f"releases/{name}") < oldest_unpublished)
     ]
 
 
-def diff(store: Store, old: str, new: str) -> Difference:
+def diff(store: Store, old: str, new: str) -> ReleaseDiff:
     """Compare two releases.
 
     Raises:
         ReleaseError: there is no such release.
     """
-    first, first_metrics = _documents(store, old)
-    second, second_metrics = _documents(store, new)
-    tracks = _Common.of(store, files.MUSIC, "music_id", first, second)
-    videos = _Common.of(store, files.VIDEO, "video_id", first, second)
-    comparable = first.dim == second.dim and len(tracks.old) > 0
-    return Difference(
+    old_info, old_metrics = _read_info_and_metrics(store, old)
+    new_info, new_metrics = _read_info_and_metrics(store, new)
+    tracks = _SharedItems.read(store, files.MUSIC, "music_id", old_info, new_info)
+    videos = _SharedItems.read(store, files.VIDEO, "video_id", old_info, new_info)
+    comparable = old_info.dim == new_info.dim and len(tracks.old) > 0
+    return ReleaseDiff(
         old=old,
         new=new,
-        metrics=_metrics(first_metrics, second_metrics),
+        metrics=_metric_pairs(old_metrics, new_metrics),
         music_added=tracks.added,
         music_removed=tracks.removed,
         videos_added=videos.added,
         videos_removed=videos.removed,
         music_drift=float(cosine_distance(tracks.old, tracks.new).mean()) if comparable else None,
-        same_recommendations=_same_lists(tracks, videos) if len(videos.old) else None,
-        changed=_changed(first, second),
+        same_recommendations=_recommendation_overlap(tracks, videos) if len(videos.old) else None,
+        changed=_changed_fields(old_info, new_info),
     )
 
 
-def require(store: Store, name: str) -> None:
-    """Fail where there is no such release.
+def require_release(store: Store, name: str) -> None:
+    """Check that a release is kept.
 
     Raises:
-        ReleaseError: saying what became of it, and naming those that there are.
+        ReleaseError: it is not; the text says why and lists the kept releases.
     """
     if store.exists(f"releases/{name}"):
         return
-    known = store.names("releases")
+    kept = store.names("releases")
     current = read_current(store)
     past = {*current.retired, *(p.release_id for p in current.promotions[1:])} if current else set()
-    revisions = [other for other in known if run_id_of(other) == run_id_of(name)]
+    revisions = [other for other in kept if run_id_of(other) == run_id_of(name)]
     why = "no such release"
     if current is not None and name == current.release_id:
-        why = "current, and its folder is missing"
+        why = "the current release has no folder"
     elif revisions:
-        why = f"written again as {revisions[-1]} when items were erased from it"
+        why = f"an erasure replaced this release by {revisions[-1]}"
     elif name in past:
-        why = "past its time ([release] keep): upkeep has removed it"
-    raise ReleaseError(f"{why}; there are: {', '.join(known) or 'none'}", where=name)
+        why = "expired ([release] keep): upkeep has removed this release"
+    raise ReleaseError(f"{why}; kept releases: {', '.join(kept) or 'none'}", where=name)
 
 
 @dataclass(frozen=True)
-class _Common:
-    """Embeddings of the items that two releases share, and how many they do not."""
+class _SharedItems:
+    """Embeddings of the items in both releases, and how many are in one of them only."""
 
     old: Float32Array
     new: Float32Array
@@ -292,20 +311,29 @@ class _Common:
     removed: int
 
     @classmethod
-    def of(cls, store: Store, file: str, key: str, old: ReleaseInfo, new: ReleaseInfo) -> _Common:
-        found = [(store.fetch(f"releases/{m.release_id}") / file, m.run_id) for m in (old, new)]
-        names = [read_table(*one, [key])[key].to_pylist() for one in found]
-        rows = [{name: row for row, name in enumerate(of_release)} for of_release in names]
-        common = [name for name in rows[0] if name in rows[1]]
-        first, second = (
-            read_vectors(*one, "embedding")[[row_of[name] for name in common]]
-            for one, row_of in zip(found, rows, strict=True)
+    def read(
+        cls, store: Store, file: str, key: str, old: ReleaseInfo, new: ReleaseInfo
+    ) -> _SharedItems:
+        sources = [
+            (store.fetch(f"releases/{info.release_id}") / file, info.run_id) for info in (old, new)
+        ]
+        ids = [read_table(*source, [key])[key].to_pylist() for source in sources]
+        row_of = [{name: row for row, name in enumerate(of_release)} for of_release in ids]
+        shared = [name for name in row_of[0] if name in row_of[1]]
+        old_vectors, new_vectors = (
+            read_vectors(*source, "embedding")[[rows[name] for name in shared]]
+            for source, rows in zip(sources, row_of, strict=True)
         )
-        return cls(first, second, len(rows[1]) - len(common), len(rows[0]) - len(common))
+        return cls(
+            old_vectors,
+            new_vectors,
+            added=len(row_of[1]) - len(shared),
+            removed=len(row_of[0]) - len(shared),
+        )
 
 
-def _documents(store: Store, name: str) -> tuple[ReleaseInfo, dict[str, Any]]:
-    require(store, name)
+def _read_info_and_metrics(store: Store, name: str) -> tuple[ReleaseInfo, dict[str, Any]]:
+    require_release(store, name)
     folder = store.fetch(f"releases/{name}")
     metrics: dict[str, Any] = json.loads((folder / files.METRICS).read_text(encoding="utf-8"))
     return read_release_info(folder), metrics
@@ -316,7 +344,7 @@ def _last_promotion(current: ReleasePointer | None, name: str) -> Promotion | No
     return next((p for p in promotions if p.release_id == name), None)
 
 
-def _metrics(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[float, float]]:
+def _metric_pairs(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[float, float]]:
     first, second = old["contenders"]["challenger"], new["contenders"]["challenger"]
     return {
         name: (value, second[name])
@@ -325,12 +353,14 @@ def _metrics(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[float,
     }
 
 
-def _same_lists(tracks: _Common, videos: _Common, k: int = 10) -> float | None:
-    """Mean share of the best k common tracks that stayed, over at most 1,000 common videos."""
+def _recommendation_overlap(
+    tracks: _SharedItems, videos: _SharedItems, k: int = 10
+) -> float | None:
+    """Return the mean overlap of two top-k lists, over shared videos and tracks: 0..1."""
     k = min(k, len(tracks.old))
     if not k:
         return None
-    rows = slice(None, None, max(1, len(videos.old) // 1000))
+    rows = slice(None, None, max(1, len(videos.old) // _COMPARED_VIDEOS))
     lists = [
         music_index.search(music_index.build_index(t, len(t)), v[rows], k)[0]
         for t, v in ((tracks.old, videos.old), (tracks.new, videos.new))
@@ -339,7 +369,7 @@ def _same_lists(tracks: _Common, videos: _Common, k: int = 10) -> float | None:
     return float(same.mean())
 
 
-def _changed(old: ReleaseInfo, new: ReleaseInfo) -> dict[str, tuple[Any, Any]]:
+def _changed_fields(old: ReleaseInfo, new: ReleaseInfo) -> dict[str, tuple[Any, Any]]:
     compared = ("dim", "groups", "visual_extractor", "audio_extractor", "index")
     changed = {
         name: (getattr(old, name), getattr(new, name))

@@ -1,4 +1,4 @@
-"""The model card of a release, in Markdown, from its manifest and metrics.json."""
+"""Writes the model card of a release, in Markdown, from its release info and metrics.json."""
 
 from __future__ import annotations
 
@@ -8,61 +8,62 @@ from typing import Any
 from pipeline.releases.files import ReleaseInfo
 
 _PURPOSE = """\
-Ranks background music for micro-videos by their content, for recommendation teams that serve it
-through its index. Not meant for judging uploaders, nor for licensing or attribution of music.
+Ranks background music for micro-videos by the videos' content. Recommendation teams serve it
+through its index. It is not meant to judge uploaders, or to license or attribute music.
 """
 
 _ORDER = ("challenger", "champion", "teacher", "popularity", "random")
 
 _LIMITS = """\
-- Test rows are what uploaders picked, and uploaders know few tracks and prefer genres. Weighting
-  by inverse popularity takes out how often a track is picked, not who knew of it. How the model
-  does against the true match can be measured in a simulated world only (docs/results.md).
+- Test rows are picks by uploaders, who know few tracks and prefer some genres. Weighting by
+  inverse popularity corrects for how often a track is picked, but not for who knew of it. How well
+  the model finds the true match can only be measured in a simulated world (docs/results.md).
 - Genre calibration compares with the genres of the distinct tracks picked, not with the genres
-  that would truly match best.
-- Tracks without a training pick ("music cold") are scored by their sound alone.
-- Scores order the tracks for one video; they are no probabilities, and scores of two videos
-  cannot be compared.
-- Embeddings of two releases do not mix, aligned or not: dot products are defined within one.
+  that would match best.
+- Tracks without a training pick ("music cold") are scored only by their sound.
+- Scores order the tracks for one video. They are not probabilities, and scores of different
+  videos cannot be compared.
+- Never compare embeddings of different releases, aligned or not: dot products are only defined
+  within one release.
 """
 
 
-def model_card(manifest: ReleaseInfo, metrics: dict[str, Any]) -> str:
-    """Write the card.
+def model_card(info: ReleaseInfo, metrics: dict[str, Any]) -> str:
+    """Return the text of the model card.
 
     Args:
-        manifest: of the release.
-        metrics: metrics.json of the release.
+        info: info of the release.
+        metrics: content of the release's metrics.json.
     """
     parts = [
-        f"# Model card: release {manifest.release_id}\n",
+        f"# Model card: release {info.release_id}\n",
         _PURPOSE,
-        "## Data\n\n" + _data(manifest, metrics),
+        "## Data\n\n" + _data(info, metrics),
         "## Figures\n\n" + _figures(metrics),
         "## Slices\n\n" + _slices(metrics),
-        "## Gate\n\n" + _gate(manifest),
+        "## Gate\n\n" + _gate(info),
         "## Continuity\n\n" + _continuity(metrics.get("continuity")),
         "## Index\n\n" + _index(metrics["index"]),
         "## Known limits\n\n" + _LIMITS,
-        "## Versions\n\n" + _versions(manifest),
+        "## Versions\n\n" + _versions(info),
     ]
     return "\n".join(parts)
 
 
-def _data(manifest: ReleaseInfo, metrics: dict[str, Any]) -> str:
-    cut_offs = manifest.inputs.get("cut_offs", ["", ""])
+def _data(info: ReleaseInfo, metrics: dict[str, Any]) -> str:
+    cut_offs = info.inputs.get("cut_offs", ["", ""])
     tested = metrics["evaluation_set"]
     rows = [
-        ("deliveries up to", manifest.as_of),
+        ("landing days up to", info.as_of),
         ("validation picks from", cut_offs[0]),
         ("test picks from", cut_offs[1]),
-        ("videos", f"{manifest.videos:,}"),
-        ("tracks", f"{manifest.music:,}"),
+        ("videos", f"{info.videos:,}"),
+        ("tracks", f"{info.music:,}"),
         ("test rows", f"{tested['rows']:,}"),
         ("sha256 of the test rows", tested["sha256"]),
-        ("genre groups", ", ".join(manifest.groups)),
+        ("genre groups", ", ".join(info.groups)),
     ]
-    return _table(("what", "value"), rows)
+    return _table(("property", "value"), rows)
 
 
 def _figures(metrics: dict[str, Any]) -> str:
@@ -90,15 +91,16 @@ def _figures(metrics: dict[str, Any]) -> str:
         )
     head = ("contender", *intervals, "recall@10 of 1 + 100", "genre KL", "coverage")
     champion = metrics["champion"]
-    said = (
+    champion_text = (
         f"The champion was {champion['release_id']}.\n"
         if champion["scored"]
         else f"No champion was scored: {champion['why']}.\n"
     )
     return (
         _table(head, rows)
-        + "\nOver the full catalogue, rows weighted by inverse popularity, 95 % bootstrap "
-        "intervals over uploaders; genre KL in nats, 0 is perfectly calibrated. " + said
+        + "\nMeasured over the full catalogue; rows are weighted by inverse popularity; intervals "
+        "are 95 % bootstrap intervals over uploaders. Genre KL is in nats; 0 means perfectly "
+        "calibrated. " + champion_text
     )
 
 
@@ -120,24 +122,24 @@ def _slices(metrics: dict[str, Any]) -> str:
     return _table(("slice", "rows", f"{measure}, this model", f"{measure}, champion"), rows)
 
 
-def _gate(manifest: ReleaseInfo) -> str:
-    decision = manifest.decision
+def _gate(info: ReleaseInfo) -> str:
+    decision = info.decision
     force = decision["force"]
-    said = f"Decision: {decision['decision']}."
+    text = f"Decision: {decision['decision']}."
     if force:
-        said = f"Forced by {force['by']}: {force['reason']}"
+        text = f"Forced by {force['by']}: {force['reason']}"
     rows = [
-        (verdict["rule"], "kept" if verdict["passed"] else "broken", verdict["text"])
+        (verdict["rule"], "passed" if verdict["passed"] else "broken", verdict["text"])
         for verdict in decision["verdicts"]
     ]
-    return f"{said}\n\n" + _table(("rule", "", "figures"), rows)
+    return f"{text}\n\n" + _table(("rule", "", "figures"), rows)
 
 
 def _continuity(found: dict[str, Any] | None) -> str:
     if found is None:
-        return "The first release: nothing to align with.\n"
+        return "This is the first release; there was none to align with.\n"
     if not found["aligned"]:
-        return f"Axes of its own: nothing in common with {found['previous']}.\n"
+        return f"Not aligned with {found['previous']}: other dimension, or no shared track.\n"
     rows = [
         (
             kind,
@@ -149,9 +151,9 @@ def _continuity(found: dict[str, Any] | None) -> str:
         for kind in ("music", "video")
     ]
     return (
-        f"On the axes of {found['previous']}, by an orthogonal map over common tracks.\n\n"
+        f"Aligned with {found['previous']} by an orthogonal map fitted to shared tracks.\n\n"
         + _table(
-            ("items", "common", "mean cosine distance", "95th percentile", "before alignment"),
+            ("items", "shared", "mean cosine distance", "95th percentile", "before alignment"),
             rows,
         )
     )
@@ -159,27 +161,27 @@ def _continuity(found: dict[str, Any] | None) -> str:
 
 def _index(found: dict[str, Any]) -> str:
     return (
-        f"{found['kind']} over {found['tracks']:,} tracks; finds {found['recall']:.2%} of the "
+        f"{found['kind']} over {found['tracks']:,} tracks. It finds {found['recall']:.2%} of the "
         f"exact top {found['k']} of {found['queries']:,} videos.\n"
     )
 
 
-def _versions(manifest: ReleaseInfo) -> str:
+def _versions(info: ReleaseInfo) -> str:
     rows = [
-        ("run", manifest.run_id),
-        ("visual extractor", manifest.visual_extractor),
-        ("audio extractor", manifest.audio_extractor),
-        *sorted(manifest.packages.items()),
+        ("run", info.run_id),
+        ("visual extractor", info.visual_extractor),
+        ("audio extractor", info.audio_extractor),
+        *sorted(info.packages.items()),
         *(
             (f"table {name}", f"version {number}")
-            for name, number in sorted(manifest.inputs.get("tables", {}).items())
+            for name, number in sorted(info.inputs.get("tables", {}).items())
         ),
     ]
-    return _table(("what", "version"), rows)
+    return _table(("component", "version"), rows)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; a cell's pipes and line breaks must not end it."""
+    """Return a Markdown table; pipes and line breaks in cells are escaped."""
 
     def line(cells: Sequence[str]) -> str:
         safe = (cell.replace("|", "\\|").replace("\n", " ") for cell in cells)

@@ -1,1 +1,1 @@
-"""Retention, compaction, and erasure."""
+"""Keeps the lake small and lawful: retention, compaction and erasure."""

@@ -12,13 +12,14 @@ log = logging.getLogger(__name__)
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Rewrite every table's small files into large ones and remove its old versions.
+    """Compact every table: merge its small files, and remove its old versions.
 
     Returns:
-        Table -> files removed and added by compaction, and files of old versions removed.
+        Table -> number of small files merged (`compacted`), of files written in their place
+        (`into`), and of files of old versions removed (`forgotten`).
 
     Raises:
-        WriteConflictError: other writers won every attempt; nothing is lost.
+        WriteConflictError: other writers won every attempt. No data is lost.
     """
     settings, lake = context.settings, context.lake
     done = {}

@@ -1,6 +1,6 @@
-"""Take items out of releases: each is written again without them, as a new revision.
+"""Erases items from releases: writes each release again without them, as a new revision.
 
-A revision has an id of its own and takes the old release's place in one atomic step.
+A revision has its own id and replaces the old release in one atomic step.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import shutil
 
 from pipeline.errors import ProvenanceError, ReleaseError
-from pipeline.publishing.publish import Contents, write_contents
+from pipeline.publishing.release_contents import ReleaseContents, write_release_files
 from pipeline.releases import files
 from pipeline.releases.current import (
     ReleasePointer,
@@ -24,7 +24,7 @@ from pipeline.settings.load import Settings
 from pipeline.storage.folder import CHECKSUMS
 from pipeline.storage.store import Store
 
-# Files of a release that an erasure writes anew; the towers stay as they are.
+# Files that a revision writes again. It copies the others, such as the towers.
 _REWRITTEN = (
     files.MUSIC,
     files.VIDEO,
@@ -40,15 +40,20 @@ _REWRITTEN = (
 def erase_from_releases(
     settings: Settings, store: Store, requested: frozenset[str]
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Write every release that holds a requested item again without it.
+    """Write every release that has a requested item again, without it.
+
+    Args:
+        settings: of the pipeline.
+        store: the store with the releases.
+        requested: `id_hash` of the requested ids.
 
     Returns:
-        The new ids; and of the releases that cannot be read, name -> what is wrong with it.
+        The ids of the new revisions, and for each unreadable release its name -> the damage.
     """
     current = read_current(store)
     new: list[str] = []
     damaged = {}
-    for name in _one_revision_each(store, current):
+    for name in _remove_duplicate_revisions(store, current):
         try:
             new += _erase_from_release(settings, store, name, requested)
         except (ProvenanceError, ReleaseError) as error:
@@ -58,9 +63,9 @@ def erase_from_releases(
         if store.exists(f"releases/{name}"):
             continue
         if name in promoted:
-            damaged[name] = "no manifest"
+            damaged[name] = f"no {CHECKSUMS} (releases/{name})"
         else:
-            # Never whole: nobody has read it, and nobody can.
+            # An unfinished release that was never current: nobody can have read it.
             store.remove(f"releases/{name}")
     return tuple(new), damaged
 
@@ -68,10 +73,10 @@ def erase_from_releases(
 def _erase_from_release(
     settings: Settings, store: Store, name: str, requested: frozenset[str]
 ) -> list[str]:
-    """The old folder is removed once the new one is verified and has its place in the pointer."""
+    """Replace one release, and return the new id; empty if it has none of the items."""
     folder = store.fetch(f"releases/{name}")
-    manifest = read_release_info(folder)
-    contents = Contents.read(folder, manifest.run_id)
+    info = read_release_info(folder)
+    contents = ReleaseContents.read(folder, info.run_id)
     left = contents.without(requested)
     if len(left.music) == len(contents.music) and len(left.videos) == len(contents.videos):
         return []
@@ -79,17 +84,18 @@ def _erase_from_release(
     changed = {"release_id": release_id, "music": len(left.music), "videos": len(left.videos)}
     metrics = json.loads((folder / files.METRICS).read_text(encoding="utf-8"))
     with store.writing(f"releases/{release_id}") as aside:
-        keep = shutil.ignore_patterns(*_REWRITTEN)
-        shutil.copytree(folder, aside, dirs_exist_ok=True, ignore=keep)
-        write_contents(aside, manifest.model_copy(update=changed), left, metrics, settings.release)
+        rewritten = shutil.ignore_patterns(*_REWRITTEN)
+        shutil.copytree(folder, aside, dirs_exist_ok=True, ignore=rewritten)
+        new_info = info.model_copy(update=changed)
+        write_release_files(aside, new_info, left, metrics, settings.release)
         verify_folder(aside)
     replace_release(store, name, release_id)
     store.remove(f"releases/{name}")
     return [release_id]
 
 
-def _one_revision_each(store: Store, current: ReleasePointer | None) -> list[str]:
-    """The releases, less those that a killed erasure left beside another of the same run."""
+def _remove_duplicate_revisions(store: Store, current: ReleasePointer | None) -> list[str]:
+    """Remove second revisions of a run, left by a killed erasure; return the other releases."""
     known = {p.release_id for p in current.promotions} if current else set()
     kept: dict[str, str] = {}
     names = sorted(store.names("releases"), key=lambda name: (name in known, revision_of(name)))

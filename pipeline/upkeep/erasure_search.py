@@ -1,7 +1,8 @@
-"""Search every file of a lake for what was erased: `debcm verify-erased ID`.
+"""Searches every file of a lake for erased data, for `debcm verify-erased ID`.
 
-Nothing readable is kept of an erased item. Table `erasures` holds hashes, so the search hashes
-what it finds: values and words of every text for ids, 64-digit words for content hashes.
+The lake keeps only hashes of what was erased, in table `erasures`. So the search hashes what it
+reads and compares: every value and word as an id, every 64-digit hexadecimal word as the hash of a
+file.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,110 +26,129 @@ from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
 
-KINDS = ("video", "music", "uploader")
+ID_KINDS = ("video", "music", "uploader")
 
 _HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
-# What separates an id from what is written around it: a path, a segment's number, a sentence.
+# A word ends at what can surround an id: parts of a path, the number of a segment, punctuation.
 _WORD = re.compile(r"[^\s\"'<>,;:/#=(){}\[\]]+")
-_EMBEDDED = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]*")
-_HOLDS_TABLES = "tables/"
+# A picture embedded in a page.
+_DATA_URL = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]*")
+_TABLES_FOLDER = "tables/"
+
+
+class FindingKind(StrEnum):
+    """What the search has found."""
+
+    ID = "id"
+    """The erased id itself."""
+    ITEM = "item"
+    """The id of a video of the erased uploader."""
+    CONTENT = "content"
+    """The content hash of an erased file."""
+    UNKNOWN = "unknown"
+    """The file is damaged, so it could contain anything."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A place that still holds something erased.
+    """A place in the lake that still has erased data.
 
     Attributes:
         file: path below the lake's root.
-        place: column of a Parquet file, or "text".
-        what: "id", "item" (an id of the erased uploader's videos), "content" (a file's hash) or
-            "unknown" (the file is damaged, so that nobody knows what it holds).
-        old_version: the file belongs to old versions of a table alone, or to its log, and goes
-            with them (`[lake] keep_versions_days`).
+        place: column of a Parquet file, "file" if it is damaged, "text" for any other file.
+        what: what was found there.
+        old_version: whether the file is part of a table's log or only of its old versions; upkeep
+            removes it after `[lake] keep_versions_days`.
     """
 
     file: str
     place: str
-    what: str
+    what: FindingKind
     old_version: bool
 
 
 @dataclass(frozen=True)
-class Traces:
-    """What to look for.
+class SearchTerms:
+    """What to search for.
 
     Attributes:
-        name: the id as it was.
-        items: `id_hash` of the items erased by requests for this id.
-        content: `content_key` of their files.
+        name: the erased id, in plain text.
+        items: `id_hash` of the other ids that were erased because of this id.
+        content: `content_key` of the erased files.
     """
 
     name: str
     items: frozenset[str]
     content: frozenset[str]
 
-    def in_text(self, text: str) -> set[str]:
-        """What of it a text holds: a subset of {"id", "item", "content"}."""
-        found = {"id"} if mentions(self.name, text) else set()
+    def in_text(self, text: str) -> set[FindingKind]:
+        """Return which kinds of these terms a text contains."""
+        found = {FindingKind.ID} if mentions_id(self.name, text) else set()
         if self.content and any(content_key(h) in self.content for h in _HASH.findall(text)):
-            found.add("content")
-        if self.items and names_any(self.items, text):
-            found.add("item")
+            found.add(FindingKind.CONTENT)
+        if self.items and mentions_hashed_id(self.items, text):
+            found.add(FindingKind.ITEM)
         return found
 
 
 def content_key(content_hash: str) -> str:
-    """What table `erasures` keeps of a content hash: enough to recognise it, not to read it."""
+    """Return the hash of a content hash for table `erasures`: it recognises the file only."""
     return hashlib.sha256(f"content:{content_hash}".encode()).hexdigest()
 
 
-def mentions(name: str, text: str) -> bool:
-    """Whether a text names an id: as a word, not as a part of a longer id."""
+def mentions_id(name: str, text: str) -> bool:
+    """Return whether a text contains an id as a whole word, not as part of a longer id."""
     start = text.find(name)
     while start >= 0:
         end = start + len(name)
-        if not (_joins(text[start - 1 : start]) or _joins(text[end : end + 1])):
+        if not (_continues_id(text[start - 1 : start]) or _continues_id(text[end : end + 1])):
             return True
         start = text.find(name, start + 1)
     return False
 
 
-def names_any(hashes: Collection[str], text: str) -> bool:
-    """Whether a text is or has, as a word or as a file's name, an id of which this is the hash."""
+def mentions_hashed_id(hashes: Collection[str], text: str) -> bool:
+    """Return whether a text, one of its words or of its file names is an id with a given hash."""
     words = {text, *_WORD.findall(text)}
     stems = {word.rpartition(".")[0] for word in words} | words
-    return any(id_hash(kind, word) in hashes for word in stems for kind in KINDS)
+    return any(id_hash(kind, word) in hashes for word in stems for kind in ID_KINDS)
 
 
-def visible(text: str) -> str:
-    """A page's text with its entities resolved, and without the pictures embedded in it."""
-    return html.unescape(_EMBEDDED.sub("", text))
+def page_text(text: str) -> str:
+    """Return the text of an HTML page, with entities resolved and embedded pictures removed."""
+    return html.unescape(_DATA_URL.sub("", text))
 
 
-def _joins(character: str) -> bool:
+def _continues_id(character: str) -> bool:
     return character.isalnum() or character in {"_", "-"}
 
 
-def traces_of(lake: Lake, name: str) -> Traces:
-    """What the erasures of an id, of whatever kind, have removed."""
-    requests = [id_hash(kind, name) for kind in KINDS]
+def search_terms(lake: Lake, name: str) -> SearchTerms:
+    """Return what to search for after the erasure of an id, of any kind."""
+    requests = [id_hash(kind, name) for kind in ID_KINDS]
     erasures = lake.read("erasures")
     mine = erasures.filter(erasures["request_hash"].is_in(requests))
-    # The id itself is looked for as it is; a hashed copy would only be found twice.
+    # The id itself is searched in plain text. Its hash would only find it a second time.
     items = set(mine["item_hash"]) - set(requests)
-    return Traces(name, frozenset(items), frozenset(mine["content_key"].drop_nulls()))
+    return SearchTerms(name, frozenset(items), frozenset(mine["content_key"].drop_nulls()))
 
 
 def find_traces(lake: Lake, store: Store, name: str) -> list[Finding]:
-    """Every place in the lake that still holds an id, its items' ids or their content hashes."""
-    traces = traces_of(lake, name)
+    """Search the lake for an id, for the ids of its items and for their content hashes.
+
+    Args:
+        lake: the tables.
+        store: every file of the lake.
+        name: id of a video, track or uploader, in plain text.
+    """
+    terms = search_terms(lake, name)
     live = _live_files(lake)
     findings = []
     for file, stream in store.files():
-        old = file.startswith(_HOLDS_TABLES) and file not in live
-        for place, found in _search(file, stream, traces):
+        old = file.startswith(_TABLES_FOLDER) and file not in live
+        for place, found in _search_file(file, stream, terms):
             findings += [Finding(file, place, what, old) for what in sorted(found)]
-    log.info("searched for %s: %d findings", name, len(findings))
+    log.info("searched the lake for %s: %d findings", name, len(findings))
     return findings
 
 
@@ -137,43 +158,48 @@ def _live_files(lake: Lake) -> set[str]:
         delta = lake.delta(table)
         if delta is not None:
             adds = pa.table(delta.get_add_actions(flatten=True))
-            live |= {f"{_HOLDS_TABLES}{table}/{path}" for path in adds["path"].to_pylist()}
+            live |= {f"{_TABLES_FOLDER}{table}/{path}" for path in adds["path"].to_pylist()}
     return live
 
 
-def _search(file: str, stream: pa.NativeFile, traces: Traces) -> Iterator[tuple[str, set[str]]]:
+def _search_file(
+    file: str, stream: pa.NativeFile, terms: SearchTerms
+) -> Iterator[tuple[str, set[FindingKind]]]:
     if file.endswith(".parquet"):
         try:
-            yield from _in_parquet(pq.ParquetFile(stream), traces)
+            yield from _search_parquet(pq.ParquetFile(stream), terms)
         except (pa.ArrowException, OSError) as error:
-            log.warning("%s cannot be searched: %s", file, error)
-            yield "file", {"unknown"}
+            log.warning("%s is damaged and cannot be searched: %s", file, error)
+            yield "file", {FindingKind.UNKNOWN}
         return
     text = stream.read().decode("utf-8", errors="replace")
-    strings: Iterable[str] = [visible(text)]
+    strings: Iterable[str] = [page_text(text)]
     if file.endswith(".json"):
         try:
-            # One document, or a Delta log's one a line.
+            # One document, or one per line as in a Delta log.
             strings = list(_strings(_documents(text)))
         except ValueError:
-            log.warning("%s is not JSON: searched as text", file)
-    found = set().union(*(traces.in_text(string) for string in strings))
+            log.warning("%s is not valid JSON; searching it as text", file)
+    found: set[FindingKind] = set()
+    found.update(*(terms.in_text(string) for string in strings))
     if found:
         yield "text", found
 
 
-def _in_parquet(file: pq.ParquetFile, traces: Traces) -> Iterator[tuple[str, set[str]]]:
-    found: dict[str, set[str]] = {}
+def _search_parquet(
+    file: pq.ParquetFile, terms: SearchTerms
+) -> Iterator[tuple[str, set[FindingKind]]]:
+    found: dict[str, set[FindingKind]] = {}
     for batch in file.iter_batches(batch_size=65_536):
         for column, array in zip(batch.schema.names, batch.columns, strict=True):
             for string in _values(array):
                 for text in _strings(string) if string.startswith("{") else [string]:
-                    found.setdefault(column, set()).update(traces.in_text(text))
-    yield from ((column, what) for column, what in found.items() if what)
+                    found.setdefault(column, set()).update(terms.in_text(text))
+    yield from ((column, kinds) for column, kinds in found.items() if kinds)
 
 
 def _values(array: pa.Array) -> Iterator[str]:
-    """The distinct texts in an array of any type, nested ones included."""
+    """Yield the distinct texts in an array of any type, including its nested arrays."""
     kind = array.type
     if isinstance(array, pa.StructArray):
         for child in array.flatten():
@@ -199,7 +225,7 @@ def _documents(text: str) -> object:
 
 
 def _strings(document: object) -> Iterator[str]:
-    """Every string in a JSON document, keys and documents within strings included."""
+    """Yield every string in a JSON document, including keys and documents inside strings."""
     if isinstance(document, dict):
         for key, value in document.items():
             yield key

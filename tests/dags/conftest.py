@@ -1,25 +1,21 @@
 """One DagBag for all policy tests, in an Airflow home of its own."""
 
-import os
-import tempfile
+from __future__ import annotations
+
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.orchestration.local_airflow import CHECKOUT, environment
-
-# Airflow reads these once, when it is first imported.
-HOME = tempfile.TemporaryDirectory(prefix="debcm-dagbag-")
-os.environ.update(environment(home=Path(HOME.name)))
+from pipeline.orchestration.local_airflow import CHECKOUT
+from tests.helpers import airflow_home  # noqa: F401 (before Airflow is imported)
 
 
 @pytest.fixture(scope="session")
 def bag() -> Iterator[Any]:
     with warnings.catch_warnings():
-        # Airflow's own imports warn; what our DAG files do is judged by the tests.
+        # Airflow's own imports warn; the tests check what our DAG files do.
         warnings.simplefilter("ignore")
         from airflow.dag_processing.dagbag import DagBag
 

@@ -48,7 +48,7 @@ def test_a_dag_has_a_page_an_owner_tags_and_no_catching_up(bag: Any, dag_id: str
 def test_a_scheduled_dag_has_a_deadline(bag: Any, dag_id: str) -> None:
     (alert,) = bag.dags[dag_id].deadline
     assert alert.interval == dt.timedelta(hours=8)
-    assert alert.callback.path == "pipeline.orchestration.dag_helpers.run_late"
+    assert alert.callback.path == "pipeline.orchestration.dag_helpers.alert_run_late"
 
 
 def test_the_night_is_partitioned_by_day_and_the_retraining_follows_it(bag: Any) -> None:
@@ -89,7 +89,7 @@ def test_every_task_retries_only_what_can_pass_and_tells_people(bag: Any) -> Non
         assert list(decide.values()) == ["retry", "retry", "fail", "fail"], where
         callbacks = task.on_failure_callback
         (callback,) = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
-        assert callback.__name__ == "task_failed", where
+        assert callback.__name__ == "alert_task_failed", where
 
 
 def test_every_task_has_a_timeout(bag: Any) -> None:

@@ -1,1 +1,1 @@
-"""Optional copies of the current release in a database."""
+"""Copies the current release to databases, if the settings name any."""

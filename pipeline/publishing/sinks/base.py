@@ -1,8 +1,8 @@
-"""What a sink is: a database that serves the current release, staged and then activated.
+"""Defines the interface of a sink: a database that serves a copy of the current release.
 
-A sink is staged before a release becomes current and activated, in one step of its own, after:
-a sink that fails before leaves everything as it was, and one that fails after still serves the
-old release whole until the publication is repeated.
+A release is staged in every sink before it becomes current, and activated afterwards, in one
+atomic step per sink. If staging fails, nothing changes. If activation fails, the sink serves the
+previous release, complete, until the publication is repeated.
 """
 
 from __future__ import annotations
@@ -19,37 +19,39 @@ from pipeline.releases.files import read_release_info, read_table
 MUSIC_COLUMNS = (*files.MUSIC_TEXTS, "cold", "embedding")
 VIDEO_COLUMNS = ("video_id", "embedding")
 
-# What a sink's own tables are known by: a comment in PostgreSQL, a field's name in LanceDB.
+# Marks the tables that a sink wrote: a comment in PostgreSQL, a metadata key in LanceDB.
 MARK = "debcm release"
 
 
 class SinkError(Transient):
-    """A sink did not take the release; the current release is the one it was."""
+    """A sink did not accept a release, or does not answer. Readers of the sink are not affected."""
 
-    remedy = "Check the database that the message names; the task may be cleared at any time."
+    remedy = "Check the database that the message names, then clear the task."
 
 
 class ForeignTableError(Permanent):
-    """A table or view of a sink's name is there, and no sink has written it."""
+    """The database has a table or view with the name of a sink's table, not written by a sink."""
 
-    remedy = "Rename it, or give `[release]` a database or schema of its own; then clear the task."
+    remedy = (
+        "Rename that table, or use another database or schema in `[release]`; then clear the task."
+    )
 
 
 class Sink(Protocol):
-    """A database that serves the current release."""
+    """A database that serves a copy of the current release."""
 
     def current(self) -> str | None:
-        """The release that readers see, or None before the first."""
+        """Return the release that readers see, or None before the first."""
 
     def stage(self, folder: Path) -> None:
-        """Load a release's embeddings where readers do not see them; may be repeated."""
+        """Load a release's embeddings where readers do not see them. Idempotent."""
 
     def activate(self, release_id: str) -> None:
-        """Show a staged release to readers in one step, and drop every other of the sink's own."""
+        """Switch readers to a staged release in one step, and drop the sink's other releases."""
 
 
 def release_tables(folder: Path) -> dict[str, pa.Table]:
-    """Return the rows of a release by kind, music and video."""
+    """Return the rows of a release folder by kind: "music" and "video"."""
     run_id = read_release_info(folder).run_id
     return {
         "music": read_table(folder / files.MUSIC, run_id).select(list(MUSIC_COLUMNS)),

@@ -1,4 +1,4 @@
-"""Brings every sink that the settings name to the current release."""
+"""Opens the sinks that the settings name and updates them to the current release."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
 
-_FOLLOWED = 5
+# How often a sink is checked again because another publisher can have changed it.
+_MAX_UPDATES = 5
 
 
 def open_sinks(settings: ReleaseSettings) -> list[Sink]:
-    """The sinks that the settings name.
+    """Return the sinks that the settings name.
 
     Raises:
         MissingExtraError: a sink's package is not installed.
@@ -30,28 +31,29 @@ def open_sinks(settings: ReleaseSettings) -> list[Sink]:
     return sinks
 
 
-def follow(settings: ReleaseSettings, store: Store, *, tidy: bool = False) -> None:
-    """Bring every sink that is behind to the current release.
+def update_sinks(settings: ReleaseSettings, store: Store, *, drop_staged: bool = False) -> None:
+    """Update every sink that does not serve the current release.
 
     Args:
-        settings: which sinks there are.
-        store: where the releases lie.
-        tidy: also drop what unfinished publications have staged.
+        settings: section `[release]`, which names the sinks.
+        store: the store with the releases.
+        drop_staged: also drop releases that unfinished publications have staged.
 
     Raises:
-        SinkError: a sink did not take it.
-        ForeignTableError: a table of that name is somebody else's.
+        SinkError: a sink did not accept the release.
+        ForeignTableError: a table with that name was not written by a sink.
     """
     for sink in open_sinks(settings):
-        untidy = tidy
-        # Until it serves what is current: another publisher may have been here meanwhile.
-        for _ in range(_FOLLOWED):
+        drop = drop_staged
+        # Repeat until the sink serves the current release: another publisher can interfere.
+        for _ in range(_MAX_UPDATES):
             current = read_current(store)
-            behind = current is not None and sink.current() != current.release_id
-            if current is None or not (behind or untidy):
+            outdated = current is not None and sink.current() != current.release_id
+            if current is None or not (outdated or drop):
                 break
-            if behind:
+            if outdated:
                 sink.stage(store.fetch(f"releases/{current.release_id}"))
+            # Activation also drops every other staged release.
             sink.activate(current.release_id)
-            untidy = False
-            log.info("%s serves %s", type(sink).__name__, current.release_id)
+            drop = False
+            log.info("%s now serves %s", type(sink).__name__, current.release_id)

@@ -1,4 +1,4 @@
-"""The current release in LanceDB."""
+"""Serves the current release from LanceDB."""
 
 from __future__ import annotations
 
@@ -15,38 +15,40 @@ from pipeline.storage.object_pointer import MissingExtraError
 
 
 class LanceSink:
-    """Tables `music_<release>` and `video_<release>`; table `current` names the release.
+    """A sink in LanceDB: tables `music_<release>`, `video_<release>` and `current`.
 
-    Readers open `current` first: it changes in one commit.
+    Readers open `current` first, which names the release and changes in one commit.
     """
 
     def __init__(self, uri: str) -> None:
         try:
             import lancedb
         except ImportError as error:
-            raise MissingExtraError("[release] lancedb needs lancedb (extra lancedb)") from error
+            raise MissingExtraError(
+                "[release] lancedb needs the package lancedb (extra lancedb)"
+            ) from error
         self._where = f"lancedb {uri}"
-        with _as_ours(self._where):
+        with _sink_errors(self._where):
             self._database: Any = lancedb.connect(uri)
 
     def current(self) -> str | None:
-        """The release that readers see, or None before the first."""
-        with _as_ours(self._where):
-            if not self._is_ours("current", self._names()):
+        """Return the release that readers see, or None before the first."""
+        with _sink_errors(self._where):
+            if not self._exists("current", self._names()):
                 return None
             rows = self._database.open_table("current").to_arrow()
         return str(rows["release_id"][0].as_py())
 
     def stage(self, folder: Path) -> None:
-        """Write the tables of a release under names of their own."""
+        """Write the tables of a release, under names with its id."""
         release_id = read_release_info(folder).release_id
-        with _as_ours(self._where):
+        with _sink_errors(self._where):
             for kind, table in release_tables(folder).items():
                 self._write(f"{kind}_{release_id}", table)
 
     def activate(self, release_id: str) -> None:
-        """Name a staged release in table `current`, then drop the tables of the others."""
-        with _as_ours(self._where):
+        """Name a staged release in table `current`, then drop the tables of other releases."""
+        with _sink_errors(self._where):
             self._write("current", pa.table({"release_id": [release_id]}))
             keep = {f"music_{release_id}", f"video_{release_id}"}
             for name in self._names():
@@ -55,16 +57,18 @@ class LanceSink:
                     self._database.drop_table(name)
 
     def _write(self, name: str, table: pa.Table) -> None:
-        self._is_ours(name, self._names())
+        self._exists(name, self._names())
         marked = table.replace_schema_metadata({MARK: name})
         self._database.create_table(name, marked, mode="overwrite")
 
-    def _is_ours(self, name: str, names: list[str]) -> bool:
-        """Whether a table is there; fails where it is not a sink's."""
+    def _exists(self, name: str, names: list[str]) -> bool:
+        """Return whether a table exists; raise ForeignTableError if a sink did not write it."""
         if name not in names:
             return False
         if not self._has_mark(name):
-            raise ForeignTableError("not written by this pipeline", where=f"{self._where} {name}")
+            raise ForeignTableError(
+                "this table was not written by the pipeline", where=f"{self._where} {name}"
+            )
         return True
 
     def _has_mark(self, name: str) -> bool:
@@ -82,8 +86,8 @@ class LanceSink:
 
 
 @contextmanager
-def _as_ours(where: str) -> Iterator[None]:
-    """LanceDB's errors, which have no class of their own, as SinkError."""
+def _sink_errors(where: str) -> Iterator[None]:
+    """Raise LanceDB's errors as SinkError; LanceDB has no error class of its own."""
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""The current release in PostgreSQL."""
+"""Serves the current release from PostgreSQL."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from pipeline.publishing.sinks.base import (
 from pipeline.releases.files import read_release_info
 from pipeline.storage.object_pointer import MissingExtraError
 
-_ROWS = 10_000
+_ROWS_PER_COPY = 10_000
 
 
 class PostgresSink:
-    """Views `debcm_music` and `debcm_video` over the current release's tables.
+    """A sink in PostgreSQL: views `debcm_music` and `debcm_video` over the release's tables.
 
-    Embeddings are pgvector's `vector` where the server has that extension, `real[]` where not.
-    Views are replaced, never dropped: what was granted on them stays.
+    Embeddings have pgvector's type `vector` if the server offers that extension, else `real[]`.
+    The views are replaced and never dropped, so that grants on them stay.
     """
 
     def __init__(self, connection: str) -> None:
@@ -36,16 +36,18 @@ class PostgresSink:
             import psycopg2
             from psycopg2 import sql
         except ImportError as error:
-            raise MissingExtraError("[release] postgres needs psycopg2 (extra postgres)") from error
+            raise MissingExtraError(
+                "[release] postgres needs the package psycopg2 (extra postgres)"
+            ) from error
         self._connection = connection
         self._psycopg2: Any = psycopg2
         self._sql: Any = sql
 
     def current(self) -> str | None:
-        """The release that readers see, or None before the first."""
+        """Return the release that readers see, or None before the first."""
 
         def ask(cursor: Any) -> str | None:
-            if not self._is_ours(cursor, "debcm_release"):
+            if not self._exists(cursor, "debcm_release"):
                 return None
             cursor.execute("SELECT release_id FROM debcm_release")
             row = cursor.fetchone()
@@ -55,7 +57,7 @@ class PostgresSink:
         return found
 
     def stage(self, folder: Path) -> None:
-        """Load the tables of a release under names of their own, in one transaction."""
+        """Load the tables of a release, under names with its id, in one transaction."""
         release_id = read_release_info(folder).release_id
         tables = release_tables(folder)
 
@@ -67,29 +69,29 @@ class PostgresSink:
         self._transaction(load)
 
     def activate(self, release_id: str) -> None:
-        """Point the views at a staged release and drop the others, in one transaction."""
+        """Point the views to a staged release and drop other releases, in one transaction."""
         sql = self._sql
 
         def switch(cursor: Any) -> None:
             vectors = self._has_vectors(cursor)
             for kind, columns in (("music", MUSIC_COLUMNS), ("video", VIDEO_COLUMNS)):
-                # Without its dimension the column's type is the same in every release.
-                plain = [
+                # Replacing a view requires equal column types, so cast away the dimension.
+                selected = [
                     sql.SQL("embedding::vector AS embedding")
                     if vectors and name == "embedding"
                     else sql.Identifier(name)
                     for name in columns
                 ]
-                self._is_ours(cursor, f"debcm_{kind}")
+                self._exists(cursor, f"debcm_{kind}")
                 cursor.execute(
                     sql.SQL("CREATE OR REPLACE VIEW {} AS SELECT {} FROM {}").format(
                         sql.Identifier(f"debcm_{kind}"),
-                        sql.SQL(", ").join(plain),
+                        sql.SQL(", ").join(selected),
                         sql.Identifier(f"debcm_{kind}_{release_id}"),
                     )
                 )
                 self._mark(cursor, "VIEW", f"debcm_{kind}")
-            if not self._is_ours(cursor, "debcm_release"):
+            if not self._exists(cursor, "debcm_release"):
                 cursor.execute("CREATE TABLE debcm_release (release_id text NOT NULL)")
                 self._mark(cursor, "TABLE", "debcm_release")
             cursor.execute("DELETE FROM debcm_release")
@@ -110,7 +112,7 @@ class PostgresSink:
         try:
             with connection, connection.cursor() as cursor:
                 cursor.execute("SET LOCAL lock_timeout = '60s'")
-                # Two publishers load and switch one after the other.
+                # Lets only one publisher at a time load and switch.
                 cursor.execute("SELECT pg_advisory_xact_lock(hashtext('debcm'))")
                 return work(cursor)
         except self._psycopg2.Error as error:
@@ -123,21 +125,27 @@ class PostgresSink:
             return self._psycopg2.connect(self._connection)
         except self._psycopg2.Error as error:
             text = str(error).strip()
-        # Raised outside, so that no traceback shows the cause. Only what the network or the server
-        # says is shown: of a string that it cannot read, libpq repeats a part, say the password.
+        # Raised outside the except block, so that no traceback shows the cause. Only messages of
+        # the network and the server are shown: when libpq cannot parse a connection string, it
+        # repeats a part of it, which can be the password.
         if not text.startswith("connection to server at"):
-            text = "cannot be used as it is set (not shown: it may hold a password)"
+            text = (
+                "the connection string is malformed or names an unknown host (not shown: it can "
+                "contain a password)"
+            )
         raise SinkError(text, where="[release] postgres")
 
-    def _is_ours(self, cursor: Any, name: str) -> bool:
-        """Whether a table or view is there; fails where it is not a sink's."""
+    def _exists(self, cursor: Any, name: str) -> bool:
+        """Return whether a table or view exists; raise ForeignTableError if it is not a sink's."""
         comment = self._comment(cursor, name)
         if comment not in {None, MARK}:
-            raise ForeignTableError("not written by this pipeline", where=f"postgres {name}")
+            raise ForeignTableError(
+                "this table or view was not written by the pipeline", where=f"postgres {name}"
+            )
         return comment is not None
 
     def _comment(self, cursor: Any, name: str) -> str | None:
-        """The comment on a table or view of the schema that is written to; None: there is none."""
+        """Return the comment on a table or view in the current schema, None if none exists."""
         cursor.execute(
             "SELECT coalesce(obj_description(c.oid, 'pg_class'), '') FROM pg_class c"
             " JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -172,7 +180,7 @@ class PostgresSink:
             for column in table.column_names
         ]
         identifier = sql.Identifier(name)
-        if self._is_ours(cursor, name):
+        if self._exists(cursor, name):
             cursor.execute(sql.SQL("DROP TABLE {}").format(identifier))
         cursor.execute(
             sql.SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))").format(
@@ -188,8 +196,8 @@ class PostgresSink:
 
 
 def _csv_pages(table: pa.Table, brackets: str) -> Iterator[io.StringIO]:
-    """A table as pages of CSV, vectors as text between brackets."""
-    for batch in table.to_batches(max_chunksize=_ROWS):
+    """Yield a table as CSV in pages; vectors are text between brackets."""
+    for batch in table.to_batches(max_chunksize=_ROWS_PER_COPY):
         page = io.StringIO()
         writer = csv.writer(page, quoting=csv.QUOTE_ALL)
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):

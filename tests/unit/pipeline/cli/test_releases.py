@@ -137,7 +137,7 @@ def test_the_card_holds_the_figures_of_metrics_json(published) -> None:
         assert f"| {name} | {part['rows']} | {part['recall@10']:.3f} |  |" in card
     assert "| tracks | 120 |" in card
     assert "No champion was scored: there is no current release yet." in card
-    assert "| beats_random | kept |" in card
+    assert "| beats_random | passed |" in card
     assert read_release_info(folder).visual_extractor in card
 
 
@@ -146,7 +146,7 @@ def test_the_card_of_a_second_release_tells_of_the_first(published, next_run, pu
     publishing(published, run_id)
     card = (published.store.fetch(f"releases/{run_id}") / "model_card.md").read_text()
     assert f"The champion was {published.run_id}." in card
-    assert f"On the axes of {published.run_id}" in card
+    assert f"Aligned with {published.run_id}" in card
     assert "| music | 120 | 0.0000 |" in card
 
 

@@ -21,9 +21,9 @@ from pipeline.settings.sections import AlertSettings
 ALERT = Alert(
     title="media_features.ingest failed",
     day="2026-03-01",
-    what="TooManyRejectsError: day 2026-03-01: 3 of 10 rows rejected, missing größte Datei",
+    what="TooManyRejectsError: 3 of 10 rows rejected, missing größte Datei (day 2026-03-01)",
     where="http://127.0.0.1:8080/dags/media_features/runs/x",
-    next_step="Mend the delivery.",
+    next_step="Fix the delivery.",
 )
 
 
@@ -41,7 +41,7 @@ def serving(server: socketserver.BaseServer) -> Iterator[int]:
 
 @contextmanager
 def webhook(answer: bytes = b"HTTP/1.0 204 No Content\r\n\r\n") -> Iterator[tuple[str, list[Any]]]:
-    """A web server that keeps what is posted and says `answer`, byte for byte."""
+    """A web server that records what is posted and sends `answer` as it is."""
     posted: list[Any] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -59,7 +59,7 @@ def webhook(answer: bytes = b"HTTP/1.0 204 No Content\r\n\r\n") -> Iterator[tupl
 
 @contextmanager
 def mail_server() -> Iterator[tuple[int, list[tuple[list[str], bytes]]]]:
-    """As much of SMTP as one mail needs; keeps recipients and message."""
+    """A minimal SMTP server that records recipients and messages."""
     kept: list[tuple[list[str], bytes]] = []
 
     class Handler(socketserver.StreamRequestHandler):
@@ -80,7 +80,7 @@ def mail_server() -> Iterator[tuple[int, list[tuple[list[str], bytes]]]]:
         yield port, kept
 
 
-def test_a_webhook_gets_text_for_people_and_fields_for_machines() -> None:
+def test_the_webhook_gets_text_and_fields() -> None:
     with webhook() as (url, posted):
         send(AlertSettings(webhook=url), ALERT)
     (body,) = posted
@@ -95,7 +95,7 @@ def test_a_webhook_gets_text_for_people_and_fields_for_machines() -> None:
         assert part in body["text"]
 
 
-def test_a_mail_says_what_which_day_where_and_what_next() -> None:
+def test_an_email_has_every_field_of_the_alert() -> None:
     with mail_server() as (port, kept):
         settings = AlertSettings(
             email_to=["night@example.org", "day@example.org"],
@@ -114,7 +114,7 @@ def test_a_mail_says_what_which_day_where_and_what_next() -> None:
         assert part in text
 
 
-def test_a_title_cannot_add_headers() -> None:
+def test_a_title_cannot_add_email_headers() -> None:
     hostile = Alert("x\r\nBcc: all@example.org", "\n", "", "", "")
     assert hostile.subject == "x Bcc: all@example.org"
 
@@ -124,7 +124,7 @@ def test_a_title_cannot_add_headers() -> None:
     [b"HTTP/1.0 500 Broken\r\n\r\n", b"no HTTP at all\r\n\r\n", b""],
     ids=["error", "nonsense", "hangs up"],
 )
-def test_a_dead_channel_is_logged_and_the_other_one_still_used(
+def test_a_failing_channel_is_logged_and_the_other_one_is_used(
     answer: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     with webhook(answer) as (url, posted), mail_server() as (port, kept):
@@ -136,19 +136,19 @@ def test_a_dead_channel_is_logged_and_the_other_one_still_used(
     assert "not delivered to the webhook" in caplog.text
 
 
-def test_what_cannot_be_delivered_stands_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_undelivered_alert_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     with serving(socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler)) as port:
-        pass  # closed again: nobody listens there
+        pass  # closed again, so nothing listens on the port
     settings = AlertSettings(
         email_to=["night@example.org"], smtp_host="127.0.0.1", smtp_port=port
     ).model_copy(update={"webhook": "file:///etc/passwd"})  # which settings refuse
     with caplog.at_level(logging.ERROR):
         send(settings, ALERT)
     assert "not an http(s) URL" in caplog.text
-    assert "not delivered by mail" in caplog.text
+    assert "not delivered by e-mail" in caplog.text
     assert ALERT.what in caplog.text
 
 
-def test_without_channels_the_log_is_the_channel(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_channels_the_alert_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     send(AlertSettings(), ALERT)
     assert ALERT.next_step in caplog.text

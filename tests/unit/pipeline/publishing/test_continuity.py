@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.publishing.continuity import cosine_distance, drift, procrustes
+from pipeline.publishing.continuity import cosine_distance, measure_shift, orthogonal_procrustes
 from pipeline.releases.files import MUSIC, VIDEO, read_vectors
 from pipeline.releases.towers import load_towers
 
@@ -25,21 +25,21 @@ def test_a_pure_rotation_is_undone(seed: int, dim: int) -> None:
     rng = np.random.default_rng(seed)
     old = rng.standard_normal((3 * dim + 1, dim)).astype(np.float32)
     new = old @ rotation_of(rng, dim).T
-    found = procrustes(new, old)
+    found = orthogonal_procrustes(new, old)
     np.testing.assert_allclose(found @ found.T, np.eye(dim), atol=1e-5)
     np.testing.assert_allclose(new @ found, old, atol=1e-4)
 
 
 def test_no_other_rotation_comes_closer(rng: np.random.Generator) -> None:
     new, old = rng.standard_normal((2, 40, 5)).astype(np.float32)
-    best = np.linalg.norm(new @ procrustes(new, old) - old)
+    best = np.linalg.norm(new @ orthogonal_procrustes(new, old) - old)
     others = [np.linalg.norm(new @ rotation_of(rng, 5) - old) for _ in range(200)]
     assert best <= min(others)
 
 
 def test_two_shapes_are_refused(rng: np.random.Generator) -> None:
     with pytest.raises(ValueError, match=r"\(3, 2\) and \(3, 4\)"):
-        procrustes(np.zeros((3, 2), np.float32), np.zeros((3, 4), np.float32))
+        orthogonal_procrustes(np.zeros((3, 2), np.float32), np.zeros((3, 4), np.float32))
 
 
 def test_cosine_distance_by_hand() -> None:
@@ -51,7 +51,7 @@ def test_cosine_distance_by_hand() -> None:
 def test_drift_before_and_after_alignment() -> None:
     quarter = np.array([[0, 1], [-1, 0]], dtype=np.float32)
     old = np.array([[1, 0], [0, 1]], dtype=np.float32)
-    found = drift([(old @ quarter, old)], procrustes(old @ quarter, old))
+    found = measure_shift([(old @ quarter, old)], orthogonal_procrustes(old @ quarter, old))
     assert found.items == 2
     assert found.mean == pytest.approx(0, abs=1e-6)
     assert found.before_alignment == pytest.approx(1)
@@ -59,10 +59,10 @@ def test_drift_before_and_after_alignment() -> None:
 
 def test_drift_is_that_of_all_parts_together(rng: np.random.Generator) -> None:
     new, old = rng.standard_normal((2, 5, 3)).astype(np.float32)
-    rotation = procrustes(new, old)
+    rotation = orthogonal_procrustes(new, old)
     parts = [(new[rows], old[rows]) for rows in (slice(0, 2), slice(2, 5))]
-    assert drift(parts, rotation) == drift([(new, old)], rotation)
-    assert drift([], rotation).items == 0
+    assert measure_shift(parts, rotation) == measure_shift([(new, old)], rotation)
+    assert measure_shift([], rotation).items == 0
 
 
 def test_the_next_release_lies_on_the_axes_of_the_last(published, next_run, publishing) -> None:

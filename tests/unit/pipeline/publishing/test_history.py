@@ -211,12 +211,12 @@ def test_what_is_retired_meanwhile_does_not_become_current(toy, monkeypatch) -> 
     monkeypatch.setattr(
         "pipeline.publishing.history.verify_folder", lambda _: retire(settings, toy.store)
     )
-    with pytest.raises(ReleaseError, match=f"{names[0]}.*removed it meanwhile"):
+    with pytest.raises(ReleaseError, match=f"removed this release.*{names[0]}"):
         promote(toy.settings, toy.store, names[0], "by hand")
     assert read_current(toy.store).release_id == names[4]
     monkeypatch.undo()
     for name in names[:3]:
-        with pytest.raises(ReleaseError, match=f"past its time.*there are: {names[3]}, {names[4]}"):
+        with pytest.raises(ReleaseError, match=f"expired.*kept releases: {names[3]}, {names[4]}"):
             promote(toy.settings, toy.store, name, "by hand")
 
 
@@ -237,14 +237,14 @@ def test_a_rollback_is_of_the_release_that_was_current_when_it_began(toy, monkey
 
 def test_a_release_that_was_erased_from_is_named_with_its_successor(toy) -> None:
     write_history(toy.store, [("2026-05-02-b.2", "2026-05-03"), ("2026-05-01-a", "2026-05-02")])
-    with pytest.raises(ReleaseError, match=r"written again as 2026-05-02-b\.2"):
+    with pytest.raises(ReleaseError, match=r"replaced this release by 2026-05-02-b\.2"):
         promote(toy.settings, toy.store, "2026-05-02-b", "by hand")
 
 
 def test_a_retired_run_is_not_published_again(toy) -> None:
     write_history(toy.store, [("2026-05-02-b", "2026-05-03"), (toy.run_id, "2026-05-02")])
     toy.store.remove(f"releases/{toy.run_id}")
-    with pytest.raises(ReleaseError, match="past its time"):
+    with pytest.raises(ReleaseError, match="expired"):
         publish.run(Context(toy.settings), toy.run_id)
 
 

@@ -129,7 +129,7 @@ def test_a_file_that_another_id_still_has_keeps_its_features(published) -> None:
 
 def test_every_table_with_content_is_searched() -> None:
     with_content = {n for n, t in TABLES.items() if "content_hash" in t.arrow_schema.names}
-    assert with_content == {*erasure._BY_CONTENT, *erasure._WITH_IDS}
+    assert with_content == {*erasure._TABLES_BY_CONTENT, *erasure._TABLES_BY_ID}
 
 
 def test_quarantine_forgets_it_and_keeps_what_only_looks_alike(published) -> None:

@@ -19,19 +19,19 @@ from pipeline.releases.verify import verify_folder
 from pipeline.storage.store import Store
 from pipeline.training import dataset
 from pipeline.upkeep import erasure
-from pipeline.upkeep.erasure_search import find_traces, traces_of
+from pipeline.upkeep.erasure_search import find_traces, search_terms
 
 DAY = dt.date(2026, 3, 3)
 
 
 STEPS = [
-    "pipeline.upkeep.erasure._record",
-    "pipeline.upkeep.erase_releases.write_contents",
+    "pipeline.upkeep.erasure._record_erasures",
+    "pipeline.upkeep.erase_releases.write_release_files",
     "pipeline.upkeep.erase_releases.replace_release",
     "pipeline.storage.store.Store.remove",
-    "pipeline.upkeep.erasure.follow",
+    "pipeline.upkeep.erasure.update_sinks",
     "pipeline.upkeep.erasure._remove_run",
-    "pipeline.upkeep.erasure._quarantined",
+    "pipeline.upkeep.erasure._quarantine_keys",
     "pipeline.lake.tables.Lake.clear_matching",
 ]
 
@@ -57,7 +57,7 @@ def test_stopped_anywhere_and_repeated_it_ends_the_same(
     toy.forget()
     assert find_traces(toy.lake, toy.store, "u05") == []
     assert find_traces(toy.lake, toy.store, "m007") == []
-    assert traces_of(toy.lake, "u05").items
+    assert search_terms(toy.lake, "u05").items
     assert toy.store.names("releases") == [f"{toy.run_id}.1"]
     assert Release.open(toy.settings.lake.root).release_id == f"{toy.run_id}.1"
 
@@ -155,7 +155,7 @@ def test_a_release_that_is_being_put_back_while_it_is_erased_from_is_not_current
         erasure.run(Context(toy.settings))
 
     monkeypatch.setattr("pipeline.publishing.history.verify_folder", erased_meanwhile)
-    with pytest.raises(ReleaseError, match="meanwhile"):
+    with pytest.raises(ReleaseError, match="has removed this release"):
         promote(toy.settings, toy.store, toy.run_id, "by hand")
     assert Release.open(toy.settings.lake.root).release_id == f"{run_id}.1"
     promote(toy.settings, toy.store, f"{toy.run_id}.1", "by hand")

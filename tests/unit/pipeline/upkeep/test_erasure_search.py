@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.context import Context
 from pipeline.upkeep import erasure, erasure_search
-from pipeline.upkeep.erasure_search import find_traces, mentions
+from pipeline.upkeep.erasure_search import find_traces, mentions_id
 
 
 def test_the_search_reads_every_kind_of_file(published, tmp_path: Path) -> None:
@@ -45,13 +45,13 @@ def test_the_search_goes_on_past_what_is_damaged_or_removed_meanwhile(
     (root / "broken.parquet").write_bytes(b"PAR1v0003")
     for name in ("a.txt", "b.txt"):
         (root / name).write_text("v0003")
-    search = erasure_search._search
+    search = erasure_search._search_file
 
-    def overtaken(file: str, stream: pa.NativeFile, traces: erasure_search.Traces):
+    def overtaken(file: str, stream: pa.NativeFile, terms: erasure_search.SearchTerms):
         (root / "b.txt").unlink(missing_ok=True)
-        return search(file, stream, traces)
+        return search(file, stream, terms)
 
-    monkeypatch.setattr(erasure_search, "_search", overtaken)
+    monkeypatch.setattr(erasure_search, "_search_file", overtaken)
     found = {(f.file, f.what) for f in find_traces(toy.lake, toy.store, "v0003")}
     top = {(file, what) for file, what in found if "/" not in file}
     assert top == {("broken.json", "id"), ("broken.parquet", "unknown"), ("a.txt", "id")}
@@ -73,4 +73,4 @@ def test_the_search_goes_on_past_what_is_damaged_or_removed_meanwhile(
     ],
 )
 def test_an_id_is_a_word(name: str, text: str, found: bool) -> None:
-    assert mentions(name, text) is found
+    assert mentions_id(name, text) is found
