@@ -67,6 +67,7 @@ MOVED = {
     "pipeline.ingest": "pipeline.ingestion.ingest",
     "pipeline.landing": "pipeline.ingestion",
     "pipeline.local_airflow": "pipeline.orchestration.local_airflow",
+    "pipeline.progress": "features.workers.progress",
     "pipeline.releases.commands": "pipeline.cli.releases",
     "pipeline.releases.continuity": "pipeline.publishing.continuity",
     "pipeline.releases.erasure": "pipeline.upkeep.erase_releases",

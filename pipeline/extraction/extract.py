@@ -19,6 +19,7 @@ import polars as pl
 from features import ClipFeatures, Job, JobKind, MediaError, MediaPool
 from features.errors import Reason
 from features.results import AudioFeatures, VisualFeatures
+from features.workers.progress import report_progress
 from pipeline.context import Context
 from pipeline.errors import ProvenanceError
 from pipeline.extraction.clips import (
@@ -34,7 +35,6 @@ from pipeline.ingestion.landing_day import LandingDay
 from pipeline.ingestion.manifest import Row
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
-from pipeline.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def run(
         settings.audio if needed(Modality.AUDIO) else None,
     ) as pool:
         outcomes = pool.run(_jobs(context, pending, batch))
-        for job, outcome in progress(outcomes, len(pending), f"shard {shard}"):
+        for job, outcome in report_progress(outcomes, len(pending), f"shard {shard}"):
             assert isinstance(outcome, ClipFeatures | MediaError)
             batch.add(job, outcome)
             if batch.size >= settings.extract.commit_clips:

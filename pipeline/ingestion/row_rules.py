@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from features import Job, JobKind, MediaError, MediaInfo, MediaPool
+from features.workers.progress import report_progress
 from pipeline.errors import RowReason, TooManyRejectsError
 from pipeline.ingestion.id_owners import Owners
 from pipeline.ingestion.landing_day import LandingDay
@@ -21,7 +22,6 @@ from pipeline.ingestion.manifest import BadRow, Manifest, Row
 from pipeline.lake.catalog import id_hash
 from pipeline.lake.codes import IdKind, Source
 from pipeline.lake.tables import Lake
-from pipeline.progress import progress
 from pipeline.settings.load import Settings
 
 # Year of a clock that was never set: the Unix epoch.
@@ -213,7 +213,7 @@ def probe_media(
         by_key[pending.id] = pending
     infos: dict[str, MediaInfo] = {}
     with MediaPool(settings.extract.workers, settings.limits, None, None) as pool:
-        for job, outcome in progress(pool.run(jobs), len(jobs), f"probe {landing.day}"):
+        for job, outcome in report_progress(pool.run(jobs), len(jobs), f"probe {landing.day}"):
             pending = by_key[job.key]
             if isinstance(outcome, MediaError):
                 rejects.reject(pending, outcome.reason, outcome.detail)

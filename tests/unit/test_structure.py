@@ -25,7 +25,7 @@ MAY_IMPORT = {
 # A room imports itself and the rooms before it. A name is a folder or a module of the package.
 ROOMS = {
     "pipeline": (
-        *("environment", "moved", "errors", "progress", "settings", "storage", "lake", "context"),
+        *("environment", "moved", "errors", "settings", "storage", "lake", "context"),
         *("ingestion", "extraction", "releases", "training", "publishing", "upkeep"),
         *("orchestration", "reporting", "steps", "cli"),
     ),

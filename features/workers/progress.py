@@ -1,4 +1,4 @@
-"""Progress of long work: a bar in a terminal, log lines with rate and ETA elsewhere."""
+"""Reports the progress of decoding many files: a bar in a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,17 +16,23 @@ T = TypeVar("T")
 LOG_EVERY_SECONDS = 15.0
 
 
-def progress(items: Iterable[T], total: int, label: str) -> Iterator[T]:
-    """The items, unchanged, while saying how far they are."""
+def report_progress(items: Iterable[T], total: int, label: str) -> Iterator[T]:
+    """Yield the items unchanged, and report how many of them are done.
+
+    Args:
+        items: one per file.
+        total: number of items.
+        label: name of the work, for the bar or the log lines.
+    """
     if sys.stderr.isatty():
         yield from tqdm(items, total=total, desc=label, unit="file", leave=False)
         return
-    started = said = time.monotonic()
+    started = last_report = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - said >= LOG_EVERY_SECONDS:
-            said = now
+        if now - last_report >= LOG_EVERY_SECONDS:
+            last_report = now
             rate = done / (now - started)
             log.info(
                 "%s: %d of %d, %.1f/s, %.0f s left", label, done, total, rate, (total - done) / rate
