@@ -334,7 +334,7 @@ def main() -> None:
         app()
     except (PipelineError, EncoderError, MediaError, WorkerError) as error:
         log.debug("traceback", exc_info=True)
-        typer.echo(error_text(error), err=True)
+        typer.echo(f"{type(error).__name__}: {error}", err=True)
         sys.exit(1)
     except Exception as error:
         log.debug("traceback", exc_info=True)
@@ -344,14 +344,6 @@ def main() -> None:
         sys.exit(3)
 
 
-def error_text(error: Exception) -> str:
-    """Return an error as text: type, place and cause; the remedy follows on a line of its own."""
-    if not isinstance(error, PipelineError):
-        return f"{type(error).__name__}: {error}"
-    place = f"{error.where}: " if error.where else ""
-    return f"{type(error).__name__}: {place}{error.what}.\n{error.remedy}".rstrip()
-
-
 def _process_day(day: str) -> bool:
     """Ingest and extract a landing day; print an error of the day and return False."""
     typer.echo(f"day {day}")
@@ -359,7 +351,7 @@ def _process_day(day: str) -> bool:
         _show(steps.ingest(day))
         _extract(day)
     except DAY_ERRORS as error:
-        typer.echo(error_text(error), err=True)
+        typer.echo(f"{type(error).__name__}: {error}", err=True)
         return False
     return True
 

@@ -1,1 +1,1 @@
-"""What people look at: report, pages, status, metrics, alerts."""
+"""Reports for people and metrics for monitoring: report, pages, status, summary, metrics."""

@@ -1,4 +1,4 @@
-"""The facts of a run's report, from the tables and the run's folders."""
+"""Collects the facts of a run's report from the tables and the run's folders."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pipeline.training.train import TRAINING_LOG
 
 log = logging.getLogger(__name__)
 
-# What fits on a page.
+# Limits of the report, so that it stays readable.
 DAYS = 14
 EXAMPLES = 5
 SAMPLE_VIDEOS = 4
@@ -36,12 +36,12 @@ _TEXT = 240
 
 @dataclass(frozen=True)
 class Day:
-    """What one landing day brought.
+    """Counts of one landing day.
 
     Attributes:
         day: the landing day.
-        rows: rows of its manifests.
-        accepted: of these, rows in the catalogue.
+        rows: rows in its manifests.
+        accepted: rows in the catalogue.
         rejected: reason -> rows in quarantine, after ingest and extraction.
         clips: clips that have features.
     """
@@ -58,11 +58,11 @@ class Rejected:
     """Rows in quarantine for one reason.
 
     Attributes:
-        reason: its code.
-        meaning: one sentence.
+        reason: the reason code.
+        meaning: what the reason means, in one sentence.
         remedy: what to do.
-        rows: how many.
-        examples: "day kind id: detail" of a few.
+        rows: number of rows.
+        examples: up to five rows, each as "day kind id: detail".
     """
 
     reason: str
@@ -74,13 +74,13 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Speed:
-    """Extraction on one calendar day (UTC).
+    """Speed of extraction on one calendar day (UTC).
 
     Attributes:
-        day: the day on which shards ended.
+        day: the day on which the shards ended.
         clips: clips decoded.
-        clips_per_second: of wall time of the shards, one after the other.
-        cpu_seconds: processor time a clip.
+        clips_per_second: clips per second of the shards' wall time, added up.
+        cpu_seconds: CPU seconds per clip.
     """
 
     day: dt.date
@@ -91,7 +91,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Track:
-    """One recommended track."""
+    """One recommended track; `picked` says whether it is the uploader's own pick."""
 
     title: str
     artist: str
@@ -105,12 +105,12 @@ class Sample:
     """Recommendations for one held-out video.
 
     Attributes:
-        video_id: the platform's id.
+        video_id: id of the video.
         day: its landing day.
-        picture: JPEG as a data URI; empty where the media file is gone or unreadable.
-        picked: "title - artist [genre]" of the track its uploader picked.
-        rank: rank of that track, 1 is the best.
-        tracks: the best tracks.
+        picture: JPEG as a data URI; empty if the media file is missing or unreadable.
+        picked: "title - artist [genre]" of the track that the uploader picked.
+        rank: rank of that track among all tracks, 1 is the best.
+        tracks: the best tracks, best first.
     """
 
     video_id: str
@@ -122,7 +122,7 @@ class Sample:
 
 
 def days_until(lake: Lake, last: dt.date) -> list[Day]:
-    """The landing days of the two weeks up to `last`, oldest first."""
+    """Return the landing days of the two weeks up to `last`, oldest first."""
     window = pl.col("dt").is_between(last - dt.timedelta(days=DAYS - 1), last)
     clips = dict(lake.read("feature_days", window).select("dt", "clips").iter_rows())
     reasons: dict[dt.date, dict[str, int]] = {}
@@ -139,7 +139,7 @@ def days_until(lake: Lake, last: dt.date) -> list[Day]:
 
 
 def rejects_by_reason(lake: Lake, last: dt.date) -> list[Rejected]:
-    """Rows in quarantine of the two weeks up to `last`, the most frequent reason first."""
+    """Return the rejected rows of the two weeks up to `last`, the most frequent reason first."""
     window = pl.col("dt").is_between(last - dt.timedelta(days=DAYS - 1), last)
     rows = lake.read("quarantine", window).sort("dt", "id", descending=[True, False])
     found = []
@@ -154,16 +154,16 @@ def rejects_by_reason(lake: Lake, last: dt.date) -> list[Rejected]:
 
 
 def guidance(reason: str) -> tuple[str, str]:
-    """Meaning and remedy of a reason code."""
+    """Return the meaning and the remedy of a reason code."""
     if reason in set(RowReason):
         return RowReason(reason).meaning, RowReason(reason).remedy
     if reason in set(Reason):
         return Reason(reason).meaning, Reason(reason).remedy
-    return "A reason that this version of the code does not know.", ""
+    return "Unknown reason: another version of the code wrote it.", ""
 
 
-def extraction_speed(lake: Lake, last: dt.date) -> list[Speed]:
-    """Extraction of the last two weeks in which anything was decoded, oldest first."""
+def extraction_speed(lake: Lake) -> list[Speed]:
+    """Return the speed of extraction on the last 14 days with any, oldest first."""
     rows = (
         lake.read("extractions")
         .group_by(day=pl.col("finished_at").dt.date())
@@ -179,7 +179,10 @@ def extraction_speed(lake: Lake, last: dt.date) -> list[Speed]:
 
 
 def training_history(store: Store, run_id: str) -> dict[str, list[dict[str, Any]]]:
-    """Stage -> its epochs, as `models.EpochLog`; a stage that was not trained is left out."""
+    """Return stage -> its epochs, with the fields of `models.EpochLog`.
+
+    A stage that was not trained is left out.
+    """
     found = {}
     for stage in ("teacher", "student"):
         if not store.exists(f"runs/{run_id}/{stage}"):
@@ -190,38 +193,37 @@ def training_history(store: Store, run_id: str) -> dict[str, list[dict[str, Any]
     return found
 
 
-def student_of(store: Store, run_id: str) -> Model:
-    """The run's student: how far it went from its teacher, and how loud that spoke."""
+def load_student(store: Store, run_id: str) -> Model:
+    """Load the run's student."""
     return Model.load(store.fetch(f"runs/{run_id}/student"))
 
 
 def genres_picked(dataset: Dataset) -> dict[str, float]:
-    """Share of each genre group among the tracks picked in the test rows, each counted once."""
+    """Return the share of each genre group among the held-out picks; each track counts once."""
     tracks = np.unique(dataset.test.music)
     groups = dataset.training.genre_group[tracks]
     counts = np.bincount(groups, minlength=len(dataset.groups)) / max(len(tracks), 1)
     return dict(zip(dataset.groups, counts.tolist(), strict=True))
 
 
-def sample_recommendations(settings: Settings, store: Store, dataset: Dataset) -> list[Sample]:
-    """The student's best tracks for the newest held-out videos."""
+def sample_recommendations(settings: Settings, student: Model, dataset: Dataset) -> list[Sample]:
+    """Return the student's best tracks for the newest held-out videos."""
     newest = np.argsort(-dataset.test.time, kind="stable")[:SAMPLE_VIDEOS]
     if not len(newest):
         return []
-    student = Model.load(store.fetch(f"runs/{dataset.run_id}/student"))
     videos, picks = dataset.test.video[newest], dataset.test.music[newest]
     scores = model_scorer(student, dataset.training)(dataset.training.video[videos])
     best, ranks = metrics.top(scores, BEST_TRACKS), metrics.ranks(scores, picks)
     music = dataset.music.select("title", "artist", "genre").rows()
     samples = []
     for row, (video, pick) in enumerate(zip(videos.tolist(), picks.tolist(), strict=True)):
-        facts = dataset.videos.row(video, named=True)
+        clip = dataset.videos.row(video, named=True)
         title, artist, genre = music[pick]
         samples.append(
             Sample(
-                video_id=facts["video_id"],
-                day=facts["dt"],
-                picture=_picture(settings, facts["dt"], facts["media_path"]),
+                video_id=clip["video_id"],
+                day=clip["dt"],
+                picture=_picture(settings, clip["dt"], clip["media_path"]),
                 picked=f"{title} - {artist} [{genre}]",
                 rank=int(ranks[row]) + 1,
                 tracks=tuple(
@@ -246,6 +248,6 @@ def _picture(settings: Settings, day: dt.date, media_path: str) -> str:
     try:
         jpeg = thumbnail(path, settings.limits)
     except MediaError as error:
-        log.warning("no thumbnail of %s: %s", path, error)
+        log.warning("cannot make a thumbnail of %s: %s", path, error)
         return ""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

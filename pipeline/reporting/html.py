@@ -1,4 +1,4 @@
-"""Templates to pages; every value is escaped."""
+"""Fills the HTML templates of this package; every value is escaped."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
-def fill(template: str, facts: Mapping[str, Any]) -> str:
-    """The page that a template of this package makes of facts.
+def fill(template: str, values: Mapping[str, Any]) -> str:
+    """Fill a template.
+
+    Args:
+        template: file name in the folder templates/.
+        values: the values by the names that the template uses.
+
+    Returns:
+        The HTML page.
 
     Raises:
-        jinja2.UndefinedError: the template needs a fact that is not there.
+        jinja2.UndefinedError: the template uses a name that is not in `values`.
     """
     environment = Environment(
         loader=PackageLoader("pipeline.reporting"),
@@ -21,4 +28,4 @@ def fill(template: str, facts: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(facts)
+    return environment.get_template(template).render(values)

@@ -1,7 +1,7 @@
-"""What the pipeline tells a metrics system: names, meanings and values; Airflow sends them.
+"""Computes the metrics of a landing day and of a run, which Airflow sends to a metrics system.
 
-The values are gauges, sent as `<prefix>.<name>` by whatever Airflow is configured for (StatsD or
-OpenTelemetry). `METRICS` is what docs/metrics.md lists.
+The values are gauges. Airflow sends them as `<prefix>.<name>` to StatsD or OpenTelemetry, whichever
+it is configured for. docs/metrics.md is generated from `METRICS`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ import polars as pl
 from pipeline.lake.tables import Lake
 
 METRICS = {
-    "debcm.rows": "rows of the day's manifests",
-    "debcm.accepted": "of these, rows in the catalogue",
-    "debcm.rejects": "of these, rows in quarantine after ingest and extraction",
-    "debcm.rejects.<reason>": "the same by reason",
+    "debcm.rows": "rows in the manifests of the landing day",
+    "debcm.accepted": "rows of the day in the catalogue",
+    "debcm.rejects": "rows of the day in quarantine, after ingest and extraction",
+    "debcm.rejects.<reason>": "rows of the day in quarantine for this reason",
     "debcm.clips": "clips of the day that have features",
-    "debcm.extracted": "clips that were decoded for it in this run",
-    "debcm.clips_per_second": "these per second of the shards' wall time; absent without any",
-    "debcm.extract_cpu_seconds": "processor time of the decoding",
+    "debcm.extracted": "clips decoded in this DAG run",
+    "debcm.clips_per_second": "clips decoded per second of the shards' wall time; not sent if no "
+    "clip was decoded",
+    "debcm.extract_cpu_seconds": "CPU seconds spent on decoding",
     "debcm.lag_hours": "hours from the newest upload in the catalogue to the end of the check",
-    "debcm.gate.published": "1: the gate let the run pass, 0: it refused",
-    "debcm.gate.broken_rules": "rules that the run broke",
-    "debcm.test_rows": "held-out picks that the run was judged by",
-    "debcm.recall.<contender>": "recall@K of challenger, champion and baselines on them",
-    "debcm.ndcg.<contender>": "NDCG@10, likewise",
-    "debcm.genre_kl.<contender>": "genre calibration in nats, likewise",
-    "debcm.coverage.<contender>": "share of the catalogue that is recommended, likewise",
+    "debcm.gate.published": "1 if the gate passed the run or it was forced, 0 if it was refused",
+    "debcm.gate.broken_rules": "number of gate rules that the run broke",
+    "debcm.test_rows": "held-out picks that the run was evaluated on",
+    "debcm.recall.<contender>": "recall@K of the challenger, champion or baseline on these picks",
+    "debcm.ndcg.<contender>": "NDCG@10 on these picks",
+    "debcm.genre_kl.<contender>": "genre calibration error on these picks, KL divergence in nats",
+    "debcm.coverage.<contender>": "share of the catalogue that is recommended for these picks",
 }
 
 
@@ -40,13 +41,13 @@ def of_day(
     checked: Mapping[str, Any],
     shards: Sequence[Mapping[str, Any]],
 ) -> dict[str, float]:
-    """Metrics of one run of `media_features`.
+    """Return the metrics of one DAG run of `media_features`, by name.
 
     Args:
-        lake: for the newest upload.
-        ingested: what `steps.ingest` returned.
-        checked: what `steps.check` returned.
-        shards: what each `steps.extract` returned.
+        lake: the lake, read for the time of the newest upload.
+        ingested: the result of `steps.ingest`.
+        checked: the result of `steps.check`.
+        shards: the result of `steps.extract` for each shard.
     """
     rejects: dict[str, float] = {}
     for found in (ingested["rejected"], checked["rejected"]):
@@ -72,11 +73,11 @@ def of_day(
 
 
 def of_run(document: Mapping[str, Any], decision: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics of one run of `debcm_retrain`.
+    """Return the metrics of one DAG run of `debcm_retrain`, by name.
 
     Args:
         document: the run's metrics.json.
-        decision: what `steps.gate` returned.
+        decision: the result of `steps.gate`.
     """
     k = document["evaluation_set"]["k"]
     values = {
@@ -95,6 +96,6 @@ def of_run(document: Mapping[str, Any], decision: Mapping[str, Any]) -> dict[str
 
 
 def newest_upload(lake: Lake) -> dt.datetime | None:
-    """Time of the newest upload in the catalogue, or None where it is empty."""
+    """Return the time of the newest upload in the catalogue, or None if it is empty."""
     newest = lake.collect(lake.scan("videos").select(pl.col("uploaded_at").max()), "videos").item()
     return newest if isinstance(newest, dt.datetime) else None

@@ -1,4 +1,4 @@
-"""The pages inside the Airflow UI: every run and release, and the report of each run.
+"""Serves pages inside the Airflow UI: the list of runs and releases, and each run's report.
 
 Mounted by plugins/debcm_pages.py below /debcm of Airflow's API server, behind Airflow's own login
 and its permission to see plugins.
@@ -21,9 +21,10 @@ from pipeline.reporting.report import PAGE
 from pipeline.settings.load import load_settings
 from pipeline.storage.store import Store
 
+# Runs and releases that are listed; the page stays readable.
 NEWEST = 200
 RUN_ID = re.compile(r"\d{4}-\d\d-\d\d-[0-9a-f]{10}")
-# Whatever a page may hold, it loads nothing, runs nothing and posts nothing.
+# A page cannot load anything, run scripts or submit forms, whatever its content.
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     "frame-ancestors 'self'; form-action 'none'; base-uri 'none'",
@@ -33,10 +34,10 @@ HEADERS = {
 
 
 def application(may_see: Callable[..., Any]) -> FastAPI:
-    """The pages.
+    """Return the web application.
 
     Args:
-        may_see: a FastAPI dependency that every page asks first; raises where the caller may not.
+        may_see: FastAPI dependency of every page; raises if the caller may not see it.
     """
     app = FastAPI(
         title="DebCM",
@@ -56,7 +57,7 @@ def application(may_see: Callable[..., Any]) -> FastAPI:
     def report(run_id: Annotated[str, Path(max_length=64)]) -> HTMLResponse:
         store = Store(load_settings().lake)
         if not RUN_ID.fullmatch(run_id) or not store.exists(f"reports/{run_id}"):
-            raise HTTPException(404, "there is no report of such a run")
+            raise HTTPException(404, "there is no report of this run")
         page = store.fetch(f"reports/{run_id}") / PAGE
         return HTMLResponse(page.read_text(encoding="utf-8"), headers=HEADERS)
 
@@ -64,7 +65,7 @@ def application(may_see: Callable[..., Any]) -> FastAPI:
 
 
 def list_runs(lake: Lake, store: Store) -> list[dict[str, Any]]:
-    """The newest runs that the gate has decided on, newest first."""
+    """Return the newest runs that the gate has decided on, newest first."""
     current = read_current(store)
     reports = set(store.children("reports"))
     rows = lake.read("runs").sort("finished_at", descending=True).head(NEWEST)
@@ -92,7 +93,7 @@ def list_runs(lake: Lake, store: Store) -> list[dict[str, Any]]:
 
 
 def list_releases(store: Store) -> list[dict[str, Any]]:
-    """The promotions, newest first, with what is left of each release."""
+    """Return the promotions, newest first, and whether release and report still exist."""
     current = read_current(store)
     if current is None:
         return []
@@ -111,5 +112,5 @@ def list_releases(store: Store) -> list[dict[str, Any]]:
 
 
 def render(runs: list[dict[str, Any]], releases: list[dict[str, Any]]) -> str:
-    """The page that lists both."""
+    """Return the HTML page that lists runs and releases."""
     return fill("runs.html", {"runs": runs, "releases": releases})

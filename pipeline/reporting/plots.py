@@ -1,4 +1,4 @@
-"""The plots of a run's report, as SVG images in data URIs."""
+"""Draws the plots of a run's report, as SVG images in data URIs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from pipeline.reporting.drift import Drift
 from pipeline.reporting.facts import Day, Speed
 
-# The same facts give the same bytes: no date, no random ids, no installed font.
+# Equal input gives equal bytes: no random ids (hashsalt), and glyphs as paths, not fonts.
 STYLE: Any = {
     "svg.hashsalt": "debcm",
     "svg.fonttype": "path",
@@ -37,13 +37,14 @@ COLOURS = {
     "popularity": GREY,
     "random": "#c8ced4",
 }
-WATCH, ACT = 0.1, 0.25
-# Days a bar chart has room for: a single day is a bar, not a wall.
+# Usual limits of the population stability index: a moderate and a large shift.
+MODERATE, LARGE = 0.1, 0.25
+# Bar charts have room for this many days at least, so that a single bar is not as wide as the plot.
 _DAYS = 7
 
 
 def intake(days: Sequence[Day]) -> str:
-    """Rows accepted and rejected, a bar a landing day; empty without days."""
+    """Draw accepted and rejected rows, one bar per landing day; empty without days."""
     if not days:
         return ""
     figure, axes = _figure(6.4, 2.2)
@@ -58,43 +59,42 @@ def intake(days: Sequence[Day]) -> str:
 
 
 def speed(days: Sequence[Speed]) -> str:
-    """Clips per second, a bar a day; empty without days."""
+    """Draw clips per second, one bar per day; empty without days."""
     if not days:
         return ""
     figure, axes = _figure(6.4, 1.9)
     names = [day.day.strftime("%m-%d") for day in days]
     axes.bar(names, [day.clips_per_second for day in days], color=BLUE, width=0.6)
-    _label(axes, "day of work", "clips / s", len(days))
+    _label(axes, "day (UTC)", "clips / s", len(days))
     return _uri(figure)
 
 
 def drift(found: Sequence[Drift]) -> str:
-    """PSI of the genres and of each feature block; empty where nothing can be compared."""
+    """Draw the PSI of genres and feature blocks; empty without any."""
     if not found:
         return ""
-    found = found[::-1]  # bars are drawn from below
+    found = found[::-1]  # barh draws from the bottom up
     figure, axes = _figure(6.4, 0.9 + 0.24 * len(found))
     names, values = [item.name for item in found], [item.value for item in found]
-    axes.barh(names, values, color=[level(item) for item in found], height=0.6)
+    axes.barh(names, values, color=[_colour(item) for item in found], height=0.6)
     chance = [item.by_chance for item in found]
-    axes.plot(chance, names, "|", color=BLACK, markersize=10, label="by chance")
-    axes.axvline(WATCH, color=ORANGE, linewidth=1, label=f"{WATCH}: watch")
-    axes.axvline(ACT, color=RED, linewidth=1, label=f"{ACT}: act")
-    # Chance is far off with a handful of rows; the table has it, the bars need the room.
-    axes.set_xlim(0, 1.15 * max(ACT, *values))
+    axes.plot(chance, names, "|", color=BLACK, markersize=10, label="expected by chance")
+    axes.axvline(MODERATE, color=ORANGE, linewidth=1, label=f"{MODERATE}: moderate shift")
+    axes.axvline(LARGE, color=RED, linewidth=1, label=f"{LARGE}: large shift")
+    # With few rows the value by chance is large and may be outside; the table shows it.
+    axes.set_xlim(0, 1.15 * max(LARGE, *values))
     axes.set_xlabel("population stability index")
     _legend(figure)
     return _uri(figure)
 
 
-def level(item: Drift) -> str:
-    """Colour of a drift: orange or red where it exceeds chance by what is worth a look or more."""
+def _colour(item: Drift) -> str:
     excess = item.value - item.by_chance
-    return RED if excess > ACT else ORANGE if excess > WATCH else BLUE
+    return RED if excess > LARGE else ORANGE if excess > MODERATE else BLUE
 
 
 def training(history: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Losses and the validation metric by epoch, a row a stage; empty without history."""
+    """Draw losses and the validation metric by epoch, one row per stage; empty without history."""
     if not history:
         return ""
     with mpl.rc_context(STYLE):
@@ -110,7 +110,7 @@ def training(history: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         left.legend(frameon=False, fontsize=7)
         known = [epoch for epoch in epochs if epoch["validation"] is not None]
         if not known:
-            right.set_axis_off()  # a teacher without held-out segments is not validated
+            right.set_axis_off()  # a teacher without held-out segments has no validation metric
             continue
         epochs_known = [epoch["epoch"] + 1 for epoch in known]
         right.plot(epochs_known, [epoch["validation"] for epoch in known], color=GREEN)
@@ -121,14 +121,14 @@ def training(history: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def contenders(figures: Mapping[str, Mapping[str, Any]], k: int) -> str:
-    """Recall@K of every contender with its 95 % interval; empty without test rows."""
+    """Draw recall@K of each contender with its 95 % interval; empty without contenders."""
     if not figures:
         return ""
     figure, axes = _figure(6.4, 0.7 + 0.32 * len(figures))
     names = list(figures)[::-1]
     values = [figures[name][f"recall@{k}"] for name in names]
     intervals = [figures[name]["intervals"][f"recall@{k}"] for name in names]
-    # A bootstrap interval of few rows may leave out the value itself.
+    # The bootstrap interval of few rows may not contain the value; error bars must be positive.
     below = [max(0.0, v - low) for v, (low, _) in zip(values, intervals, strict=True)]
     above = [max(0.0, high - v) for v, (_, high) in zip(values, intervals, strict=True)]
     axes.barh(
@@ -146,7 +146,7 @@ def contenders(figures: Mapping[str, Mapping[str, Any]], k: int) -> str:
 
 
 def genres(figures: Mapping[str, Mapping[str, Any]], picked: Mapping[str, float]) -> str:
-    """Share of each genre group among the tracks picked and recommended."""
+    """Draw the genre shares of picked and recommended tracks; empty without contenders."""
     if not figures:
         return ""
     figure, axes = _figure(6.4, 2.6)
@@ -176,7 +176,6 @@ def _label(axes: Axes, x: str, y: str, days: int = 0) -> None:
 
 
 def _legend(figure: Figure) -> None:
-    """Above the plot, where it can cover nothing."""
     figure.legend(loc="outside upper right", frameon=False, ncols=6, fontsize=8)
 
 

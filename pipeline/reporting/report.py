@@ -1,8 +1,8 @@
-"""The report of a run: one self-contained HTML page in reports/<run_id>/report.html.
+"""Writes the report of a run: one self-contained HTML page, reports/<run_id>/report.html.
 
-Every figure comes from the tables or the run's metrics.json; figures of the latter carry their
-path in it (`data-path`), so that a test holds the page against the file. Every string that came
-from a manifest is escaped, and the page's own policy forbids scripts and the network.
+Every figure comes from the tables or from the run's metrics.json. Figures from metrics.json carry
+their path in that file (`data-path`), so that a test can compare the page with the file. All
+strings are escaped, and the page's Content-Security-Policy forbids scripts and network access.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pipeline.reporting.facts import (
     days_until,
     extraction_speed,
     genres_picked,
+    load_student,
     rejects_by_reason,
     sample_recommendations,
-    student_of,
     training_history,
 )
 from pipeline.reporting.html import fill
@@ -41,11 +41,11 @@ PAGE = "report.html"
 
 @dataclass(frozen=True)
 class ReportSummary:
-    """A report that was written.
+    """What was written.
 
     Attributes:
         run_id: the run.
-        folder: name of the report's folder in the store.
+        folder: folder of the report in the store.
         bytes: size of the page.
     """
 
@@ -55,11 +55,11 @@ class ReportSummary:
 
 
 def run(context: Context, run_id: str) -> ReportSummary:
-    """Write the report of a run that the gate has decided on, in place of an older one.
+    """Write the report of a run; an older report of the run is replaced.
 
     Raises:
         ProvenanceError: the run was not evaluated, or the gate has not decided on it.
-        LakeUnavailableError: the lake has gone away.
+        LakeUnavailableError: the lake disappeared.
     """
     settings, lake, store = context.settings, context.lake, context.store
     with missing_lake_errors(store.root):
@@ -74,7 +74,7 @@ def run(context: Context, run_id: str) -> ReportSummary:
 
 
 def gather(settings: Settings, lake: Lake, store: Store, run_id: str) -> dict[str, Any]:
-    """Everything that the page says, by the names of its template.
+    """Collect the values of the template report.html, by name.
 
     Raises:
         ProvenanceError: the run was not evaluated, or the gate has not decided on it.
@@ -82,16 +82,16 @@ def gather(settings: Settings, lake: Lake, store: Store, run_id: str) -> dict[st
     metrics = load_metrics(store, run_id)
     decision = read_decision(lake, run_id)
     if decision is None:
-        raise ProvenanceError("the gate has not decided on it", where=run_id)
+        raise ProvenanceError("the gate has not decided on the run yet", where=run_id)
     dataset = load_dataset(store, run_id)
     current = read_current(store)
     days = days_until(lake, dataset.as_of)
-    speed = extraction_speed(lake, dataset.as_of)
+    speed = extraction_speed(lake)
     drift = [
         *genre_drift(settings, lake, dataset.as_of),
         *feature_drift(settings, lake, dataset.as_of),
     ]
-    history, student = training_history(store, run_id), student_of(store, run_id)
+    history, student = training_history(store, run_id), load_student(store, run_id)
     picked = genres_picked(dataset)
     k = metrics["evaluation_set"]["k"]
     return {
@@ -116,10 +116,10 @@ def gather(settings: Settings, lake: Lake, store: Store, run_id: str) -> dict[st
         "contenders_plot": plots.contenders(metrics["contenders"], k),
         "genres_plot": plots.genres(metrics["contenders"], picked),
         "picked": picked,
-        "samples": sample_recommendations(settings, store, dataset),
+        "samples": sample_recommendations(settings, student, dataset),
     }
 
 
-def render(facts: dict[str, Any]) -> str:
-    """The page as text."""
-    return fill(PAGE, facts)
+def render(values: dict[str, Any]) -> str:
+    """Return the HTML page from what `gather` returned."""
+    return fill(PAGE, values)

@@ -1,4 +1,4 @@
-"""How things stand, on one screen: days, tables, release, gate, quarantine, DAG runs."""
+"""Writes the output of `debcm status` and `debcm quarantine`."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from pipeline.storage.presence import lake_exists
 from pipeline.training.gate import Decision, read_decision
 
 QUARANTINE_DAYS = 14
-# What fits on a screen.
-_WAITING = 5
+# Limits of the output, so that it fits on one screen.
+_INCOMPLETE = 5
 _DETAIL = 240
 
 
 @dataclass(frozen=True)
 class Status:
-    """How things stand.
+    """The state of the lake and of the landing folder.
 
     Attributes:
         newest_ingested: newest landing day in the catalogue.
-        newest_features: newest day whose every clip is accounted for.
+        newest_features: newest day of which every clip has features or is in quarantine.
         newest_upload: time of the newest upload in the catalogue.
-        tables: table -> rows, of those that exist.
-        release: the current release and when it became current.
+        tables: table -> number of rows, for each table that exists.
+        release: the promotion of the current release.
         decision: the gate's last decision.
-        decided_at: when it fell.
+        decided_at: time of that decision.
         quarantine: reason -> rows of the two weeks up to the newest ingested day.
         refused: days that were refused in the last two weeks and not accepted since.
-        waiting: days before today without `_SUCCESS`, or one sentence on why nobody can say.
+        incomplete: days before today without `_SUCCESS`, or the error of reading the folder.
     """
 
     newest_ingested: dt.date | None
@@ -53,11 +53,11 @@ class Status:
     decided_at: dt.datetime | None
     quarantine: dict[str, int]
     refused: tuple[RefusedDay, ...] = ()
-    waiting: tuple[dt.date, ...] | str = ()
+    incomplete: tuple[dt.date, ...] | str = ()
 
 
 def read(context: Context, now: dt.datetime) -> Status:
-    """Gather it from the tables' logs and the small tables; no feature is read."""
+    """Read the state from the logs of the tables and the small tables; features are not read."""
     settings, lake, store = context.settings, context.lake, context.store
     ingested = _newest(lake, "landing_days", "dt")
     current = read_current(store)
@@ -84,11 +84,11 @@ def read(context: Context, now: dt.datetime) -> Status:
             for refusal in read_refused_days(lake)
             if refusal.at > now - dt.timedelta(days=QUARANTINE_DAYS)
         ),
-        waiting=_waiting(settings, now.date()),
+        incomplete=_incomplete_days(settings, now.date()),
     )
 
 
-def _waiting(settings: Settings, today: dt.date) -> tuple[dt.date, ...] | str:
+def _incomplete_days(settings: Settings, today: dt.date) -> tuple[dt.date, ...] | str:
     root = settings.landing.root
     try:
         days = [day for day in landing_days(root) if day < today]
@@ -98,63 +98,63 @@ def _waiting(settings: Settings, today: dt.date) -> tuple[dt.date, ...] | str:
 
 
 def quarantine_text(lake: Lake, day: dt.date) -> str:
-    """Every row of a landing day that was rejected, a line each: reason, kind, id, detail."""
+    """Return the rejected rows of a landing day, one line each: reason, kind, id, detail."""
     rows = lake.read("quarantine", pl.col("dt") == day).sort("reason", "kind", "id")
-    told = [
+    lines = [
         f"{day} was refused by {refusal.step}: {refusal.reason}: {printable(refusal.detail)}"
         for refusal in read_refused_days(lake)
         if refusal.day == day
     ]
     if not rows.is_empty():
-        told += table(list(rows.select("reason", "kind", "id", "detail").iter_rows()))
-    elif not told:
-        known = lake.read("landing_days", pl.col("dt") == day).height
-        told = [f"no row of {day} was rejected" if known else f"{day} has not been ingested"]
-    return "\n".join(told)
+        lines += table(list(rows.select("reason", "kind", "id", "detail").iter_rows()))
+    elif not lines:
+        is_ingested = lake.read("landing_days", pl.col("dt") == day).height > 0
+        lines = [f"no row of {day} was rejected" if is_ingested else f"{day} was not ingested yet"]
+    return "\n".join(lines)
 
 
 def place_text(settings: Settings) -> str:
-    """Which lake the screen is about, and who says so."""
+    """Return the location of the lake and of the settings file, as lines."""
     file = settings_file()
     root = settings.lake.root
     return "\n".join(
         [
             "Lake",
-            f"  {root}{'' if lake_exists(root) else ': nothing is there yet'}",
-            f"  settings of {file}"
+            f"  {root}{'' if lake_exists(root) else ' (does not exist yet)'}",
+            f"  settings: {file}"
             if file
-            else "  settings: defaults and variables; $DEBCM_CONFIG is not set, and there is no "
-            "debcm.toml here",
+            else "  settings: defaults and environment variables ($DEBCM_CONFIG is not set, and "
+            "this folder has no debcm.toml)",
         ]
     )
 
 
 def status_text(status: Status, runs: list[DagRunState] | str, now: dt.datetime) -> str:
-    """The screen of `debcm status`.
+    """Return the output of `debcm status`: problems first, then release, days and tables.
 
     Args:
-        status: how things stand.
-        runs: what `dag_runs` returned.
-        now: for ages.
+        status: the state of the lake.
+        runs: the result of `dag_runs.active_and_failed`.
+        now: the current time, from which ages are computed.
     """
     lines = [
-        "Days",
+        *_failed(runs, now),
+        *_refused(status, now),
+        "Current release",
+        *_release(status, now),
+        "Last gate decision",
+        *_decision(status, now),
+        "Landing days",
         f"  newest ingested   {status.newest_ingested or 'none'}",
         f"  newest complete   {status.newest_features or 'none'}",
         f"  newest upload     {_time(status.newest_upload)}{_age(status.newest_upload, now)}",
-        *_without_success(status),
-        *_refused(status, now),
-        "Tables (rows)",
+        *_incomplete(status),
+        "Active DAG runs",
+        *_active(runs, now),
+        f"Quarantined rows of the last {QUARANTINE_DAYS} days",
+        *_columns([f"{reason} {rows}" for reason, rows in status.quarantine.items()] or ["none"]),
+        "Rows per table",
         *_columns([f"{name} {rows}" for name, rows in status.tables.items()] or ["none"]),
-        "Release",
-        *_release(status, now),
-        "Last decision of the gate",
-        *_decision(status, now),
-        f"Quarantine, {QUARANTINE_DAYS} days (rows)",
-        *_columns([f"{reason} {rows}" for reason, rows in status.quarantine.items()] or ["empty"]),
-        "DAG runs under way",
-        *_under_way(runs, now),
-        *_failed(runs, now),
     ]
     return "\n".join(lines)
 
@@ -164,20 +164,20 @@ def _newest(lake: Lake, table: str, column: str) -> dt.date | None:
     return newest if isinstance(newest, dt.date) else None
 
 
-def _without_success(status: Status) -> list[str]:
-    if isinstance(status.waiting, str):
-        return [f"  {printable(status.waiting)}"]
-    if not status.waiting:
+def _incomplete(status: Status) -> list[str]:
+    if isinstance(status.incomplete, str):
+        return [f"  {printable(status.incomplete)}"]
+    if not status.incomplete:
         return []
-    newest = ", ".join(map(str, status.waiting[-_WAITING:]))
-    more = len(status.waiting) - _WAITING
+    newest = ", ".join(map(str, status.incomplete[-_INCOMPLETE:]))
+    more = len(status.incomplete) - _INCOMPLETE
     return [f"  without {SUCCESS}  {newest}{f' and {more} earlier' if more > 0 else ''}"]
 
 
 def _refused(status: Status, now: dt.datetime) -> list[str]:
     if not status.refused:
         return []
-    lines = ["Days refused (docs/operate.md: When a day is refused)"]
+    lines = ["Refused days (see docs/operate.md: When a day is refused)"]
     for refusal in status.refused:
         lines += [
             f"  {refusal.day}  {refusal.step}: {refusal.reason}{_age(refusal.at, now)}",
@@ -192,7 +192,7 @@ def _release(status: Status, now: dt.datetime) -> list[str]:
     promoted = dt.datetime.fromisoformat(status.release.at)
     return [
         f"  {status.release.release_id}, current since {_time(promoted)}{_age(promoted, now)}",
-        f"  {status.release.why}",
+        f"  reason: {status.release.why}",
     ]
 
 
@@ -200,12 +200,12 @@ def _decision(status: Status, now: dt.datetime) -> list[str]:
     decision = status.decision
     if decision is None:
         return ["  none yet"]
-    told = f"  {decision.decision} {decision.run_id}, {_time(status.decided_at)}"
+    decided = f"  {decision.decision} {decision.run_id}, {_time(status.decided_at)}"
     broken = [f"  {verdict.rule}: {verdict.text}" for verdict in decision.failed]
-    return [told + _age(status.decided_at, now), *broken]
+    return [decided + _age(status.decided_at, now), *broken]
 
 
-def _under_way(runs: list[DagRunState] | str, now: dt.datetime) -> list[str]:
+def _active(runs: list[DagRunState] | str, now: dt.datetime) -> list[str]:
     if isinstance(runs, str):
         return [f"  {runs}"]
     return [
@@ -220,7 +220,7 @@ def _failed(runs: list[DagRunState] | str, now: dt.datetime) -> list[str]:
     if not failed:
         return []
     return [
-        f"DAG runs that failed, {FAILED_DAYS} days (docs/operate.md: When a task fails)",
+        f"Failed DAG runs of the last {FAILED_DAYS} days (see docs/operate.md: When a task fails)",
         *(
             f"  {run.dag_id:<17}{run.partition:<12}{', '.join(run.tasks)}{_age(run.since, now)}"
             for run in failed
@@ -229,7 +229,6 @@ def _failed(runs: list[DagRunState] | str, now: dt.datetime) -> list[str]:
 
 
 def _columns(cells: list[str]) -> list[str]:
-    """Cells three in a row, each under the one above."""
     width = max(map(len, cells)) + 3
     return [
         "  " + "".join(cell.ljust(width) for cell in cells[start : start + 3]).rstrip()
@@ -244,7 +243,7 @@ def _time(moment: dt.datetime | None) -> str:
 def _age(moment: dt.datetime | None, now: dt.datetime) -> str:
     if moment is None:
         return ""
-    # A moment ago another clock may have been ahead.
+    # The time may come from another machine, whose clock is ahead.
     hours = max(0.0, (now - moment).total_seconds() / 3600)
     if hours < 2:
         return f" ({hours * 60:.0f} min ago)"

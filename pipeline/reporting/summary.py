@@ -1,4 +1,4 @@
-"""A run on one terminal screen: what came in, what was rejected, who won, what is recommended."""
+"""Writes a run's report as text for a terminal: decision, figures, examples, rejected rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ BEST_TRACKS = 5
 
 
 def text(context: Context, run_id: str) -> str:
-    """The report of a run as text; every number comes from the tables or the run's metrics.json.
+    """Return the report of a run as text.
+
+    Every number comes from the tables or from the run's metrics.json.
 
     Raises:
         ProvenanceError: the run was not evaluated.
@@ -31,15 +33,15 @@ def text(context: Context, run_id: str) -> str:
     settings, lake, store = context.settings, context.lake, context.store
     metrics = load_metrics(store, run_id)
     parts = [
-        _section("Rows per table", _rows_per_table(lake)),
-        _section("Rejected rows", _rejects(lake)),
+        _section(f"Gate decision on run {run_id}", _gate(lake, run_id)),
+        _section("Current release", _release(settings, store)),
         _section(
-            f"Contenders on {metrics['evaluation_set']['rows']} held-out picks",
+            f"Evaluation on {metrics['evaluation_set']['rows']} held-out picks",
             _contenders(metrics),
         ),
-        _section("Gate", _gate(lake, run_id)),
-        _section("Release", _release(settings, store)),
-        _section("Recommended", _recommended(lake, store)),
+        _section("Sample recommendations of the current release", _recommended(lake, store)),
+        _section("Rejected rows", _rejects(lake)),
+        _section("Rows per table", _rows_per_table(lake)),
     ]
     return "\n".join(parts)
 
@@ -82,8 +84,8 @@ def _contenders(metrics: dict[str, Any]) -> list[str]:
             )
         )
     notes = [
-        "recall and ndcg weigh each pick by the inverse popularity of its track; genre KL (nats)",
-        "compares the genres recommended with the genres picked: 0 is calibrated",
+        "Recall and NDCG weight each pick by the inverse popularity of its track. Genre KL (nats)",
+        "measures how far the recommended genres are from the picked ones; 0 is best.",
     ]
     return [*table([header, *rows], figures=True), *notes]
 
@@ -91,22 +93,26 @@ def _contenders(metrics: dict[str, Any]) -> list[str]:
 def _gate(lake: Lake, run_id: str) -> list[str]:
     decision = read_decision(lake, run_id)
     if decision is None:
-        return ["not decided yet"]
-    verdicts = [f"{'ok' if v.passed else 'NO':<4}{v.rule}: {v.text}" for v in decision.verdicts]
+        return ["no decision yet"]
+    failed_first = sorted(decision.verdicts, key=lambda verdict: verdict.passed)
+    verdicts = [f"{'pass' if v.passed else 'FAIL'}  {v.rule}: {v.text}" for v in failed_first]
     return [decision.decision, *verdicts]
 
 
 def _release(settings: Settings, store: Store) -> list[str]:
     current = read_current(store)
     if current is None:
-        return ["none yet: nothing was published"]
-    return [f"{current.release_id} in {settings.lake.root}/releases/{current.release_id}"]
+        return ["none: no release has been published yet"]
+    return [
+        current.release_id,
+        f"files: {settings.lake.root}/releases/{current.release_id}",
+    ]
 
 
 def _recommended(lake: Lake, store: Store) -> list[str]:
     current = read_current(store)
     if current is None:
-        return ["nothing, without a release"]
+        return ["none: no release has been published yet"]
     release = Release.open(store.fetch(f"releases/{current.release_id}"))
     lines = []
     for video_id, day, path in _last_videos(lake, release):
@@ -119,7 +125,7 @@ def _recommended(lake: Lake, store: Store) -> list[str]:
 
 
 def _last_videos(lake: Lake, release: Release) -> list[tuple[str, dt.date, str]]:
-    """The first videos, by id, of the last day that the release holds."""
+    """Return the first videos, by id, of the release's newest landing day."""
     known = pl.Series(release.video_ids, dtype=pl.String)
     videos = lake.read("videos", pl.col("video_id").is_in(known.implode()))
     last = videos.filter(pl.col("dt") == pl.col("dt").max()).sort("video_id").head(SAMPLE_VIDEOS)

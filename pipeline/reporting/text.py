@@ -1,4 +1,4 @@
-"""Text for a terminal: columns by the width that characters take, nothing that moves the cursor."""
+"""Formats text for a terminal: aligned columns without control characters."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import wcwidth
 
 
 def printable(text: str) -> str:
-    """The text with a "?" for every character that is not shown: titles come from strangers."""
+    """Replace control characters by "?": titles from manifests must not move the cursor."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def table(rows: Sequence[Sequence[str]], *, figures: bool = False) -> list[str]:
-    """Rows of cells as lines, each cell under the one above.
+    """Align rows of cells in columns; return one line per row.
 
     Args:
-        rows: the head first, if there is one; all of one length.
-        figures: the columns after the first hold numbers, which end where the column does.
+        rows: the cells; all rows of one length. A header is simply the first row.
+        figures: right-align the columns after the first, which hold numbers.
     """
     safe = [[printable(cell) for cell in row] for row in rows]
-    # A Chinese character takes two places of a terminal, an accent of its own none.
+    # Terminals show a Chinese character two columns wide, a combining accent zero.
     widths = [max(map(wcwidth.width, column)) for column in zip(*safe, strict=True)]
     return ["  ".join(_cells(row, widths, figures=figures)).rstrip() for row in safe]
 

@@ -186,7 +186,7 @@ def test_run_lists_skipped_days_and_continues_after_a_failed_day(
     ]
     assert "skipped dt=2026-03-04: incomplete" in out
     assert "summary of r" in out
-    assert f"ManifestError: videos.csv: the file is empty.\n{ManifestError.remedy}\n" in err
+    assert f"ManifestError: the file is empty (videos.csv).\n{ManifestError.remedy}\n" in err
     assert "days that failed: 2026-03-02" in err
     assert code == 1
 

@@ -1,4 +1,4 @@
-"""The pages inside the Airflow UI, asked for over HTTP and read in a headless Chromium."""
+"""The pages inside the Airflow UI, requested over HTTP and opened in a headless Chromium."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def site(published: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def allowed() -> None:
-    """Everybody may see them."""
+    """Allow everybody."""
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def serving(app: Any) -> Iterator[str]:
         thread.join(30)
 
 
-def test_runs_and_releases_are_listed_and_lead_to_the_report(site: Any, chromium: Any) -> None:
+def test_runs_and_releases_are_listed_and_link_to_the_report(site: Any, chromium: Any) -> None:
     report.run(Context(site.settings), site.run_id)
     page = chromium.new_page()
     messages: list[str] = []
@@ -79,7 +79,7 @@ def test_runs_and_releases_are_listed_and_lead_to_the_report(site: Any, chromium
     assert heading.startswith(f"Run {site.run_id}")
     assert pictures
     assert all(pictures)
-    # A browser asks for an icon by itself.
+    # The browser requests a favicon, which does not exist.
     assert [text for text in messages if "404" not in text] == []
 
 
@@ -103,7 +103,7 @@ def test_ids_and_times_stay_on_one_line_beside_many_broken_rules(chromium: Any) 
     assert (lines, width) == ([1, 1, 1], 1180)
 
 
-def test_who_may_not_see_them_sees_nothing(site: Any) -> None:
+def test_pages_are_hidden_without_permission(site: Any) -> None:
     def refused() -> None:
         raise HTTPException(403, "no")
 
@@ -114,14 +114,14 @@ def test_who_may_not_see_them_sees_nothing(site: Any) -> None:
             assert site.run_id not in answer.text
 
 
-def test_a_report_that_is_not_there_is_not_found(site: Any) -> None:
+def test_a_missing_report_is_not_found(site: Any) -> None:
     with TestClient(pages.application(allowed)) as client:
         assert client.get(f"/reports/{site.run_id}").text == f"report of {site.run_id}"
         for run_id in ("2026-03-03-0000000000", "%2e%2e%2fruns", f"{site.run_id}0", "x" * 65):
             assert client.get(f"/reports/{run_id}").status_code in (404, 422), run_id
 
 
-def test_pages_load_nothing_and_run_nothing(site: Any) -> None:
+def test_pages_forbid_scripts_and_external_resources(site: Any) -> None:
     with TestClient(pages.application(allowed)) as client:
         for path in ("/", f"/reports/{site.run_id}"):
             policy = client.get(path).headers["Content-Security-Policy"]
@@ -129,10 +129,10 @@ def test_pages_load_nothing_and_run_nothing(site: Any) -> None:
             assert "script" not in policy
 
 
-def test_an_empty_lake_has_an_empty_page(toy: Any) -> None:
+def test_the_page_of_an_empty_lake_says_that_it_is_empty(toy: Any) -> None:
     text = pages.render(pages.list_runs(toy.lake, toy.store), pages.list_releases(toy.store))
     assert "not decided on any run yet" in text
-    assert "Nothing was published yet" in text
+    assert "No release has been published yet" in text
 
 
 def test_a_rollback_is_listed_with_its_reason(site: Any, next_run: Any, publishing: Any) -> None:
