@@ -1,4 +1,4 @@
-"""Airflow plugin: the page "DebCM runs" in the UI, with every run, release and report."""
+"""Adds the page "DebCM runs" to the Airflow UI, with every run, release and report."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from airflow.plugins_manager import AirflowPlugin
 
 @cache
 def application() -> Any:
-    """The pages, for those whom Airflow lets see plugins; built when the first one is asked for.
+    """Return the application with the pages, for users whom Airflow allows to view plugins.
 
-    Every Airflow process loads the plugins, and only the API server needs the pages.
+    It is built at the first request: every Airflow process loads the plugins, but only the API
+    server needs the pages.
     """
     from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
     from airflow.api_fastapi.core_api.security import requires_access_view
@@ -23,12 +24,12 @@ def application() -> Any:
 
 
 async def serve(scope: Any, receive: Any, send: Any) -> None:
-    """The ASGI entry point that Airflow mounts."""
+    """Serve a request; this is the ASGI application that Airflow mounts."""
     await application()(scope, receive, send)
 
 
 class DebcmPlugin(AirflowPlugin):
-    """Mounts the pages below /debcm and links them in the navigation."""
+    """Mounts the pages below /debcm, and adds a link to the menu Browse."""
 
     name = "debcm"
     fastapi_apps = [{"name": "DebCM", "app": serve, "url_prefix": "/debcm"}]  # noqa: RUF012

@@ -47,31 +47,30 @@ file `_SUCCESS` last. Text is UTF-8, at most 4096 bytes per field. Times have a 
 """
 
 METRICS_INTRODUCTION = """\
-`media_features` sends the first group after each day's check, `debcm_retrain` the second after the
-gate's decision, as gauges through Airflow's own emission. Airflow puts its prefix in front
-(`airflow.` by default) and sends its own metrics, such as run durations, beside them.
+`media_features` sends the first group of gauges after the check of each day, `debcm_retrain` the
+second group after the decision of the gate. They are sent through Airflow, which adds its prefix
+(`airflow.` by default) and sends metrics of its own, such as the durations of DAG runs.
 
-To a StatsD server, in the environment of every Airflow process:
+To send them to a StatsD server, set in the environment of every Airflow process:
 
 ```
 export AIRFLOW__METRICS__STATSD_ON=True
 export AIRFLOW__METRICS__STATSD_HOST=127.0.0.1 AIRFLOW__METRICS__STATSD_PORT=8125
 ```
 
-To an OpenTelemetry collector, by OTLP over HTTP (where both are on, StatsD alone is served):
+To send them to an OpenTelemetry collector, by OTLP over HTTP (if both are on, only StatsD is used):
 
 ```
 export AIRFLOW__METRICS__OTEL_ON=True
 export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318
 ```
 
-A gauge is sent once a run, when its task ends: let the collector keep it until the next night (its
-Prometheus exporter drops it after `metric_expiration`, five minutes by default). A server that does
-not answer fails no task. A collector that does not answer holds up the end of every task, for ten
-seconds at most; `OTEL_EXPORTER_OTLP_TIMEOUT` says how many.
+Each gauge is sent once per DAG run, when its task ends. Configure the collector to keep it until the
+next night: its Prometheus exporter drops a gauge after `metric_expiration`, five minutes by default.
+No task fails because a server does not answer. A collector that does not answer delays the end of
+every task by at most ten seconds (`OTEL_EXPORTER_OTLP_TIMEOUT`).
 
-Tested against receivers on loopback: StatsD by `make test-slow`, OpenTelemetry by
-`make test-services`.
+Tests with receivers on loopback: `make test-slow` for StatsD, `make test-services` for OpenTelemetry.
 """
 
 

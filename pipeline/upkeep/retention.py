@@ -1,4 +1,4 @@
-"""What keeps a lake small: leftovers swept, old runs and plans removed, tables compacted."""
+"""Removes expired releases, runs, plans and preferences, and the leftovers of killed tasks."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from pipeline.storage.store import Store
 
 log = logging.getLogger(__name__)
 
-# A plan is of no use once its run is over; a cleared task of last week may still ask for it.
+# A task that is cleared days later still needs its plan.
 PLAN_DAYS = 14
-# Reports compare preferences with those of the previous weeks.
+# Reports compare preferences with those of the previous four weeks.
 PREFERENCE_DAYS = 35
 
 
 @dataclass(frozen=True)
 class RetentionSummary:
-    """What was removed, or would be.
+    """What was removed, or would be removed in a dry run.
 
     Attributes:
-        leftovers: folders that killed writers had left aside; a dry run does not look for them.
-        releases: releases past their time.
-        runs: runs, with their reports, whose release is gone or never was.
-        plans: extraction plans nobody can be working on.
-        preferences: days of table `uploader_genres`.
+        leftovers: unfinished folders of killed writers; a dry run does not look for them.
+        releases: ids of expired releases.
+        runs: ids of expired runs, removed with their reports.
+        plans: number of expired extraction plans.
+        preferences: number of expired days in table `uploader_genres`.
     """
 
     leftovers: tuple[str, ...]
@@ -47,19 +47,23 @@ class RetentionSummary:
 
 
 def run(context: Context, *, dry_run: bool = False) -> RetentionSummary:
-    """Remove what killed tasks left, and what is past its time by the settings.
+    """Remove what killed tasks left behind, and everything that has expired.
 
-    Kept are the runs of every kept release, the newest `[release] keep` runs, and those that a
-    step may be working on. A dry run only says what would go.
+    The runs of kept releases, the newest `[release] keep` runs, and runs that a step may be using
+    are kept.
+
+    Args:
+        context: settings, lake and store.
+        dry_run: remove nothing; only return what would be removed.
 
     Raises:
         WriteConflictError: other writers won every attempt.
     """
     settings, lake, store = context.settings, context.lake, context.store
     releases = retire(settings, store, dry_run=dry_run)
-    runs = _old_runs(settings, store, releases)
-    plans = _old_plans(lake)
-    preferences = _old_preferences(lake)
+    runs = _expired_runs(settings, store, releases)
+    plans = _expired_plans(lake)
+    preferences = _expired_preferences(lake)
     leftovers: list[str] = []
     if not dry_run:
         leftovers = store.sweep(time.time() - LEFTOVER_SECONDS)
@@ -72,28 +76,28 @@ def run(context: Context, *, dry_run: bool = False) -> RetentionSummary:
     summary = RetentionSummary(
         tuple(leftovers), tuple(releases), tuple(runs), len(plans), len(preferences)
     )
-    log.info("%s", summary)
+    log.info("%s: %s", "would remove" if dry_run else "removed", summary)
     return summary
 
 
-def _old_runs(settings: Settings, store: Store, retired: Sequence[str]) -> list[str]:
+def _expired_runs(settings: Settings, store: Store, retired: Sequence[str]) -> list[str]:
     released = {run_id_of(name) for name in store.names("releases") if name not in retired}
-    # A run's name begins with its day.
+    # Run ids start with the day, so they sort by age.
     runs = store.children("runs")
     kept = released | set(runs[-settings.release.keep :])
-    in_use = time.time() - LEFTOVER_SECONDS
-    return [r for r in runs if r not in kept and store.modified(f"runs/{r}") < in_use]
+    oldest_in_use = time.time() - LEFTOVER_SECONDS
+    return [r for r in runs if r not in kept and store.modified(f"runs/{r}") < oldest_in_use]
 
 
 def _remove_run(store: Store, run: str) -> None:
-    # A run is known by its dataset, so that goes last: a killed removal is found again.
+    # The dataset is removed last: after a killed removal, the run is found again by it.
     for child in sorted(store.children(f"runs/{run}"), key=lambda name: name == "dataset"):
         store.remove(f"runs/{run}/{child}")
     store.remove(f"runs/{run}")
     store.remove(f"reports/{run}")
 
 
-def _old_plans(lake: Lake) -> list[str]:
+def _expired_plans(lake: Lake) -> list[str]:
     delta = lake.delta("shards")
     if delta is None:
         return []
@@ -107,7 +111,7 @@ def _old_plans(lake: Lake) -> list[str]:
     return old
 
 
-def _old_preferences(lake: Lake) -> list[dt.date]:
+def _expired_preferences(lake: Lake) -> list[dt.date]:
     found = lake.collect(lake.scan("uploader_genres").select("as_of").unique(), "uploader_genres")
     days: list[dt.date] = found["as_of"].sort().to_list()
     return [day for day in days if day < days[-1] - dt.timedelta(days=PREFERENCE_DAYS)]
