@@ -1,8 +1,9 @@
-"""A clip is extracted once, a failing one costs itself, and none is lost."""
+"""Each file is extracted once, and its features are stored under their key."""
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,38 +11,24 @@ import polars as pl
 import pytest
 
 from pipeline.context import Context
-from pipeline.errors import LostRowsError, NotIngestedError, ProvenanceError
+from pipeline.errors import ProvenanceError
 from pipeline.extraction import accounting, extract, shards
 from pipeline.extraction.clips import Modality, extractors
+from pipeline.extraction.extract import ShardSummary
 from pipeline.ingestion import ingest
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
 
+Extract = Callable[[dt.date], list[ShardSummary]]
 DAY = dt.date(2026, 3, 1)
 NEXT_DAY = dt.date(2026, 3, 2)
 
 
-@pytest.fixture
-def one_day(settings: Settings, lake: Lake, platform: Any) -> Any:
-    videos = [
-        platform.video("v1"),
-        platform.video("copy of v1"),
-        platform.video("v2", "blue.webm"),
-        platform.video("p1", "music_video.mp4", source="pgc", uploader_id="", music_id=""),
-    ]
-    platform.deliver(DAY, videos, [platform.track("m1"), platform.track("m2", "high.mp3")])
-    ingest.run(Context(settings), DAY)
-    return platform
-
-
-def extract_all(settings: Settings, lake: Lake, day: dt.date) -> list[Any]:
-    context = Context(settings)
-    return [extract.run(context, s.plan, s.shard) for s in shards.plan(context, [day])]
-
-
-def test_every_content_is_extracted_once(settings: Settings, lake: Lake, one_day: Any) -> None:
-    (summary,) = extract_all(settings, lake, DAY)
+def test_each_content_is_extracted_once(
+    settings: Settings, lake: Lake, one_day: Any, extract_day: Extract
+) -> None:
+    (summary,) = extract_day(DAY)
     assert (summary.extracted, summary.rejected, summary.skipped) == (5, 0, 0)
     assert shards.plan(Context(settings), [DAY]) == []
     assert accounting.check(Context(settings), DAY).clips == 6
@@ -53,9 +40,9 @@ def test_every_content_is_extracted_once(settings: Settings, lake: Lake, one_day
 
 
 def test_stored_frames_are_the_embedding_of_each_frame(
-    settings: Settings, lake: Lake, one_day: Any
+    settings: Settings, lake: Lake, one_day: Any, extract_day: Extract
 ) -> None:
-    extract_all(settings, lake, DAY)
+    extract_day(DAY)
     video = lake.read("videos", pl.col("video_id") == "v2").row(0, named=True)
     frames = lake.read("visual_frames", pl.col("content_hash") == video["content_hash"])
     whole = lake.read("visual_features", pl.col("content_hash") == video["content_hash"])
@@ -67,57 +54,17 @@ def test_stored_frames_are_the_embedding_of_each_frame(
     assert len(mel["values"]) == 2 * mel["bands"] * mel["frames"]
 
 
-def test_shards_cover_the_clips_once_with_about_equal_cost(
-    settings: Settings, lake: Lake, one_day: Any
-) -> None:
-    small = settings.extract.model_copy(update={"shard_cpu_seconds": 0.6, "max_shards": 3})
-    settings = settings.model_copy(update={"extract": small})
-    planned = shards.plan(Context(settings), [DAY])
-    rows = lake.read("shards")
-    assert len(planned) == 3
-    assert len(rows) == rows["content_hash"].n_unique() == 5
-    assert shards.plan(Context(settings), [DAY]) == planned
-
-
-def test_failing_file_is_tried_twice_and_no_more(
-    settings: Settings, lake: Lake, one_day: Any
-) -> None:
-    path = settings.landing.root / f"dt={DAY}" / "media" / "blue.webm"
-    path.write_bytes(path.read_bytes()[:-1] + b"x")  # changed since its ingest
-    extract_all(settings, lake, DAY)
-    summary = accounting.check(Context(settings), DAY)
-    assert summary.rejected == {"hash_mismatch": 1}
-    assert summary.clips == 5
-    extract_all(settings, lake, DAY)
-    accounting.check(Context(settings), DAY)
-    row = lake.read("quarantine", pl.col("step") == "extract").row(0, named=True)
-    assert (row["id"], row["attempts"]) == ("v2", 2)
-    assert shards.plan(Context(settings), [DAY]) == []
-
-
-def test_mended_file_leaves_quarantine(settings: Settings, lake: Lake, one_day: Any) -> None:
-    path = settings.landing.root / f"dt={DAY}" / "media" / "blue.webm"
-    good = path.read_bytes()
-    path.write_bytes(b"x")
-    extract_all(settings, lake, DAY)
-    accounting.check(Context(settings), DAY)
-    path.write_bytes(good)
-    extract_all(settings, lake, DAY)
-    assert accounting.check(Context(settings), DAY).rejected == {}
-    assert lake.read("quarantine", pl.col("step") == "extract").is_empty()
-
-
 def test_content_of_an_earlier_day_is_not_decoded_again(
-    settings: Settings, lake: Lake, one_day: Any
+    settings: Settings, lake: Lake, one_day: Any, extract_day: Extract
 ) -> None:
-    extract_all(settings, lake, DAY)
+    extract_day(DAY)
     one_day.deliver(NEXT_DAY, [one_day.video("v9")], [])
     ingest.run(Context(settings), NEXT_DAY)
     assert shards.plan(Context(settings), [NEXT_DAY]) == []
     assert accounting.check(Context(settings), NEXT_DAY).clips == 1
 
 
-def test_two_days_that_share_a_file_and_run_side_by_side_write_its_rows_once(
+def test_two_days_that_share_a_file_write_its_rows_once(
     settings: Settings, lake: Lake, one_day: Any
 ) -> None:
     one_day.deliver(NEXT_DAY, [one_day.video("v9")], [one_day.track("m9")])
@@ -139,19 +86,6 @@ def test_two_days_that_share_a_file_and_run_side_by_side_write_its_rows_once(
         assert rows["dt"].unique().to_list() == [DAY], table
 
 
-def test_row_without_features_and_without_reason_is_an_error(
-    settings: Settings, lake: Lake, one_day: Any
-) -> None:
-    with pytest.raises(LostRowsError, match="6 rows have neither"):
-        accounting.check(Context(settings), DAY)
-
-
-def test_a_day_that_was_not_ingested_has_no_account(settings: Settings, lake: Lake) -> None:
-    with pytest.raises(NotIngestedError, match=f"day {DAY}: the day was not ingested"):
-        accounting.check(Context(settings), DAY)
-    assert lake.read("feature_days").is_empty()
-
-
 def test_extracting_the_same_shard_twice_skips_everything(
     settings: Settings, lake: Lake, one_day: Any
 ) -> None:
@@ -163,6 +97,6 @@ def test_extracting_the_same_shard_twice_skips_everything(
     assert lake.version("visual_features") == version
 
 
-def test_unknown_shard_is_an_error(settings: Settings, lake: Lake) -> None:
+def test_an_unknown_shard_is_an_error(settings: Settings, lake: Lake) -> None:
     with pytest.raises(ProvenanceError, match="no such shard"):
         extract.run(Context(settings), "nothing", 0)

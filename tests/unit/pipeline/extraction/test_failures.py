@@ -1,10 +1,10 @@
-"""A file that cannot be extracted is explained, and tried again when that can help."""
+"""Failures are recorded with a reason, and tried again only if they may pass."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import polars as pl
@@ -27,7 +27,7 @@ MAY_PASS = (Reason.CRASHED, Reason.TIMED_OUT, Reason.OUT_OF_MEMORY)
 
 
 class Decoder:
-    """Stands in for the pool: every file fails for the reason of the moment, and is counted."""
+    """Replaces the pool: fails every file with `reason`, and counts the jobs."""
 
     def __init__(self) -> None:
         self.reason = Reason.CRASHED
@@ -46,38 +46,9 @@ def decoder(monkeypatch: pytest.MonkeyPatch) -> Decoder:
     return decoder
 
 
-def ingested(lake: Lake) -> None:
-    row = {"dt": DAY, "fingerprint": "f", "rows": 5, "accepted": 5, "rejected": 0}
-    now = dt.datetime.now(dt.UTC)
-    lake.replace(
-        "landing_days", TABLES["landing_days"].frame([row | {"finished_at": now}]), {"dt": DAY}
-    )
-
-
 @pytest.fixture
-def catalogue(lake: Lake) -> None:
-    """A film that two videos share, one that is a music video and a track, and another track."""
-    now = dt.datetime.now(dt.UTC)
-    common = {"dt": DAY, "duration": 2.0, "ingested_at": now}
-    film = common | {"uploader_id": "u", "uploaded_at": now, "width": 64, "height": 48, "fps": 25.0}
-    ugc = film | {"source": "ugc", "music_id": "m0", "content_hash": "a", "media_path": "a.mp4"}
-    pgc = film | {"source": "pgc", "music_id": None, "content_hash": "b", "media_path": "b.mp4"}
-    track = common | {"genre": "pop", "genre_group": "pop", "title": "t", "artist": "a"}
-    videos = [ugc | {"video_id": "v1"}, ugc | {"video_id": "v2"}, pgc | {"video_id": "p1"}]
-    music = [
-        track | {"music_id": "m0", "content_hash": "c", "media_path": "c.mp3"},
-        track | {"music_id": "m1", "content_hash": "b", "media_path": "b.mp4"},
-    ]
-    segment = {"segment_id": "p1#0", "video_id": "p1", "content_hash": "b", "segment": 0, "dt": DAY}
-    lake.add("videos", TABLES["videos"].frame(videos))
-    lake.add("music", TABLES["music"].frame(music))
-    lake.add("segments", TABLES["segments"].frame([segment | {"start": 0.0, "end": 2.0}]))
-    ingested(lake)
-
-
-@pytest.fixture
-def one_day(settings: Settings, lake: Lake, platform: Any) -> Any:
-    """The same, of real files."""
+def shared_files(settings: Settings, lake: Lake, platform: Any) -> Any:
+    """Ingest the rows of `catalogue` from real files."""
     track = platform.track("m1", "music_video.mp4")
     pgc = platform.video("p1", "music_video.mp4", source="pgc", uploader_id="", music_id="")
     platform.deliver(
@@ -99,7 +70,7 @@ def let_a_day_pass(lake: Lake) -> None:
 
 @pytest.mark.usefixtures("catalogue")
 @pytest.mark.parametrize("reason", MAY_PASS)
-def test_what_may_pass_is_tried_once_more_on_a_later_night(
+def test_a_failure_of_the_machine_is_tried_once_more_on_a_later_night(
     reason: Reason, settings: Settings, lake: Lake, decoder: Decoder
 ) -> None:
     decoder.reason = reason
@@ -122,7 +93,7 @@ def test_what_may_pass_is_tried_once_more_on_a_later_night(
 
 @pytest.mark.usefixtures("catalogue")
 @pytest.mark.parametrize("reason", sorted(set(Reason) - set(MAY_PASS) - set(_FOLDER_REASONS)))
-def test_what_lies_in_the_file_is_not_tried_again(
+def test_a_failure_of_the_file_is_not_tried_again(
     reason: Reason, settings: Settings, lake: Lake, decoder: Decoder
 ) -> None:
     decoder.reason = reason
@@ -136,7 +107,7 @@ def test_what_lies_in_the_file_is_not_tried_again(
 
 
 @pytest.mark.usefixtures("catalogue")
-def test_a_second_attempt_of_a_shard_does_not_try_its_failures_again(
+def test_a_retried_shard_does_not_repeat_its_failures(
     settings: Settings, lake: Lake, decoder: Decoder
 ) -> None:
     (shard,) = shards.plan(Context(settings), [DAY])
@@ -150,7 +121,7 @@ def test_a_second_attempt_of_a_shard_does_not_try_its_failures_again(
 
 @pytest.mark.usefixtures("catalogue")
 @pytest.mark.parametrize("change", ["extractor", "limits"])
-def test_a_new_extractor_or_other_limits_try_anew(
+def test_a_new_extractor_or_new_limits_try_again(
     change: str, settings: Settings, lake: Lake, decoder: Decoder
 ) -> None:
     decoder.reason = Reason.TOO_LONG
@@ -173,19 +144,19 @@ def test_a_new_extractor_or_other_limits_try_anew(
     assert videos["attempts"].to_list() == [1, 1]
 
 
-def test_rows_of_one_file_share_its_outcome_and_each_job_has_its_own(
-    settings: Settings, lake: Lake, one_day: Any
+def test_rows_of_one_file_share_its_failure_but_jobs_do_not(
+    settings: Settings, lake: Lake, shared_files: Any
 ) -> None:
     night(settings, lake)
     assert accounting.check(Context(settings), DAY).rejected == {}
     lake.delete("visual_features", "true")
     videos = lake.read("videos", pl.col("video_id") == "v1")
-    job = Job("x", one_day.root / "red.mp4", JobKind.VIDEO, videos["content_hash"][0])
+    job = Job("x", shared_files.root / "red.mp4", JobKind.VIDEO, videos["content_hash"][0])
     record_outcomes(
         Context(settings), [(job, MediaError(Reason.UNDECODABLE, "red.mp4 is odd"))], [], MODALITIES
     )
     assert lake.read("failures")["detail"].to_list() == ["the file is odd"]
-    # The same file as a segment, or a track's, is no part of that.
+    # The music video has another job: its failure is not recorded.
     with pytest.raises(LostRowsError, match="1 rows have neither"):
         accounting.check(Context(settings), DAY)
     night(settings, lake)
@@ -195,8 +166,8 @@ def test_rows_of_one_file_share_its_outcome_and_each_job_has_its_own(
     assert all(": the file is odd" in detail for detail in rows["detail"])
 
 
-@pytest.mark.usefixtures("one_day")
-def test_what_is_done_is_forgotten_as_a_failure(
+@pytest.mark.usefixtures("shared_files")
+def test_a_success_deletes_the_earlier_failure(
     settings: Settings, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder = Decoder()
@@ -214,20 +185,24 @@ def test_what_is_done_is_forgotten_as_a_failure(
 
 @pytest.mark.usefixtures("catalogue")
 @pytest.mark.parametrize("reason", _FOLDER_REASONS)
-def test_a_file_that_was_not_there_is_tried_when_it_is_delivered_again(
-    reason: Reason, settings: Settings, lake: Lake, decoder: Decoder
+def test_a_file_missing_from_the_folder_is_tried_again_after_a_new_delivery(
+    reason: Reason,
+    settings: Settings,
+    lake: Lake,
+    decoder: Decoder,
+    mark_ingested: Callable[[], None],
 ) -> None:
     decoder.reason = reason
     for _ in range(4):
         night(settings, lake)
     assert decoder.tried == {"video": 2, "music": 4, "segments": 2}
-    ingested(lake)
+    mark_ingested()
     night(settings, lake)
     assert decoder.tried == {"video": 3, "music": 6, "segments": 3}
 
 
-def test_a_clip_that_cannot_even_be_tried_costs_itself(
-    settings: Settings, lake: Lake, one_day: Any
+def test_a_symbolic_link_rejects_only_its_own_clip(
+    settings: Settings, lake: Lake, shared_files: Any
 ) -> None:
     media = settings.landing.root / f"dt={DAY}" / lake.read("videos")["media_path"][0]
     aside = media.with_name("aside")
@@ -240,5 +215,5 @@ def test_a_clip_that_cannot_even_be_tried_costs_itself(
     assert summary.clips > 0
 
 
-def test_failures_hold_no_names() -> None:
+def test_failures_contain_no_ids_or_paths() -> None:
     assert not {"id", "media_path"} & set(TABLES["failures"].columns)
