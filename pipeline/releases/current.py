@@ -1,4 +1,8 @@
-"""Which release is current: one small file, replaced in one step, that also keeps its history."""
+"""Reads and replaces the pointer to the current release.
+
+The pointer is one small file, releases/current.json. It holds the promotions, newest first, and
+the retired releases. Every change is one compare-and-swap, repeated if another writer was first.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +19,22 @@ log = logging.getLogger(__name__)
 
 POINTER = "releases/current.json"
 
-_HISTORY = 1000
-"""Promotions that are remembered: about three years of nights."""
+# Promotions and retired releases that are kept: about three years of nights.
+_KEPT = 1000
 
 _ATTEMPTS = 50
 
-Check = Callable[["ReleasePointer | None"], None]
+# Raises if a release may not become current, given the pointer as it is.
+PromotionCheck = Callable[["ReleasePointer | None"], None]
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """A release became current.
+    """The event that a release became current.
 
     Attributes:
         release_id: the release.
-        at: when, ISO 8601, UTC.
+        at: time, ISO 8601, UTC.
         why: who or what made it current, in one sentence.
     """
 
@@ -40,13 +45,13 @@ class Promotion:
 
 @dataclass(frozen=True)
 class ReleasePointer:
-    """The pointer as it was read.
+    """Content of the pointer file.
 
     Attributes:
-        promotions: newest first; the first one is the current release.
-        retired: releases that are removed, or about to be, and never made current again: past
-            their time, or written again without erased items.
-        version: what the pointer's replacement is compared with.
+        promotions: newest first; the first one is of the current release.
+        retired: releases that must not become current again. They are removed, or are about to
+            be: their retention has ended, or a revision without erased items replaced them.
+        version: version of the file, for the compare-and-swap.
     """
 
     promotions: tuple[Promotion, ...]
@@ -55,34 +60,34 @@ class ReleasePointer:
 
     @property
     def release_id(self) -> str:
-        """The current release."""
+        """Id of the current release."""
         return self.promotions[0].release_id
 
     @property
     def run_id(self) -> str:
-        """The run that trained the current release."""
+        """Id of the run that trained the current release."""
         return run_id_of(self.release_id)
 
     def promotion_of(self, run_id: str) -> Promotion | None:
-        """The newest promotion of a run's release, or None where it never was current."""
+        """Return the newest promotion of a run's release; None if it was never current."""
         return next((p for p in self.promotions if run_id_of(p.release_id) == run_id), None)
 
 
 def run_id_of(release_id: str) -> str:
-    """The run that trained a release: its id without the number of the revision.
+    """Return the run that trained a release: the release id without the revision number.
 
-    Erasing an item from release `R` makes `R.1`, the same model without that item.
+    Erasing an item from release `R` writes revision `R.1`: the same model without the item.
     """
     return release_id.partition(".")[0]
 
 
 def revision_of(release_id: str) -> int:
-    """How often items were erased from a release: 0 as published."""
+    """Return the revision number of a release; 0 as published, before any erasure."""
     return int(release_id.partition(".")[2] or 0)
 
 
 def read_current(store: Store) -> ReleasePointer | None:
-    """The pointer, or None before the first release.
+    """Read the pointer; None before the first release.
 
     Raises:
         ProvenanceError: the pointer file is damaged.
@@ -92,35 +97,44 @@ def read_current(store: Store) -> ReleasePointer | None:
 
 
 def parse_pointer(text: str, version: str = "") -> ReleasePointer:
-    """What a pointer file says.
+    """Parse a pointer file.
+
+    Args:
+        text: JSON.
+        version: version of the file.
 
     Raises:
-        ProvenanceError: it is not one.
+        ProvenanceError: the text is not that of a pointer.
     """
     try:
         document = json.loads(text)
         promotions = tuple(Promotion(**entry) for entry in document["promotions"])
         retired = tuple(map(str, document.get("retired", ())))
     except (ValueError, KeyError, TypeError) as error:
-        raise ProvenanceError(f"not a pointer: {error}", where=POINTER) from error
+        raise ProvenanceError(
+            f"not a valid pointer to the current release: {error}", where=POINTER
+        ) from error
     if not promotions:
-        raise ProvenanceError("names no release", where=POINTER)
+        raise ProvenanceError("the pointer names no release", where=POINTER)
     return ReleasePointer(promotions, retired, version)
 
 
-def make_current(store: Store, release_id: str, why: str, check: Check) -> bool:
-    """Make a release current, in one atomic step; False where it already was.
+def make_current(store: Store, release_id: str, why: str, check: PromotionCheck) -> bool:
+    """Make a release current in one atomic step.
 
     Args:
-        store: where the releases lie.
+        store: folders of the lake.
         release_id: a complete release.
         why: one sentence for the history.
-        check: raises where the switch may not happen from the pointer as it is; called again
-            whenever another writer was first.
+        check: raises if the release may not become current, given the pointer as it is. It is
+            called again on every attempt.
+
+    Returns:
+        False if the release was current already.
 
     Raises:
-        ReleaseError: the release was removed meanwhile.
-        WriteConflictError: other writers won every attempt.
+        ReleaseError: the release was retired.
+        WriteConflictError: another writer was first on every attempt.
     """
 
     def promoted(current: ReleasePointer | None) -> ReleasePointer | None:
@@ -128,12 +142,12 @@ def make_current(store: Store, release_id: str, why: str, check: Check) -> bool:
             return None
         check(current)
         if current is not None and release_id in current.retired:
-            raise ReleaseError("upkeep has removed it meanwhile", where=release_id)
+            raise ReleaseError("upkeep has removed this release", where=release_id)
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         first = Promotion(release_id, now, why)
         if current is None:
             return ReleasePointer((first,), (), "")
-        return replace(current, promotions=(first, *current.promotions[: _HISTORY - 1]))
+        return replace(current, promotions=(first, *current.promotions[: _KEPT - 1]))
 
     switched = _change(store, promoted)
     if switched:
@@ -142,13 +156,18 @@ def make_current(store: Store, release_id: str, why: str, check: Check) -> bool:
 
 
 def replace_release(store: Store, old: str, new: str) -> None:
-    """Put a release in another's place, in the present and in the history, and retire it.
+    """Replace a release by its revision, in all promotions, and retire it.
+
+    Args:
+        store: folders of the lake.
+        old: the release.
+        new: its revision.
 
     Raises:
-        WriteConflictError: other writers won every attempt.
+        WriteConflictError: another writer was first on every attempt.
     """
 
-    def renamed(current: ReleasePointer | None) -> ReleasePointer | None:
+    def replaced(current: ReleasePointer | None) -> ReleasePointer | None:
         if current is None or old in current.retired:
             return None
         promotions = tuple(
@@ -156,24 +175,24 @@ def replace_release(store: Store, old: str, new: str) -> None:
         )
         return replace(current, promotions=promotions, retired=_with(current.retired, old))
 
-    _change(store, renamed)
+    _change(store, replaced)
 
 
 def retire_releases(store: Store, choose: Callable[[ReleasePointer], list[str]]) -> list[str]:
-    """Choose the releases that are never made current again, so that they can be removed.
+    """Mark releases as never to be current again, so that they can be removed.
 
-    A promotion that comes between the choice and its record makes the choice anew: neither does
-    upkeep remove what became current, nor becomes current what upkeep removes.
+    If a release is promoted at the same time, `choose` is called again with the new pointer. So
+    upkeep never removes the current release, and a removed release never becomes current.
 
     Args:
-        store: where the releases lie.
-        choose: the releases to retire, from the pointer as it is.
+        store: folders of the lake.
+        choose: returns the releases to retire, given the pointer as it is.
 
     Returns:
-        What was chosen; nothing before the first release is current.
+        The chosen releases; none before the first release is current.
 
     Raises:
-        WriteConflictError: other writers won every attempt.
+        WriteConflictError: another writer was first on every attempt.
     """
     chosen: list[str] = []
 
@@ -189,11 +208,11 @@ def retire_releases(store: Store, choose: Callable[[ReleasePointer], list[str]])
 
 
 def _with(retired: tuple[str, ...], *new: str) -> tuple[str, ...]:
-    return (*retired, *new)[-_HISTORY:]
+    return (*retired, *new)[-_KEPT:]
 
 
 def _change(store: Store, change: Callable[[ReleasePointer | None], ReleasePointer | None]) -> bool:
-    """Replace the pointer by what `change` makes of it; False where that is None: no change."""
+    """Replace the pointer by the result of `change`; False if that is None (no change)."""
     for _ in range(_ATTEMPTS):
         current = read_current(store)
         changed = change(current)
@@ -207,4 +226,6 @@ def _change(store: Store, change: Callable[[ReleasePointer | None], ReleasePoint
         text = json.dumps(document, indent=1) + "\n"
         if store.replace_pointer(POINTER, text, current.version if current else None):
             return True
-    raise WriteConflictError("other writers won every attempt", where=POINTER)
+    raise WriteConflictError(
+        f"another writer changed the pointer first, {_ATTEMPTS} times in a row", where=POINTER
+    )

@@ -1,8 +1,12 @@
-"""The FAISS index of a release's music: exact up to a configured size, HNSW above."""
+"""Builds, reads and searches the FAISS index of a release's music.
+
+The index is exact up to a configured number of tracks, and HNSW above (Malkov and Yashunin, 2018).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +19,34 @@ from pipeline.errors import ReleaseError
 # The package's type stubs describe its C++ signatures, not those of its Python wrappers.
 faiss: Any = _faiss
 
-
+# HNSW: links per vector, and sizes of the candidate lists while building and searching.
 _NEIGHBOURS = 32
 _EF_CONSTRUCTION = 200
 _EF_SEARCH = 256
 
 
+class IndexKind(StrEnum):
+    """Kind of an index, as stored in manifest.json."""
+
+    # Exact search.
+    FLAT = "flat"
+    # Approximate search.
+    HNSW = "hnsw"
+
+
 @dataclass(frozen=True)
 class IndexReport:
-    """How a written index answers.
+    """Recall of an index, measured against exact search.
 
     Attributes:
-        kind: "flat" (exact) or "hnsw".
-        tracks: vectors in it.
-        queries: vectors it was asked for.
-        k: length of the lists compared.
-        recall: share of the exact top k that it found, 0..1.
+        kind: kind of the index.
+        tracks: number of vectors in the index.
+        queries: number of query vectors.
+        k: length of the compared lists.
+        recall: share of the exact top k that the index found, 0..1.
     """
 
-    kind: str
+    kind: IndexKind
     tracks: int
     queries: int
     k: int
@@ -45,7 +58,10 @@ def build_index(embeddings: Float32Array, flat_below: int) -> Any:
 
     Args:
         embeddings: float32 [M, D].
-        flat_below: largest M that is indexed exactly.
+        flat_below: largest M for which the index is exact.
+
+    Returns:
+        A faiss.Index.
     """
     dim = embeddings.shape[1]
     if len(embeddings) <= flat_below:
@@ -56,7 +72,7 @@ def build_index(embeddings: Float32Array, flat_below: int) -> Any:
     index.hnsw.efConstruction = _EF_CONSTRUCTION
     index.hnsw.efSearch = _EF_SEARCH
     threads = faiss.omp_get_max_threads()
-    # The graph depends on the order of insertion, which several threads do not keep.
+    # One thread: the graph depends on the order of insertion.
     faiss.omp_set_num_threads(1)
     try:
         index.add(embeddings)
@@ -71,46 +87,45 @@ def write_index(index: Any, path: Path) -> None:
 
 
 def read_index(path: Path) -> Any:
-    """Read an index back.
+    """Read an index.
 
     Raises:
-        ReleaseError: the file is missing or is no index.
+        ReleaseError: the file is missing or is not an index.
     """
     try:
         return faiss.read_index(str(path))
     except RuntimeError as error:
-        raise ReleaseError(f"not an index: {error}", where=str(path)) from error
+        raise ReleaseError(f"not a FAISS index: {error}", where=str(path)) from error
 
 
-def kind_of(index: Any) -> str:
-    """The index's kind: "flat" (exact) or "hnsw"."""
-    return "hnsw" if isinstance(index, faiss.IndexHNSW) else "flat"
+def kind_of(index: Any) -> IndexKind:
+    """Return the kind of an index."""
+    return IndexKind.HNSW if isinstance(index, faiss.IndexHNSW) else IndexKind.FLAT
 
 
 def search(
     index: Any, queries: Float32Array, k: int, allowed: BoolArray | None = None
 ) -> tuple[Int64Array, Float32Array]:
-    """The tracks with the highest inner products.
-
-    Safe to call from several threads at once.
+    """Find the tracks with the highest inner products. Thread-safe.
 
     Args:
-        index: of M tracks.
+        index: an index of M tracks.
         queries: float32 [n, D].
-        k: length of the lists.
-        allowed: bool [M], the tracks that may be answered; None: all.
+        k: number of tracks per query.
+        allowed: bool [M], the tracks that may be returned; None for all.
 
     Returns:
-        (rows int64 [n, k], scores float32 [n, k]), best first; row -1 where fewer were found.
+        (rows int64 [n, k], scores float32 [n, k]), best first. Where fewer than k tracks were
+        found, the remaining rows are -1.
     """
     selector = (
         faiss.IDSelectorAll()
         if allowed is None
         else faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
     )
-    if kind_of(index) == "hnsw":
-        wide = max(_EF_SEARCH, 2 * k)
-        parameters = faiss.SearchParametersHNSW(sel=selector, efSearch=wide)
+    if kind_of(index) is IndexKind.HNSW:
+        ef_search = max(_EF_SEARCH, 2 * k)
+        parameters = faiss.SearchParametersHNSW(sel=selector, efSearch=ef_search)
     else:
         parameters = faiss.SearchParameters(sel=selector)
     scores, rows = index.search(queries, k, params=parameters)
@@ -120,16 +135,16 @@ def search(
 def measure(
     index: Any, embeddings: Float32Array, queries: Float32Array, k: int = 10
 ) -> IndexReport:
-    """Compare the index's lists with exact search over the embeddings.
+    """Measure the recall of an index against exact search over the embeddings.
 
-    A track counts as found when its score reaches that of the exact list's last one, so that
-    equal scores may come in any order.
+    A returned track counts as found if its score is at least that of the last track of the exact
+    list, so that ties may be in any order.
 
     Args:
-        index: of the embeddings' M tracks.
+        index: an index of the embeddings.
         embeddings: float32 [M, D].
         queries: float32 [n, D].
-        k: length of the lists.
+        k: number of tracks per query.
     """
     k = min(k, len(embeddings))
     if not k or not len(queries):
@@ -140,8 +155,8 @@ def measure(
         chunk = slice(start, start + 64)
         exact = queries[chunk] @ embeddings.T
         last = np.partition(exact, -k, axis=1)[:, -k][:, None]
-        answered = np.take_along_axis(exact, np.maximum(rows[chunk], 0), axis=1)
+        returned = np.take_along_axis(exact, np.maximum(rows[chunk], 0), axis=1)
         tolerance = 1e-5 * np.maximum(np.abs(last), 1.0)
-        found += int(((answered >= last - tolerance) & (rows[chunk] >= 0)).sum())
+        found += int(((returned >= last - tolerance) & (rows[chunk] >= 0)).sum())
     recall = found / (len(queries) * k)
     return IndexReport(kind_of(index), len(embeddings), len(queries), k, recall)

@@ -1,4 +1,4 @@
-"""The towers of a release by ONNX Runtime: no torch, whatever version trained them."""
+"""Runs the towers of a release with ONNX Runtime: no torch, and no model code."""
 
 from __future__ import annotations
 
@@ -12,40 +12,43 @@ from pipeline.errors import ReleaseError
 
 VIDEO_TOWER = "video_tower.onnx"
 MUSIC_TOWER = "music_tower.onnx"
+# Metadata key under which every file with embeddings or weights names the run that trained it.
 RUN_ID = "run_id"
-"""Key under which every file with embeddings or weights names the run that trained it."""
 
+# Rows that are embedded at a time.
 _ROWS = 8192
 
 
 def open_tower(folder: Path, name: str, run_id: str) -> ort.InferenceSession:
-    """Open a tower of a release; the session may be used by many threads at once.
+    """Open a tower of a release; many threads may use the session at once.
 
     Args:
-        folder: of the release.
+        folder: folder of the release.
         name: VIDEO_TOWER or MUSIC_TOWER.
-        run_id: the run that the manifest names.
+        run_id: the run of the release, from its `ReleaseInfo`.
 
     Raises:
         ReleaseError: the file is missing or damaged, or the tower is of another run.
     """
     options = ort.SessionOptions()
-    # A query is one row: threads of its own would only compete with the caller's.
+    # A query is one row; threads of the session would only compete with the caller's.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     path = folder / name
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors share no class of their own
-        raise ReleaseError(f"not a tower: {error}", where=str(path)) from error
+    except Exception as error:  # ONNX Runtime's errors have no common base class
+        raise ReleaseError(f"cannot open the tower: {error}", where=str(path)) from error
     found = session.get_modelmeta().custom_metadata_map.get(RUN_ID, "")
     if found != run_id:
-        raise ReleaseError(f"is of {found or 'no run'}, the manifest of {run_id}", where=str(path))
+        raise ReleaseError(
+            f"tower of {found or 'no run'}, but the release is of {run_id}", where=str(path)
+        )
     return session
 
 
 def feature_count(session: ort.InferenceSession) -> int:
-    """Number of feature columns that a tower reads."""
+    """Return the number of features that a tower reads per row."""
     shapes = {entry.name: entry.shape for entry in session.get_inputs()}
     return int(shapes["features"][1])
 
@@ -53,18 +56,18 @@ def feature_count(session: ort.InferenceSession) -> int:
 def run_tower(
     session: ort.InferenceSession, features: Float32Array, genre_group: Int64Array | None = None
 ) -> Float32Array:
-    """Embed raw features.
+    """Embed features, a part of the rows at a time.
 
     Args:
         session: a tower.
-        features: float32 [n, columns].
+        features: float32 [n, feature_count(session)].
         genre_group: int64 [n], for the music tower.
 
     Returns:
         float32 [n, D].
     """
     feed = {"features": features, "genre_group": genre_group}
-    # A variant whose music tower does not read the genre group is exported without that input.
+    # Some variants have a music tower without the input genre_group.
     names = [entry.name for entry in session.get_inputs()]
     parts = []
     for start in range(0, max(len(features), 1), _ROWS):

@@ -1,4 +1,4 @@
-"""Serve a release: a new video file, or its features, straight to ranked music.
+"""Serves a release: ranks music for a new video file, for its features, or for a known video.
 
     from pipeline.releases.serving import Release
 
@@ -6,8 +6,8 @@
     for hit in release.recommend("clip.mp4", top=10):
         print(hit.title, hit.score)
 
-Needs the release's files only: no lake, no training code, no torch. One `Release` may be used
-by many threads at once; it is one release whole, whatever becomes current meanwhile.
+Needs only the files of the release: no lake, no training code, no torch. Many threads may use one
+`Release` at once. An open `Release` does not change when another one becomes current.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from pydantic import ValidationError
 
 from features import ClipFeatures, Job, JobKind, Limits, MediaError, MediaPool, VisualConfig
-from features.arrays import BoolArray, Float32Array
+from features.arrays import BoolArray, Float32Array, Int64Array
 from features.networks.extractor_name import extractor_name
 from pipeline.errors import ProvenanceError, ReleaseError
 from pipeline.releases import files, index
@@ -34,25 +33,25 @@ from pipeline.storage.folder import CHECKSUMS, verify_checksums
 
 log = logging.getLogger(__name__)
 
-
 _RELEASES = "releases"
 _POINTER = "current.json"
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """One track for a video.
+    """One track recommended for a video.
 
     Attributes:
         rank: 1 is the best.
-        music_id: the platform's id.
+        music_id: the platform's id of the track.
         title: title of the track.
         artist: artist of the track.
         genre: the platform's genre.
-        genre_group: its group.
-        score: the debiased score, by which tracks are ranked: `unadjusted` - `taken_away`.
-        unadjusted: what the score would be with the habits that explain uploaders' picks.
-        taken_away: what of it is such habit; negative where habit is against the track.
+        genre_group: group of the genre.
+        score: debiased score, by which tracks are ranked: `unadjusted` - `taken_away`.
+        unadjusted: score before debiasing; it includes the effect of uploaders' habits (genre
+            preference, popularity).
+        taken_away: the effect of uploaders' habits; negative if they disfavour the track.
     """
 
     rank: int
@@ -67,7 +66,12 @@ class Recommendation:
 
 
 class Release:
-    """A release in memory; open it with `Release.open`."""
+    """A release in memory. Open it with `Release.open`, which verifies the checksums.
+
+    Attributes:
+        folder: folder of the release.
+        info: content of the release's manifest.json.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,16 +82,16 @@ class Release:
         self._adjusted = read_vectors(folder / files.MUSIC, run_id, "embedding")
         self._unadjusted = read_vectors(folder / files.MUSIC, run_id, "unadjusted")
         self._row_of = {name: row for row, name in enumerate(music["music_id"].to_pylist())}
-        self._genre = _codes(music["genre"])
-        self._group = _codes(music["genre_group"])
+        self._genre = _TextColumn.encode(music["genre"])
+        self._group = _TextColumn.encode(music["genre_group"])
         videos = read_table(folder / files.VIDEO, run_id, ["video_id"])
         self._videos = read_vectors(folder / files.VIDEO, run_id, "embedding")
         self._video_row = {name: row for row, name in enumerate(videos["video_id"].to_pylist())}
         self._index = index.read_index(folder / files.INDEX)
         if self._index.ntotal != len(self._adjusted) or self._index.d != self.info.dim:
             raise ReleaseError(
-                f"holds {self._index.ntotal} vectors of {self._index.d}, music.parquet "
-                f"{len(self._adjusted)} of {self.info.dim}",
+                f"the index holds {self._index.ntotal} vectors of {self._index.d} dimensions, "
+                f"music.parquet {len(self._adjusted)} of {self.info.dim}",
                 where=str(folder / files.INDEX),
             )
         self._tower = open_tower(folder, VIDEO_TOWER, run_id)
@@ -97,41 +101,46 @@ class Release:
         """Open a release.
 
         Args:
-            path: the lake's root or its `releases` folder (the current release is opened), or
-                the folder of one release.
+            path: the folder of one release; or the lake's root or its `releases` folder, which
+                opens the current release.
 
         Raises:
-            ReleaseError: there is none, it is incomplete, or its parts are of different runs.
-            ProvenanceError: a file is not the one that was published, or is missing.
+            ReleaseError: there is no release, it is damaged, or its files are of different runs.
+            ProvenanceError: a file is missing or differs from its checksum.
         """
-        path = _local(path)
+        path = _local_path(path)
         if any((path / name).is_file() for name in (files.INFO_FILE, CHECKSUMS)):
-            return cls._whole(path)
+            return cls._open_verified(path)
         name = current_release(path)
         while True:
             try:
-                return cls._whole(_releases(path) / name)
+                return cls._open_verified(_releases_folder(path) / name)
             except (OSError, ReleaseError, ProvenanceError):
-                # A release may be removed between reading the pointer and its files.
+                # The release may have been removed after the pointer was read.
                 newer = current_release(path)
                 if newer == name:
                     raise
                 name = newer
 
     @classmethod
-    def _whole(cls, folder: Path) -> Release:
-        # A bit that turned over in an embedding would rank wrongly, and nobody would know.
+    def _open_verified(cls, folder: Path) -> Release:
+        # A flipped bit in an embedding would silently change the ranking.
         verify_checksums(folder)
         return cls(folder)
 
     @property
+    def manifest(self) -> ReleaseInfo:
+        """The former name of `info`."""
+        return self.info
+
+    @property
     def release_id(self) -> str:
-        """The release that answers."""
+        """Id of this release."""
         return self.info.release_id
 
     @property
     def video_ids(self) -> list[str]:
-        """Ids of the videos that `recommend_known` answers for."""
+        """Ids of the videos that `recommend_known` accepts."""
         return list(self._video_row)
 
     def recommend(
@@ -145,14 +154,14 @@ class Release:
         """Rank music for a new video file.
 
         Args:
-            video: the file; decoded in a child process, under the release's limits.
-            top: length of the list.
-            genre: only tracks of this genre, or of this genre group.
-            exclude: ids of tracks that may not be in the list.
+            video: the file. It is decoded in a child process, under the release's limits.
+            top: number of tracks.
+            genre: restricts the tracks to this genre or genre group.
+            exclude: ids of tracks that are left out.
 
         Raises:
             MediaError: the file cannot be decoded, or exceeds a limit.
-            ProvenanceError: this machine would extract other features than the release reads.
+            ProvenanceError: this machine's extractor is not the release's.
             ReleaseError: the genre is unknown.
         """
         return self.search(self.embed(self.extract(video)), top=top, genre=genre, exclude=exclude)
@@ -165,31 +174,37 @@ class Release:
         genre: str | None = None,
         exclude: Iterable[str] = (),
     ) -> list[Recommendation]:
-        """Rank music for a video of the release, by its id.
+        """Rank music for a video of the release.
+
+        Args:
+            video_id: the platform's id of the video.
+            top: number of tracks.
+            genre: restricts the tracks to this genre or genre group.
+            exclude: ids of tracks that are left out.
 
         Raises:
-            ReleaseError: the release does not hold the video, or the genre is unknown.
+            ReleaseError: the release does not contain the video, or the genre is unknown.
         """
         return self.search(self.embedding(video_id), top=top, genre=genre, exclude=exclude)
 
     def embedding(self, video_id: str) -> Float32Array:
-        """The embedding of a video of the release: float32 [D].
+        """Return the embedding of a video of the release, float32 [D].
 
         Raises:
-            ReleaseError: the release does not hold the video.
+            ReleaseError: the release does not contain the video.
         """
         row = self._video_row.get(video_id)
         if row is None:
-            raise ReleaseError(f"no video {video_id!r} in it", where=self.release_id)
+            raise ReleaseError(f"no video {video_id!r} in the release", where=self.release_id)
         embedding: Float32Array = self._videos[row]
         return embedding
 
     def extract(self, video: str | Path) -> Float32Array:
-        """Features of a new video file: float32 [Dv].
+        """Extract the features of a new video file, float32 [Dv].
 
         Raises:
             MediaError: the file cannot be decoded, or exceeds a limit.
-            ProvenanceError: this machine's extractor is not the one the release reads.
+            ProvenanceError: this machine's extractor is not the release's.
         """
         try:
             visual = VisualConfig.model_validate(self.info.visual)
@@ -209,22 +224,25 @@ class Release:
         return outcome.visual[0].embedding
 
     def embed(self, features: Float32Array, extractor: str | None = None) -> Float32Array:
-        """Embedding float32 [D] of a video's features float32 [Dv].
+        """Embed the features of a video.
 
         Args:
-            features: of `self.info.visual_extractor`.
-            extractor: the extractor that made them, where the caller knows it; checked.
+            features: float32 [Dv], extracted by `info.visual_extractor`.
+            extractor: the extractor that made them. If given, it is checked.
+
+        Returns:
+            float32 [D].
 
         Raises:
             ProvenanceError: the features are of another extractor.
-            ReleaseError: they have another dimension.
+            ReleaseError: the features have another dimension.
         """
         if extractor is not None:
             self._check_extractor(extractor)
-        wanted = feature_count(self._tower)
-        if features.ndim != 1 or len(features) != wanted:
+        expected = feature_count(self._tower)
+        if features.ndim != 1 or len(features) != expected:
             raise ReleaseError(
-                f"features must have shape ({wanted},), got {features.shape}",
+                f"features must have shape ({expected},), got {features.shape}",
                 where=self.release_id,
             )
         embedding: Float32Array = run_tower(self._tower, features[None].astype(np.float32))[0]
@@ -238,7 +256,13 @@ class Release:
         genre: str | None = None,
         exclude: Iterable[str] = (),
     ) -> list[Recommendation]:
-        """Rank music for an embedding float32 [D] of this release's video tower.
+        """Rank music for an embedding.
+
+        Args:
+            embedding: float32 [D], by this release's video tower.
+            top: number of tracks.
+            genre: restricts the tracks to this genre or genre group.
+            exclude: ids of tracks that are left out.
 
         Raises:
             ReleaseError: the genre is unknown, or the embedding has another dimension.
@@ -254,33 +278,38 @@ class Release:
         if top < 1:
             return []
         rows = index.search(self._index, embedding[None], top, allowed)[0][0]
+        # An approximate index may find too few tracks if a filter allows only a few.
         if rows[-1] < 0:
-            rows = self._exact(embedding, top, allowed)
-        return self._hits(rows, 1, embedding)
+            rows = self._exact_search(embedding, top, allowed)
+        return self._recommendations(rows, 1, embedding)
 
     def explain(self, embedding: Float32Array, music_id: str) -> Recommendation:
-        """Score of one track for an embedding float32 [D], in its parts; rank counts all tracks.
+        """Return the score of one track, its parts, and its rank among all tracks.
+
+        Args:
+            embedding: float32 [D], of a video.
+            music_id: the platform's id of the track.
 
         Raises:
-            ReleaseError: the release does not hold the track.
+            ReleaseError: the release does not contain the track.
         """
         row = self._row_of.get(music_id)
         if row is None:
-            raise ReleaseError(f"no track {music_id!r} in it", where=self.release_id)
+            raise ReleaseError(f"no track {music_id!r} in the release", where=self.release_id)
         scores = self._adjusted @ embedding
         rank = 1 + int((scores > scores[row]).sum())
-        return self._hits(np.array([row]), rank, embedding)[0]
+        return self._recommendations(np.array([row]), rank, embedding)[0]
 
-    def _hits(
-        self, rows: npt.NDArray[np.int64], first_rank: int, embedding: Float32Array
+    def _recommendations(
+        self, rows: Int64Array, first_rank: int, embedding: Float32Array
     ) -> list[Recommendation]:
         texts = self._texts.take(rows).to_pylist()
         scores = (self._adjusted[rows] @ embedding).tolist()
-        habitual = (self._unadjusted[rows] @ embedding).tolist()
+        unadjusted = (self._unadjusted[rows] @ embedding).tolist()
         return [
-            Recommendation(rank, **text, score=score, unadjusted=habit, taken_away=habit - score)
-            for rank, (text, score, habit) in enumerate(
-                zip(texts, scores, habitual, strict=True), first_rank
+            Recommendation(rank, **text, score=score, unadjusted=raw, taken_away=raw - score)
+            for rank, (text, score, raw) in enumerate(
+                zip(texts, scores, unadjusted, strict=True), first_rank
             )
         ]
 
@@ -291,7 +320,7 @@ class Release:
         allowed = np.ones(len(self._adjusted), dtype=np.bool_)
         if genre is not None:
             wanted = genre.strip().lower()
-            allowed = self._genre.equal(wanted) | self._group.equal(wanted)
+            allowed = self._genre.equals(wanted) | self._group.equals(wanted)
             if not allowed.any():
                 raise ReleaseError(
                     f"no genre or genre group {genre!r}; groups: {', '.join(self._group.names)}",
@@ -300,10 +329,9 @@ class Release:
         allowed[excluded] = False
         return allowed
 
-    def _exact(
+    def _exact_search(
         self, embedding: Float32Array, top: int, allowed: BoolArray | None
-    ) -> npt.NDArray[np.int64]:
-        # An approximate index finds too few where a filter leaves few tracks.
+    ) -> Int64Array:
         rows = np.flatnonzero(allowed) if allowed is not None else np.arange(len(self._adjusted))
         order = np.argsort(-(self._adjusted[rows] @ embedding), kind="stable")[:top]
         return rows[order]
@@ -312,32 +340,40 @@ class Release:
         expected = self.info.visual_extractor
         if found != expected:
             raise ProvenanceError(
-                f"features are of {found}, the release reads {expected}", where=self.release_id
+                f"the features are of {found}, but the release reads those of {expected}",
+                where=self.release_id,
             )
 
 
 @dataclass(frozen=True)
-class _Codes:
-    """A text column as small integers, for comparing 100,000 rows at once."""
+class _TextColumn:
+    """A text column in lower case, encoded as integers for fast comparison.
+
+    Attributes:
+        names: the distinct texts.
+        codes: int64 [rows], index into `names`.
+    """
 
     names: tuple[str, ...]
-    codes: npt.NDArray[np.int64]
+    codes: Int64Array
 
-    def equal(self, name: str) -> BoolArray:
+    @classmethod
+    def encode(cls, column: pa.ChunkedArray) -> _TextColumn:
+        names, codes = np.unique(
+            np.array([text.strip().lower() for text in column.to_pylist()], dtype=object),
+            return_inverse=True,
+        )
+        return cls(tuple(names.tolist()), codes.astype(np.int64))
+
+    def equals(self, name: str) -> BoolArray:
         found: BoolArray = self.codes == (self.names.index(name) if name in self.names else -1)
         return found
 
 
-def _codes(column: pa.ChunkedArray) -> _Codes:
-    names, codes = np.unique(
-        np.array([text.strip().lower() for text in column.to_pylist()], dtype=object),
-        return_inverse=True,
-    )
-    return _Codes(tuple(names.tolist()), codes.astype(np.int64))
-
-
 def current_release(path: str | Path) -> str:
-    """The id of the current release, from one small file: cheap enough to ask every few seconds.
+    """Read the id of the current release.
+
+    It reads one small file, so that a server can call it every few seconds.
 
     Args:
         path: the lake's root or its `releases` folder.
@@ -345,7 +381,7 @@ def current_release(path: str | Path) -> str:
     Raises:
         ReleaseError: no release has been published, or the pointer file is damaged.
     """
-    pointer = _releases(_local(path)) / _POINTER
+    pointer = _releases_folder(_local_path(path)) / _POINTER
     try:
         return str(json.loads(pointer.read_text(encoding="utf-8"))["release_id"])
     except FileNotFoundError as error:
@@ -354,15 +390,15 @@ def current_release(path: str | Path) -> str:
         raise ReleaseError(f"damaged pointer: {error}", where=str(pointer)) from error
 
 
-def _local(path: str | Path) -> Path:
+def _local_path(path: str | Path) -> Path:
     if "://" in str(path):
         raise ReleaseError(
-            "a local folder expected; of a lake in object storage open what "
-            "`Store(load_settings().lake).fetch('releases/ID')` returns",
+            "expected a local folder; for a lake in object storage, open the folder returned by "
+            "`Store(load_settings().lake).fetch('releases/ID')`",
             where=str(path),
         )
     return Path(path)
 
 
-def _releases(path: Path) -> Path:
+def _releases_folder(path: Path) -> Path:
     return path if (path / _POINTER).is_file() else path / _RELEASES

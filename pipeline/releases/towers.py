@@ -1,8 +1,12 @@
-"""The two towers of a release: a model and the rotation that keeps its axes.
+"""Writes and reads the two towers of a release: a trained model, rotated onto the release's axes.
 
-A release holds them twice: `model/` (safetensors and JSON, read by `models.Model`) with
-`alignment.safetensors` beside it, and `video_tower.onnx` and `music_tower.onnx`, which need
-nothing but ONNX Runtime. Both carry the id of the run that trained them.
+A release has the towers in two forms:
+
+- `model/` (safetensors and JSON, read by `models.Model`) and the rotation,
+  `alignment.safetensors`;
+- `video_tower.onnx` and `music_tower.onnx`, which include the rotation and need only ONNX Runtime.
+
+Both forms carry the id of the run that trained them.
 """
 
 from __future__ import annotations
@@ -27,11 +31,12 @@ MODEL = "model"
 ALIGNMENT = "alignment.safetensors"
 OPSET = 17
 
+# Rows that are embedded at a time.
 _ROWS = 65_536
 
 
-class _Rotated(nn.Module):
-    """A tower whose embeddings are turned by a fixed orthogonal map."""
+class _RotatedTower(nn.Module):
+    """A tower followed by a fixed rotation of its embeddings."""
 
     rotation: Tensor
 
@@ -41,19 +46,19 @@ class _Rotated(nn.Module):
         self.register_buffer("rotation", rotation)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """The tower's float32 [B, D], rotated."""
-        turned: Tensor = self.tower(*inputs) @ self.rotation
-        return turned
+        """Return the rotated embeddings, float32 [B, D]."""
+        embeddings: Tensor = self.tower(*inputs) @ self.rotation
+        return embeddings
 
 
 @dataclass(frozen=True)
 class Towers:
-    """A trained model on a release's axes.
+    """A trained model and its rotation onto the axes of a release.
 
     Attributes:
-        model: as trained.
-        rotation: float32 [D, D], orthogonal.
-        run_id: the run that trained it.
+        model: the model as trained.
+        rotation: float32 [D, D], orthogonal; embeddings are multiplied by it from the right.
+        run_id: the run that trained the model.
     """
 
     model: Model
@@ -61,9 +66,9 @@ class Towers:
     run_id: str
 
     def embed_videos(self, video: Float32Array) -> Float32Array:
-        """Raw features float32 [N, Dv] to embeddings float32 [N, D]."""
+        """Embed videos: features float32 [N, Dv] to embeddings float32 [N, D]."""
         embeddings = np.empty((len(video), self.rotation.shape[1]), dtype=np.float32)
-        # A catalogue's videos as the model gives them would be a second such array.
+        # In parts: unrotated embeddings of the whole catalogue would be a second such array.
         for start in range(0, len(video), _ROWS):
             rows = slice(start, start + _ROWS)
             np.matmul(self.model.embed_videos(video[rows]), self.rotation, out=embeddings[rows])
@@ -72,31 +77,41 @@ class Towers:
     def embed_music(
         self, music: Float32Array, genre_group: Int64Array, *, adjusted: bool = True
     ) -> Float32Array:
-        """Raw features float32 [M, Dm] and groups int64 [M] to embeddings float32 [M, D]."""
+        """Embed tracks.
+
+        Args:
+            music: features, float32 [M, Dm].
+            genre_group: int64 [M], index of each track's genre group.
+            adjusted: whether the effect of the confounders is removed.
+
+        Returns:
+            float32 [M, D].
+        """
         return self.model.embed_music(music, genre_group, adjusted=adjusted) @ self.rotation
 
 
 def save_towers(towers: Towers, folder: Path) -> None:
-    """Write both forms of both towers into a release folder; equal towers, equal bytes."""
+    """Write both forms of both towers to a release folder; equal towers give equal bytes."""
     metadata = {RUN_ID: towers.run_id}
     model = towers.model
     model.save(folder / MODEL)
     rotation = torch.from_numpy(np.ascontiguousarray(towers.rotation))
     save_file({"rotation": rotation}, folder / ALIGNMENT, metadata=metadata)
     video = torch.zeros(2, model.video_columns)
-    _export(_Rotated(model.video_tower, rotation), (video,), ["features"], folder / VIDEO_TOWER)
+    tower = _RotatedTower(model.video_tower, rotation)
+    _export(tower, (video,), ["features"], folder / VIDEO_TOWER)
     music = (torch.zeros(2, model.music_columns), torch.zeros(2, dtype=torch.int64))
-    inputs = ["features", "genre_group"]
-    _export(_Rotated(model.music_tower, rotation), music, inputs, folder / MUSIC_TOWER)
+    tower = _RotatedTower(model.music_tower, rotation)
+    _export(tower, music, ["features", "genre_group"], folder / MUSIC_TOWER)
     for name in (VIDEO_TOWER, MUSIC_TOWER):
-        _sign(folder / name, metadata)
+        _add_metadata(folder / name, metadata)
 
 
 def load_towers(folder: Path) -> Towers:
-    """Read the towers of a release back from their safetensors form.
+    """Read the towers of a release from their safetensors form.
 
     Raises:
-        ReleaseError: a file is missing, or does not fit the others.
+        ReleaseError: a file is missing or damaged.
     """
     try:
         model = Model.load(folder / MODEL)
@@ -104,13 +119,13 @@ def load_towers(folder: Path) -> Towers:
         with safe_open(folder / ALIGNMENT, framework="np") as file:
             run_id = str(file.metadata()[RUN_ID])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReleaseError(f"towers cannot be read: {error}", where=str(folder)) from error
+        raise ReleaseError(f"cannot read the towers: {error}", where=str(folder)) from error
     return Towers(model, rotation, run_id)
 
 
 def _export(tower: nn.Module, inputs: tuple[Tensor, ...], names: list[str], path: Path) -> None:
     with warnings.catch_warnings():
-        # torch calls this exporter old; the newer one writes other bytes at every call.
+        # torch deprecates this exporter, but the newer one writes other bytes on every call.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             tower.cpu().eval(),
@@ -124,7 +139,7 @@ def _export(tower: nn.Module, inputs: tuple[Tensor, ...], names: list[str], path
         )
 
 
-def _sign(path: Path, metadata: dict[str, str]) -> None:
+def _add_metadata(path: Path, metadata: dict[str, str]) -> None:
     document = onnx.load(str(path))
     for key, value in metadata.items():
         entry = document.metadata_props.add()

@@ -1,4 +1,4 @@
-"""Verify a release: its hashes, its parts against each other, and its answers."""
+"""Verifies a release: checksums, consistency of its files, and answers to known queries."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ from pipeline.releases.onnx_towers import MUSIC_TOWER, feature_count, open_tower
 from pipeline.releases.serving import Release
 from pipeline.storage.folder import CHECKSUMS, verify_checksums
 
+# Largest difference between embeddings by two forms of a tower, relative to their norm.
 TOLERANCE = 1e-4
-"""Largest difference between two forms of a tower, relative to the embeddings' norm."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was checked in a release.
+    """Result of a verification without errors.
 
     Attributes:
         release_id: the release.
-        files: files whose hashes were compared; 0 while it is being written.
-        queries: known queries that were answered as exact search answers them.
-        tower_difference: largest difference between what a tower gives and what is stored.
-        index_recall: share of the exact lists that the index found.
+        files: number of files compared with their checksums; 0 for a release that is being
+            written.
+        queries: number of known queries whose answers were compared with exact search.
+        tower_difference: largest difference between a tower's output and the stored embedding,
+            relative to its norm.
+        index_recall: recall of the index against exact search, 0..1.
     """
 
     release_id: str
@@ -40,19 +42,23 @@ class Verification:
 
 
 def verify_folder(folder: Path) -> Verification:
-    """Read a release back and ask it its known queries.
+    """Read a release and answer its known queries.
 
-    While it is being written, before it has hashes, the towers' safetensors form is compared
-    too; afterwards the hashes say that it is the same, to later versions of the code as well.
+    The safetensors form of the towers is compared only while the release is being written, before
+    it has checksums. Afterwards the checksums guarantee that it is unchanged, and a later version
+    need not be able to load the model.
+
+    Args:
+        folder: folder of the release.
 
     Raises:
         ProvenanceError: a file is missing, unknown or changed.
-        ReleaseError: parts do not fit each other, or an answer is wrong.
+        ReleaseError: files are inconsistent, or an answer is wrong.
     """
-    hashed = 0
+    checked_files = 0
     if (folder / CHECKSUMS).is_file():
         verify_checksums(folder)
-        hashed = sum(path.is_file() for path in folder.rglob("*")) - 1
+        checked_files = sum(path.is_file() for path in folder.rglob("*")) - 1
     release = Release(folder)
     info = release.info
     tracks = read_vectors(folder / files.MUSIC, info.run_id, "embedding")
@@ -62,42 +68,49 @@ def verify_folder(folder: Path) -> Verification:
     ):
         if rows != count:
             raise ReleaseError(
-                f"{kind}.parquet has {rows} rows, the manifest says {count}", where=str(folder)
+                f"{kind}.parquet has {rows} rows, manifest.json says {count}", where=str(folder)
             )
-    asked = read_table(folder / files.QUERIES, info.run_id)["video_id"].to_pylist()
+    query_ids = read_table(folder / files.QUERIES, info.run_id)["video_id"].to_pylist()
     features = read_vectors(folder / files.QUERIES, info.run_id, "features")
-    expected = np.array([release.embedding(name) for name in asked]).reshape(-1, info.dim)
+    expected = np.array([release.embedding(name) for name in query_ids]).reshape(-1, info.dim)
     largest = _difference(expected, [release.embed(row) for row in features])
-    if not hashed:
-        largest = max(largest, _safetensors_differ(folder, info.run_id, features, expected))
+    if not checked_files:
+        largest = max(largest, _safetensors_difference(folder, info.run_id, features, expected))
     if not largest <= TOLERANCE:
         raise ReleaseError(
-            f"the towers' forms differ by {largest:.2e}, at most {TOLERANCE}", where=str(folder)
+            f"the forms of a tower differ by {largest:.2e}, allowed is {TOLERANCE}",
+            where=str(folder),
         )
-    for name, embedding in zip(asked, expected, strict=True):
+    for name, embedding in zip(query_ids, expected, strict=True):
         _check_answer(release, embedding, tracks, name)
     index = music_index.read_index(folder / files.INDEX)
     recall = music_index.measure(index, tracks, expected).recall
-    return Verification(info.release_id, hashed, len(asked), largest, recall)
+    return Verification(info.release_id, checked_files, len(query_ids), largest, recall)
 
 
 def _difference(expected: Float32Array, found: list[Float32Array]) -> float:
-    """Largest difference of rows, relative to their norm where that exceeds one."""
+    """Return the largest difference between rows, divided by the row's norm if that exceeds 1."""
     if not found:
         return 0.0
     norms = np.maximum(1.0, np.linalg.norm(expected, axis=1))
     return float((np.abs(np.stack(found) - expected).max(axis=1) / norms).max())
 
 
-def _safetensors_differ(
+def _safetensors_difference(
     folder: Path, run_id: str, video: Float32Array, expected: Float32Array
 ) -> float:
-    """Largest difference between the forms of both towers; music on made-up features."""
+    """Return the largest difference between the ONNX and the safetensors form of the towers.
+
+    A release has no features of its music, so the music towers are compared on random features.
+    """
+    # Here, because it imports torch, which serving must not need.
     from pipeline.releases.towers import load_towers
 
     towers = load_towers(folder)
     if towers.run_id != run_id:
-        raise ReleaseError(f"towers of {towers.run_id}, manifest of {run_id}", where=str(folder))
+        raise ReleaseError(
+            f"towers of {towers.run_id}, but the release is of {run_id}", where=str(folder)
+        )
     session = open_tower(folder, MUSIC_TOWER, run_id)
     rng = np.random.default_rng(0)
     music = rng.standard_normal((16, feature_count(session))).astype(np.float32)
@@ -111,16 +124,17 @@ def _safetensors_differ(
 def _check_answer(
     release: Release, embedding: Float32Array, tracks: Float32Array, name: str
 ) -> None:
-    """Compare one answer with exact search; an approximate index is judged by its recall."""
+    """Compare one answer with exact search; of an approximate index only its length."""
     hits = release.search(embedding, top=10)
     exact = np.sort(tracks @ embedding)[::-1][:10]
     found = np.array([hit.score for hit in hits], dtype=np.float32)
-    right = len(found) == len(exact)
-    if right and release.info.index == "flat":
+    correct = len(found) == len(exact)
+    if correct and release.info.index == music_index.IndexKind.FLAT:
         tolerance = TOLERANCE * np.maximum(1.0, np.abs(exact))
-        right = bool((np.abs(found - exact) <= tolerance).all())
-    if not right:
+        correct = bool((np.abs(found - exact) <= tolerance).all())
+    if not correct:
         raise ReleaseError(
-            f"known query {name!r}: scores {found.tolist()}, exact {exact.tolist()}",
+            f"wrong answer to known query {name!r}: scores {found.tolist()}, exact search "
+            f"{exact.tolist()}",
             where=str(release.folder),
         )

@@ -1,4 +1,4 @@
-"""Catalogue -> uploaders' genre preferences: the confounder that DebCM adjusts for."""
+"""Computes uploaders' genre preferences, the confounder that DebCM adjusts for."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from features.arrays import Float64Array, Int64Array
 from models.preference import fit_concentration, posterior_mean
 from pipeline.context import Context
 from pipeline.errors import NotEnoughDataError
 from pipeline.lake import catalog
+from pipeline.lake.codes import Source
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
 
@@ -22,14 +23,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ConfounderSummary:
-    """Statistics as of a day: how many uploaders, and how strongly the prior holds them.
+    """Statistics of the preferences as of a day.
 
     Attributes:
-        as_of: the day, ISO.
-        uploaders: uploaders with at least one pick.
-        picks: their picks.
-        concentration: strength of the population prior, in uploads.
-        population: preference of the population per genre group; sums to 1.
+        as_of: the landing day, ISO.
+        uploaders: number of uploaders with at least one pick.
+        picks: number of picks.
+        concentration: weight of the population prior, in picks.
+        population: genre group -> preference of the population; sums to 1.
     """
 
     as_of: str
@@ -40,19 +41,18 @@ class ConfounderSummary:
 
 
 def run(context: Context, as_of: dt.date) -> ConfounderSummary:
-    """Write table `uploader_genres` for one day: counts and smoothed preference of each uploader.
+    """Write table `uploader_genres` as of a day: counts and smoothed preference per uploader.
 
-    The preference is the mean of the Dirichlet posterior: prior mean is the population's
-    preference, its concentration is fitted to all uploaders' counts (empirical Bayes).
+    A preference is the mean of a Dirichlet posterior. The prior's mean is the preference of the
+    population; its concentration is fitted to the counts of all uploaders (empirical Bayes).
 
     Raises:
-        NotEnoughDataError: no uploader has picked anything up to that day.
+        NotEnoughDataError: there are no picks up to that day.
     """
-    settings, lake = context.settings, context.lake
-    groups = settings.genres.names
-    picks = picks_until(lake, as_of, groups)
+    groups = context.settings.genres.names
+    picks = picks_until(context.lake, as_of, groups)
     if picks.is_empty():
-        raise NotEnoughDataError("no uploader's video with known music", where=as_of.isoformat())
+        raise NotEnoughDataError("no uploader's video has known music", where=as_of.isoformat())
     uploaders, counts = _counts(picks, len(groups))
     prior = population_prior(counts.sum(axis=0))
     concentration = fit_concentration(counts, prior)
@@ -67,7 +67,7 @@ def run(context: Context, as_of: dt.date) -> ConfounderSummary:
         },
         schema=TABLES["uploader_genres"].empty.schema,
     )
-    lake.replace("uploader_genres", rows, {"as_of": as_of})
+    context.lake.replace("uploader_genres", rows, {"as_of": as_of})
     summary = ConfounderSummary(
         as_of.isoformat(),
         uploaders=len(uploaders),
@@ -80,7 +80,12 @@ def run(context: Context, as_of: dt.date) -> ConfounderSummary:
 
 
 def picks_until(lake: Lake, as_of: dt.date, groups: tuple[str, ...]) -> pl.DataFrame:
-    """Uploaders' picks delivered up to the end of a day, oldest first.
+    """Read the uploaders' picks delivered up to the end of a day, oldest first.
+
+    Args:
+        lake: the tables.
+        as_of: the last landing day, inclusive.
+        groups: names of the genre groups; the last is "other".
 
     Returns:
         Columns video_id, uploader_id, music_id, uploaded_at and group (int64, index into
@@ -89,7 +94,7 @@ def picks_until(lake: Lake, as_of: dt.date, groups: tuple[str, ...]) -> pl.DataF
     tracks = lake.collect(catalog.music(lake, as_of).select("music_id", "genre_group"), "music")
     picks = (
         catalog.videos(lake, as_of)
-        .filter(pl.col("source") == "ugc")
+        .filter(pl.col("source") == Source.UGC)
         .join(tracks.lazy(), on="music_id", how="inner")
         .with_columns(group_index(groups).alias("group"))
         .select("video_id", "uploader_id", "music_id", "uploaded_at", "group")
@@ -99,24 +104,28 @@ def picks_until(lake: Lake, as_of: dt.date, groups: tuple[str, ...]) -> pl.DataF
 
 
 def group_index(groups: tuple[str, ...]) -> pl.Expr:
-    """`genre_group` as an int64 index; a group the settings no longer name counts as other."""
+    """Map column genre_group to an int64 index into `groups`; unknown groups map to the last."""
     return pl.col("genre_group").replace_strict(
         list(groups), list(range(len(groups))), default=len(groups) - 1, return_dtype=pl.Int64
     )
 
 
-def population_prior(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Preference of the population, float64 [G], with one pseudo-count a group.
+def population_prior(counts: Int64Array) -> Float64Array:
+    """Return the preference of the population, with one pseudo-count per group.
 
     Args:
         counts: int64 [G], picks per genre group.
+
+    Returns:
+        float64 [G], positive, sums to 1.
     """
     smoothed = counts + 1.0
-    prior: npt.NDArray[np.float64] = smoothed / smoothed.sum()
+    prior: Float64Array = smoothed / smoothed.sum()
     return prior
 
 
-def _counts(picks: pl.DataFrame, n_groups: int) -> tuple[list[str], npt.NDArray[np.int64]]:
+def _counts(picks: pl.DataFrame, n_groups: int) -> tuple[list[str], Int64Array]:
+    """Return the uploaders, sorted, and int64 [uploaders, G]: their picks per genre group."""
     uploaders = picks["uploader_id"].unique().sort().to_list()
     row_of = {uploader: row for row, uploader in enumerate(uploaders)}
     rows = picks["uploader_id"].replace_strict(row_of, return_dtype=pl.Int64).to_numpy()

@@ -149,7 +149,7 @@ def test_each_row_has_its_own_features(
     settings: Settings, lake: Lake, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Read in slices of three rows; what lacks features is left out."""
-    monkeypatch.setitem(checked_parquet._AHEAD, "batch_size", 3)
+    monkeypatch.setitem(checked_parquet._READ_AHEAD, "batch_size", 3)
     fill(settings, lake, twenty_picks())
     lake.delete("visual_features", f"content_hash = '{content('v07')}'")
     data = built(settings, lake, store)
