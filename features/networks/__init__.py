@@ -1,1 +1,1 @@
-"""The ONNX networks, and the names of extractors."""
+"""Runs ONNX networks, exports the packaged one, and names extractors."""

@@ -1,4 +1,4 @@
-"""Making the packaged EfficientNet-Lite0 into an ONNX file, once for each machine."""
+"""Exports the packaged EfficientNet-Lite0 to an ONNX file, once per machine."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from features.networks.packaged import LITE0_NAME, LITE0_WEIGHTS, OPSET
 
 log = logging.getLogger(__name__)
 
+_SET_CACHE = "Set the environment variable DEBCM_CACHE to a writable folder."
 
-def writable_cache(name: str = "") -> Path:
-    """Return the cache folder, or one below it, made where it is missing.
+
+def writable_cache_folder(name: str = "") -> Path:
+    """Create the cache folder, or the folder of this name in it, and return its path.
 
     Raises:
-        EncoderError: it may not be written.
+        EncoderError: the folder is not writable.
     """
     try:
         folder = cache_folder() / name
     except RuntimeError as error:
-        raise EncoderError(f"{error} Name a cache folder in $DEBCM_CACHE") from error
+        raise EncoderError(f"no cache folder: {error}\n{_SET_CACHE}") from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Root may write where the file system may not.
+        # Only a write tells: modes do not bind root, and a disk may be read-only.
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:
         raise EncoderError(
-            f"the cache folder {folder} cannot be written ({error.strerror}); "
-            "name one that can in $DEBCM_CACHE"
+            f"the cache folder {folder} is not writable: {error.strerror}\n{_SET_CACHE}"
         ) from error
 
 
@@ -48,45 +49,49 @@ def sha256_of(path: Path) -> str:
 
 
 def ensure_encoder(config: VisualConfig) -> Path:
-    """Return the ONNX file of the configured network, checked, exporting it if need be.
+    """Return the path of the configured network's ONNX file, or export the packaged network.
 
-    Safe when many processes call it at once: one exports, the others wait and read.
+    Several processes may call it at once: one exports, the others wait.
 
     Raises:
-        EncoderError: the file is missing or has another sha256 than configured.
+        EncoderError: the configured file is missing or has another sha256, or the export failed.
     """
     if config.encoder is not None:
         return check_network(config.encoder)
     target = cache_folder() / f"{LITE0_NAME}-{LITE0_WEIGHTS[:16]}-opset{OPSET}.onnx"
     if target.exists():
         return target
-    with (writable_cache() / f"{target.name}.lock").open("w") as lock:
+    with (writable_cache_folder() / f"{target.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
-            log.info("exporting %s to %s", LITE0_NAME, target)
+            log.info("Exporting %s to %s", LITE0_NAME, target)
             _export(target)
     return target
 
 
 def check_network(encoder: PictureEncoder | SoundEncoder) -> Path:
-    """Return the path of a configured network whose bytes have the promised hash.
+    """Return the path of a configured network after checking its sha256.
 
     Raises:
         EncoderError: the file is missing or has another sha256 than configured.
     """
     if not encoder.path.is_file():
-        raise EncoderError(f"encoder {encoder.name!r}: {encoder.path} does not exist")
+        raise EncoderError(
+            f"encoder {encoder.name!r}: {encoder.path} does not exist.\n"
+            "Check the path of the encoder in the settings."
+        )
     found = sha256_of(encoder.path)
     if found != encoder.sha256:
         raise EncoderError(
             f"encoder {encoder.name!r}: {encoder.path} has sha256 {found}, "
-            f"the configuration says {encoder.sha256}"
+            f"expected {encoder.sha256}.\n"
+            "Check path and sha256 of the encoder in the settings."
         )
     return encoder.path
 
 
 def _export(target: Path) -> None:
-    """Export in a process of its own, so that torch stays out of the caller's memory."""
+    """Export in a subprocess, which keeps torch out of this process."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         done = subprocess.run(
@@ -97,7 +102,7 @@ def _export(target: Path) -> None:
             check=False,
         )
         if done.returncode != 0:
-            raise EncoderError(f"exporting {LITE0_NAME} failed:\n{done.stderr[-2000:]}")
+            raise EncoderError(f"the export of {LITE0_NAME} failed:\n{done.stderr[-2000:]}")
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Names of extractors: every choice that changes the numbers is in the version."""
+"""Names extractors; the version in a name covers everything that changes the features."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ from importlib.metadata import version
 from features.config import AudioConfig, VisualConfig
 from features.networks.packaged import LITE0_NAME, LITE0_WEIGHTS, OPSET, sound_encoder
 
-# Raised whenever code changes the numbers that an unchanged configuration gives.
+# Increase when a change of code changes the features of an unchanged configuration.
 VISUAL_CODE = 3
 AUDIO_CODE = 5
 
 
 def extractor_name(config: VisualConfig | AudioConfig) -> str:
-    """Return ``name@version`` of an extractor, without loading a network.
+    """Return the ``name@version`` of an extractor without loading its network.
 
-    The version is a hash over the code's version, the weights' sha256, sampling, size and
-    blocks (the whole configuration but for paths) and the major versions of the libraries
-    that decode, scale, measure and run networks.
+    The version is a hash of the code version, the configuration except paths (including the
+    network's sha256), and the major versions of the libraries that decode, scale, measure and run
+    networks.
+
+    Example:
+        >>> extractor_name(VisualConfig()).split("@")[0]
+        'efficientnet-lite0-16f'
     """
     if isinstance(config, VisualConfig):
         network = config.encoder.name if config.encoder else LITE0_NAME
@@ -39,10 +43,7 @@ def extractor_name(config: VisualConfig | AudioConfig) -> str:
 
 
 def _majors(*packages: str) -> dict[str, str]:
-    """Return the version of each package up to what may change numbers.
-
-    A package below 1.0 may change them in a minor version.
-    """
+    """Return the major version of each package; below 1.0, major and minor version."""
     found = {}
     for package in packages:
         major, minor, *_ = version(package).split(".")

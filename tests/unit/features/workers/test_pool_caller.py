@@ -25,7 +25,6 @@ from features import (
     VisualConfig,
     WorkerError,
 )
-from features.results import ResultError
 from features.workers import pool, process, protocol, sandbox, worker
 
 STUB = str(Path(__file__).with_name("stub_worker.py"))
@@ -151,8 +150,6 @@ def test_values_that_no_table_takes_are_an_error_of_their_file(
     error = worker.Worker(Limits(), None, None).answer(job)
     assert isinstance(error, MediaError)
     assert error.reason is Reason.UNDECODABLE
-    with pytest.raises(ResultError, match="cpu_seconds"):
-        ClipFeatures((), (), float("inf"))
 
 
 def test_a_child_killed_from_outside_costs_its_file() -> None:
@@ -171,7 +168,7 @@ def test_last_words_are_those_about_the_file() -> None:
     assert isinstance(error, MediaError)
     assert (error.reason, error.detail) == (
         Reason.CRASHED,
-        "the decoder died of SIGSEGV: it said nothing",
+        "the decoder died of SIGSEGV: it printed nothing",
     )
 
 
@@ -286,45 +283,6 @@ def test_a_worn_child_is_replaced() -> None:
     # By the time its last answer is read, the worn one is gone.
     assert after[0] == []
     assert after[1] == after[2] != before
-
-
-def test_what_a_file_may_cost_is_counted_for_each_file() -> None:
-    """A long-lived worker: little for each file, in all more than one file may have."""
-    script = textwrap.dedent(
-        """
-        import gc, time
-        from features import Limits
-        from features.workers import sandbox
-        walls = sandbox.confine(Limits(memory=400 << 20, cpu_seconds=1))
-        gc.disable()
-        # As a decoder does that its own callback holds.
-        cycle = [bytearray(250 << 20)]
-        cycle.append(cycle)
-        del cycle
-        assert not walls.is_worn()
-        kept = []
-        for _ in range(8):
-            assert not walls.is_worn()
-            walls.begin_file()
-            kept.append(bytearray(12 << 20))
-            end = time.process_time() + 0.3
-            while time.process_time() < end:
-                pass
-        try:
-            bytearray(500 << 20)
-        except MemoryError:
-            kept.append(bytearray(150 << 20))
-            print("worn" if walls.is_worn() else "fresh")
-        walls.begin_file()
-        while True:
-            pass
-        """
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False
-    )
-    assert done.stdout == "worn\n", done.stderr
-    assert done.returncode == -signal.SIGXCPU
 
 
 @pytest.mark.parametrize("killed_by", [signal.SIGTERM, signal.SIGKILL])

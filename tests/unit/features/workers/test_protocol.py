@@ -118,25 +118,6 @@ def test_a_reader_takes_one_message_and_sees_the_end() -> None:
     assert read_message(stream) is None
 
 
-@pytest.mark.parametrize(
-    ("embedding", "message"),
-    [
-        (np.zeros(3), "float32"),
-        (np.zeros((3, 1), np.float32), "1 axes"),
-        (np.array([np.inf], np.float32), "finite"),
-    ],
-)
-def test_records_check_their_arrays(embedding: np.ndarray, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        AudioFeatures(embedding, AUDIO.mel, Decoder.PYAV)
-    with pytest.raises(ValueError, match="2 frame_times for 3"):
-        VisualFeatures(
-            VISUAL.embedding, VISUAL.frame_times, np.ones((3, 3), np.float16), Decoder.PYAV, 0
-        )
-    assert repr(AUDIO) == "AudioFeatures(embedding=(4,), mel=(6, 2), decoder='soundfile')"
-    assert "frame_embeddings=(2, 3)" in repr(VISUAL)
-
-
 def test_a_message_counts_though_what_follows_it_is_none() -> None:
     messages = Unpacker().feed(pack({"type": "taken"}) + b"\xff" * 64)
     assert next(messages)[0]["type"] == "taken"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from features import Limits, MediaError, MediaInfo, Reason
-from features.workers import protocol, sandbox, worker
+from features.workers import protocol, worker
 
 GOOD = b"the bytes that were promised"
 
@@ -72,17 +72,6 @@ def test_a_disk_that_fails_is_no_crash(tmp_path: Path, monkeypatch: pytest.Monke
         Reason.UNREADABLE,
         "while it was read: Input/output error",
     )
-
-
-@pytest.mark.parametrize(("idle", "is_worn"), [(1 << 60, False), (0, True)])
-def test_a_worker_is_replaced_for_what_files_left_behind_not_for_what_they_asked(
-    idle: int, is_worn: bool
-) -> None:
-    """A few bytes can ask for more memory than there is; a worker takes seconds to start."""
-    walls = sandbox.Sandbox(Limits(memory=1 << 20), idle)
-    asked = MediaError(Reason.OUT_OF_MEMORY, "while opening the container")
-    ((header, _),) = protocol.Unpacker().feed(worker._message(asked, walls))
-    assert header["worn"] is is_worn
 
 
 def test_importing_the_package_loads_no_codec_and_no_network_library() -> None:
