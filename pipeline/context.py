@@ -1,4 +1,4 @@
-"""What a step works with: the settings in force, and the lake and the store that they name."""
+"""Bundles what a step works with: the settings, and the lake and store that they name."""
 
 from __future__ import annotations
 
@@ -12,24 +12,31 @@ from pipeline.storage.store import Store
 
 @dataclass(frozen=True)
 class Context:
-    """Settings, with the tables and folders of their lake, each opened on first use."""
+    """Settings, and the tables and folders of their lake, which are opened on first use.
+
+    Attributes:
+        settings: all settings.
+    """
 
     settings: Settings
 
     @classmethod
     def load(cls) -> Context:
-        """Return the context of the settings in force.
+        """Return the context of the current settings.
 
         Raises:
-            SettingsError: the settings file or an environment variable is wrong.
+            SettingsError: the settings file or an environment variable is invalid.
         """
         return cls(load_settings())
 
     def with_extractor(self, name: str) -> Context:
-        """Return the context with another extractor: "current", or a name of `[candidates]`.
+        """Return a context with other extractors.
+
+        Args:
+            name: a name of `[candidates]`, or "current" for the same extractors.
 
         Raises:
-            SettingsError: there is no such extractor.
+            SettingsError: `[candidates]` has no such name.
         """
         return Context(self.settings.with_extractor(name))
 

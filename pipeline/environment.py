@@ -1,10 +1,15 @@
-"""Environment variables that libraries read when they load; imported before any of them."""
+"""Sets environment variables that libraries read when they are loaded.
+
+Import this module before any library.
+"""
+
+from __future__ import annotations
 
 import os
 
-# The table engines keep freed memory for ten seconds or for ever, so a task's memory would grow
-# with its commits.
+# By default, polars keeps freed memory for ten seconds, and Arrow forever. The memory of a task would
+# grow with each commit.
 os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0")
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-# By default, the wheels of ONNX Runtime send telemetry for every session.
+# By default, the wheels of ONNX Runtime send telemetry about every session.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

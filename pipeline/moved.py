@@ -1,7 +1,8 @@
-"""Where modules went when `pipeline/`, `features/` and `models/` got rooms.
+"""Lets an import of a renamed module fail with its new name.
 
-Importing an old name, or running it with `python -m`, fails with the new name. The table in
-docs/upgrading.md lists every module that moved.
+The modules were renamed when `pipeline/`, `features/` and `models/` were divided into rooms.
+Running an old name with `python -m` fails in the same way. docs/upgrading.md lists all renamed
+modules.
 """
 
 from __future__ import annotations
@@ -91,15 +92,19 @@ MOVED = {
 
 
 class MovedModules(MetaPathFinder):
-    """Explains imports of modules that moved; the last finder, so it only sees what is missing."""
+    """Rejects old names with a helpful error.
+
+    It must be the last finder of `sys.meta_path`, so that it only sees names that no other finder
+    has found.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return None for any name that did not move.
+        """Return None for a name that is not an old one.
 
         Raises:
-            ModuleNotFoundError: the module moved; the message names its new place.
+            ModuleNotFoundError: the module was renamed; the message has its new name.
         """
         if fullname in MOVED:
             raise ModuleNotFoundError(

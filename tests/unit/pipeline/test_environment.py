@@ -1,4 +1,4 @@
-"""What the engines of the tables free, the process gives back."""
+"""The table engines return freed memory to the operating system."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ print((resident() - before) / (full - before))
     ["pl.repeat(1.0, 125_000, eager=True)", "pa.array(range(125_000), pa.float64())"],
     ids=["polars", "arrow"],
 )
-def test_freed_memory_is_given_back(made: str) -> None:
+def test_freed_memory_is_returned(made: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in _SETTINGS}
     command = [sys.executable, "-c", _KEPT.format(made=made)]
     kept = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Old module names: each fails with its new name, and docs/upgrading.md lists them."""
+"""Old names of modules fail with their new name, and docs/upgrading.md lists them."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ def test_an_old_name_on_the_command_line_fails_with_its_new_name() -> None:
     assert "pipeline.documents is now tools.docs_pages" in run.stderr
 
 
-def test_a_name_that_never_was_fails_as_ever() -> None:
+def test_another_missing_module_fails_as_usual() -> None:
     with pytest.raises(ModuleNotFoundError, match="No module named"):
         importlib.import_module("pipeline.never_was")

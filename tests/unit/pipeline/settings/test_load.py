@@ -1,18 +1,17 @@
-"""Settings: a file, variables over it, nothing unknown."""
+"""Settings come from a file and environment variables, and nothing in them is unknown."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 from pydantic_settings import TomlConfigSettingsSource
 
 from pipeline.settings.load import Settings, SettingsError, load_settings
-from pipeline.settings.sections import CandidateExtractor, GenreSettings
+from pipeline.settings.sections import CandidateExtractor
 
 
-def test_variable_wins_over_file_and_file_over_default(
+def test_a_variable_overrides_the_file_and_the_file_the_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "debcm.toml"
@@ -25,9 +24,7 @@ def test_variable_wins_over_file_and_file_over_default(
     assert settings.extract.workers == Settings().extract.workers
 
 
-def test_paths_start_at_the_file_that_names_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "etc").mkdir()
     file = tmp_path / "etc" / "night.toml"
     file.write_text('[lake]\nroot = "../lake"\n[landing]\nroot = "in"\n')
@@ -37,7 +34,7 @@ def test_paths_start_at_the_file_that_names_them(
     assert settings.landing.root == tmp_path / "etc" / "in"
 
 
-def test_every_path_is_anchored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = f'{{name = "n", path = "n.onnx", sha256 = "{"0" * 64}", dim = 2}}'
     file = tmp_path / "debcm.toml"
     file.write_text(
@@ -55,39 +52,11 @@ def test_every_path_is_anchored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert audio.encoder.path == tmp_path / "n.onnx"
 
 
-def test_object_storage_root_is_left_as_it_is(
+def test_a_root_in_object_storage_is_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEBCM_LAKE__ROOT", "s3://bucket/lake")
     assert load_settings().lake.root == "s3://bucket/lake"
-
-
-@pytest.mark.parametrize("by_option", [True, False])
-def test_an_endpoint_without_tls_must_be_allowed(
-    monkeypatch: pytest.MonkeyPatch, by_option: bool
-) -> None:
-    plain = "http://10.0.0.7:9000"
-    monkeypatch.setenv("DEBCM_LAKE__ROOT", "s3://bucket/lake")
-    options = {"aws_endpoint_url": plain} if by_option else {}
-    if not by_option:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", plain)
-    monkeypatch.setenv("DEBCM_LAKE__STORAGE_OPTIONS", json.dumps(options))
-    with pytest.raises(SettingsError, match=rf"lake: .*{plain} has no TLS.*aws_allow_http"):
-        load_settings()
-    monkeypatch.setenv(
-        "DEBCM_LAKE__STORAGE_OPTIONS", json.dumps(options | {"aws_allow_http": "true"})
-    )
-    assert load_settings().lake.storage_options["aws_allow_http"] == "true"
-
-
-def test_an_endpoint_without_tls_concerns_a_lake_in_object_storage_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://10.0.0.7:9000")
-    load_settings()
-    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
-    monkeypatch.setenv("DEBCM_LAKE__ROOT", "s3://bucket/lake")
-    load_settings()
 
 
 @pytest.mark.parametrize(
@@ -123,11 +92,11 @@ def test_an_endpoint_without_tls_concerns_a_lake_in_object_storage_alone(
         ("[schedule]\nnightly = '0 * * * *'", "schedule.nightly: a daily cron"),
         ("[schedule]\nnightly = '60 2 * * *'", "schedule.nightly: a daily cron"),
         ("[schedule]\nupkeep = '0 25 * * *'", "schedule.upkeep: a daily cron"),
-        ("[audio]\nhop = 4096", "audio: hop is above n_fft"),
+        ("[audio]\nhop = 4096", "audio: hop is (above|larger than) n_fft"),
         ("[visual]\nblocks = ['light', 'light']", "visual.blocks: named twice: light"),
     ],
 )
-def test_wrong_file_names_file_and_field(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_file_names_file_and_field(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "debcm.toml").write_bytes(text.encode("latin-1"))
     with pytest.raises(SettingsError, match=message) as caught:
         load_settings()
@@ -137,7 +106,7 @@ def test_wrong_file_names_file_and_field(tmp_path: Path, text: str, message: str
 @pytest.mark.parametrize(
     "text",
     [
-        # A night that waits longer than its deadline is late, and meant to be told so.
+        # A night that waits longer than its deadline is reported as late.
         "[landing]\nwait_hours = 12\n[schedule]\ndeadline_hours = 4",
         "[extract]\nsegment_seconds = 3\nmin_segment_seconds = 3",
         "[lake]\nkeep_versions_days = 0",
@@ -149,12 +118,12 @@ def test_wrong_file_names_file_and_field(tmp_path: Path, text: str, message: str
         "[genres.groups]\nmusic = ['pop']",
     ],
 )
-def test_what_is_unusual_and_sound_is_taken(tmp_path: Path, text: str) -> None:
+def test_unusual_but_valid_settings_are_accepted(tmp_path: Path, text: str) -> None:
     (tmp_path / "debcm.toml").write_text(text)
     load_settings()
 
 
-def test_a_message_repeats_no_secret(tmp_path: Path) -> None:
+def test_a_message_does_not_contain_a_secret(tmp_path: Path) -> None:
     (tmp_path / "debcm.toml").write_text("[alerts]\nwebhook = 'ftp://chat.example.org/T0K3N'")
     with pytest.raises(SettingsError) as caught:
         load_settings()
@@ -162,57 +131,9 @@ def test_a_message_repeats_no_secret(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "message"),
-    [
-        ("DEBCM_LANDNIG__ROOT", r"DEBCM_LANDNIG__ROOT \(did you mean DEBCM_LANDING__ROOT\?\)"),
-        ("debcm_landnig__root", "debcm_landnig__root"),
-        ("DEBCM_SEDE", "DEBCM_SEDE.*DEBCM_SEED"),
-        ("DEBCM_LANDING_ROOT", "DEBCM_LANDING_ROOT.*DEBCM_LANDING__ROOT"),
-        ("DEBCM_ALERTS__SMTP_PROT", r"\$DEBCM_ALERTS__SMTP_PROT: alerts.smtp_prot: unknown"),
-        # Near to what Kubernetes sets, and not it.
-        ("DEBCM_PORT", "DEBCM_PORT"),
-        ("DEBCM_SERVICE__HOST", "DEBCM_SERVICE__HOST"),
-    ],
-)
-def test_misspelt_variable_is_named(
-    monkeypatch: pytest.MonkeyPatch, variable: str, message: str
-) -> None:
-    monkeypatch.setenv(variable, "80")
-    with pytest.raises(SettingsError, match=message):
-        load_settings()
-
-
-@pytest.mark.parametrize("service", ["DEBCM", "DEBCM_LAKE", "DEBCM_API_SERVER"])
-def test_what_kubernetes_says_of_its_services_is_no_setting(
-    monkeypatch: pytest.MonkeyPatch, service: str
-) -> None:
-    for name, value in {
-        "SERVICE_HOST": "10.96.0.7",
-        "SERVICE_PORT": "8080",
-        "SERVICE_PORT_API_SERVER": "8080",
-        "PORT": "tcp://10.96.0.7:8080",
-        "PORT_8080_TCP": "tcp://10.96.0.7:8080",
-        "PORT_8080_TCP_PROTO": "tcp",
-        "PORT_8080_TCP_PORT": "8080",
-        "PORT_8080_TCP_ADDR": "10.96.0.7",
-    }.items():
-        monkeypatch.setenv(f"{service}_{name}", value)
-    assert load_settings() == load_settings(lake={})
-
-
-def test_a_wrong_variable_is_named_before_a_right_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "debcm.toml").write_text("[landing]\nreject_share = 0.5")
-    monkeypatch.setenv("DEBCM_LANDING__REJECT_SHARE", "7")
-    with pytest.raises(SettingsError, match=r"^\$DEBCM_LANDING__REJECT_SHARE: landing.reject"):
-        load_settings()
-
-
-@pytest.mark.parametrize(
     ("variable", "value"), [("DEBCM_LAKE", "s3://b"), ("DEBCM_ALERTS__EMAIL_TO", "a@b.c")]
 )
-def test_a_list_in_a_variable_is_json(
+def test_a_list_or_table_in_a_variable_is_json(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -225,7 +146,7 @@ def test_a_list_in_a_variable_is_json(
     assert settings.lake.root == "s3://b"
 
 
-def test_unreadable_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "debcm.toml").write_text("seed = 1")
 
     def refuse(*_: object, **__: object) -> None:
@@ -236,25 +157,13 @@ def test_unreadable_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
         load_settings()
 
 
-def test_missing_file_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_file_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEBCM_CONFIG", "nowhere.toml")
     with pytest.raises(SettingsError, match=r"nowhere.toml"):
         load_settings()
 
 
-def test_genre_group_ignores_case_and_unknown_genres_are_other() -> None:
-    genres = GenreSettings(groups={"rock": [" Metal "], "pop": ["pop"]})
-    assert genres.group(" mETAL ") == "rock"
-    assert genres.group("yodel") == "other"
-    assert genres.names == ("rock", "pop", "other")
-
-
-def test_genre_in_two_groups_is_an_error() -> None:
-    with pytest.raises(ValueError, match="metal"):
-        GenreSettings(groups={"a": ["metal"], "b": ["Metal"]})
-
-
-def test_candidate_replaces_the_extractor_it_names_and_no_other() -> None:
+def test_a_candidate_replaces_only_the_extractors_that_it_sets() -> None:
     fewer = Settings().visual.model_copy(update={"frames": 4})
     settings = Settings(candidates={"fewer": CandidateExtractor(visual=fewer)})
     assert settings.with_extractor("fewer").visual.frames == 4
