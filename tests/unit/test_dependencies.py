@@ -14,7 +14,7 @@ FOLDERS = (
     *("dags", "plugins", "debcm", "pipeline", "features", "models"),
     *("simulation", "benchmarks", "tools", "examples", "tests"),
 )
-# Packages whose name is not that of their module.
+# Module -> its package, where the names differ.
 PACKAGE_OF = {
     "cv2": "opencv-python-headless",
     "decord": "eva-decord",
@@ -23,7 +23,7 @@ PACKAGE_OF = {
     "psycopg2": "psycopg2-binary",
     "yaml": "pyyaml",
 }
-# Declared and not imported: who runs them.
+# Declared packages that nothing imports -> what runs them.
 RUN_BY = {
     "onnxscript": "torch.onnx.export",
     "apache-airflow-providers-openlineage": "Airflow, as a listener",
@@ -48,7 +48,7 @@ def declared() -> set[str]:
 
 
 def modules(tree: ast.AST) -> Iterator[str]:
-    """Dotted names of imported modules, those that a test may skip without included."""
+    """Yield the dotted names of imported modules, including those of pytest.importorskip."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -70,7 +70,7 @@ def package_of(module: str) -> str:
 
 
 def imported() -> dict[str, str]:
-    """Package -> a file that imports it."""
+    """Return package -> a file that imports it."""
     files = [path for folder in FOLDERS for path in sorted((CHECKOUT / folder).rglob("*.py"))]
     found: dict[str, str] = {}
     for path in files:

@@ -29,6 +29,13 @@ def supported_pythons() -> list[str]:
     return [f"3.{minor}" for minor in range(int(found[1]), int(found[2]))]
 
 
+def test_the_classifiers_name_every_supported_python() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    prefix = "Programming Language :: Python :: "
+    named = [name.removeprefix(prefix) for name in project["classifiers"] if prefix in name]
+    assert named == supported_pythons()
+
+
 def workflow_job() -> dict[str, Any]:
     (job,) = read(GITHUB / "workflows" / "tests.yml")["jobs"].values()
     found: dict[str, Any] = job

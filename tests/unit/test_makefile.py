@@ -1,4 +1,4 @@
-"""The Makefile on machines that lack something: it says what, and makes nothing."""
+"""The Makefile says what a machine lacks before it installs anything, and lists its targets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-# Before the given program, what another Python would find.
+# Python code that makes this interpreter look like an unsuitable one.
 OLDER = 'sys.version_info = (3, 12, 1); sys.version = "3.12.1 (main)"'
 BARE = "import importlib.util; importlib.util.find_spec = lambda name: None"
 
@@ -42,19 +42,19 @@ def install(folder: Path, python: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("machine", "said"),
+    ("machine", "message"),
     [
         (OLDER, "Python 3.11 is needed, this is 3.12.1"),
         (BARE, "apt-get install python3.11-venv"),
     ],
 )
-def test_a_python_that_will_not_do_is_named_first(folder: Path, machine: str, said: str) -> None:
+def test_an_unsuitable_python_is_reported_first(folder: Path, machine: str, message: str) -> None:
     python = folder / "python"
     python.write_text(
         f"#!/bin/sh\nexec '{sys.executable}' -c 'import sys; {machine}; exec(sys.argv[2])' \"$@\"\n"
     )
     python.chmod(0o755)
-    assert said in install(folder, "./python")
+    assert message in install(folder, "./python")
 
 
 def test_every_target_has_a_line_of_help(folder: Path) -> None:

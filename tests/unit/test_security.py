@@ -1,4 +1,4 @@
-"""What docs/security.md promises of the code, of the landing folder and of secrets."""
+"""Checks what docs/security.md says about the code, the landing folder and secrets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ from tests.helpers import deliveries
 from tests.helpers.deliveries import video
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-FOLDERS = ("dags", "plugins", "pipeline", "features", "models", "simulation", "benchmarks")
+FOLDERS = (
+    *("dags", "plugins", "debcm", "pipeline", "features", "models"),
+    *("simulation", "benchmarks", "tools", "examples"),
+)
 DAY = dt.date(2026, 3, 1)
 SECRET = "the-secret-that-a-playlist-points-at"
 FORBIDDEN_IMPORTS = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "yaml"}
@@ -55,14 +58,14 @@ def trees() -> Iterator[tuple[Path, ast.AST]]:
 
 
 def calls() -> Iterator[tuple[str, str, ast.Call]]:
-    """Every call of the tree: place, dotted name, node."""
+    """Yield every call in the source: place, dotted name, node."""
     for path, tree in trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
                 yield f"{path.relative_to(CHECKOUT)}:{node.lineno}", ast.unparse(node.func), node
 
 
-def test_nothing_runs_what_data_says() -> None:
+def test_no_code_executes_data() -> None:
     for path, tree in trees():
         for node in ast.walk(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -81,13 +84,13 @@ def test_no_shell_is_started() -> None:
         assert "shell" not in {keyword.arg for keyword in node.keywords}, place
         if name in {"subprocess.run", "subprocess.Popen"}:
             started += 1
-            # A list, or a name that holds one; never a text that a shell would take apart.
+            # A list, or a variable with one; never a string that a shell would split.
             assert not isinstance(node.args[0], ast.Constant | ast.JoinedStr | ast.BinOp), place
     assert started >= 4
 
 
-def test_sql_is_never_put_together_from_text() -> None:
-    """Statements are literals or psycopg2's composed ones; predicates quote every value."""
+def test_sql_is_never_built_from_strings() -> None:
+    """Statements are literals or composed by psycopg2; predicates quote every value."""
     statements = predicates = 0
     for place, name, node in calls():
         if name.endswith("cursor.execute"):
@@ -114,35 +117,35 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def write_day(root: Path, media_paths: list[str]) -> Path:
-    """A landing day whose videos name these files; there is no music."""
+    """Write a landing day without music, whose videos have these media paths."""
     videos = [video(f"v{row}", media_path=path) for row, path in enumerate(media_paths)]
     return deliveries.write_day(root, DAY, videos, [])
 
 
 @pytest.fixture
 def listener() -> Iterator[tuple[int, list[str]]]:
-    """A web server on loopback that notes what it is asked for."""
-    asked: list[str] = []
+    """A web server on loopback, and the paths that were requested from it."""
+    requested: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requested.append(self.path)
             self.send_error(404)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield int(server.server_address[1]), asked
+    yield int(server.server_address[1]), requested
     server.shutdown()
     thread.join()
     server.server_close()
 
 
 def playlists(target: str) -> dict[str, str]:
-    """Texts that a media library may take for a film that lies elsewhere."""
+    """Return playlists that point a media library to another file."""
     return {
         "hls": f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{target}\n#EXT-X-ENDLIST\n",
         "concat": f"ffconcat version 1.0\nfile '{target}'\n",
@@ -155,24 +158,24 @@ def playlists(target: str) -> dict[str, str]:
 def test_playlists_that_pose_as_media_are_not_followed(
     settings: Settings, tmp_path: Path, listener: tuple[int, list[str]]
 ) -> None:
-    port, asked = listener
+    port, requested = listener
     secret = tmp_path / "secret.txt"
     secret.write_text(SECRET)
     targets = {"file": str(secret), "url": f"file://{secret}", "web": f"http://127.0.0.1:{port}/a"}
-    posing = {
+    disguised = {
         f"media/{kind}_{where}.mp4": text
         for where, target in targets.items()
         for kind, text in playlists(target).items()
     }
-    folder = write_day(settings.landing.root, list(posing))
-    for name, text in posing.items():
+    folder = write_day(settings.landing.root, list(disguised))
+    for name, text in disguised.items():
         (folder / name).write_text(text)
     lake = Lake(settings.lake)
     summary = ingest.run(Context(settings), DAY)
     assert summary.accepted == 0
-    assert sum(summary.rejected.values()) == len(posing)
+    assert sum(summary.rejected.values()) == len(disguised)
     assert set(summary.rejected) <= {"unsupported_container", "undecodable"}
-    assert asked == []
+    assert requested == []
     for table in TABLES:
         assert SECRET not in str(lake.read(table).rows())
 
@@ -216,7 +219,7 @@ def test_links_in_place_of_manifests_are_refused(settings: Settings, what: str) 
 
 
 def written(home: Path) -> list[Path]:
-    """Files that hold anything; lock files do not."""
+    """Return the files that are not empty; lock files are."""
     files = [path for path in home.rglob("*") if path.is_file() and path.stat().st_size]
     assert files
     return files
@@ -245,7 +248,7 @@ def test_generated_secrets_are_long_private_and_not_logged(
     assert env[names[0]] != local_airflow.environment(tmp_path / "other")[names[0]]
 
 
-def test_secrets_file_is_private_whatever_the_umask(tmp_path: Path) -> None:
+def test_secrets_file_is_private_under_any_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         local_airflow.environment(tmp_path)
@@ -254,7 +257,7 @@ def test_secrets_file_is_private_whatever_the_umask(tmp_path: Path) -> None:
     assert all(path.stat().st_mode & 0o077 == 0 for path in written(tmp_path))
 
 
-def test_airflow_listens_on_loopback_alone() -> None:
+def test_airflow_listens_only_on_loopback() -> None:
     config = configparser.ConfigParser(interpolation=None)
     config.read(CHECKOUT / "airflow.cfg")
     assert config["api"]["host"] == "127.0.0.1"
@@ -270,8 +273,8 @@ def test_no_secret_is_committed() -> None:
 
 
 @pytest.mark.parametrize("package", ["features", "pipeline"])
-def test_onnx_runtime_reports_to_nobody(package: str, tmp_path: Path) -> None:
-    """Its telemetry names this machine in a file below HOME before it sends anything."""
+def test_onnx_runtime_sends_no_telemetry(package: str, tmp_path: Path) -> None:
+    """Its telemetry writes an id of this machine to a file below HOME before it sends anything."""
     script = (
         f"import {package}\n"
         "import onnxruntime\n"
