@@ -1,4 +1,4 @@
-"""Lakes to break, and the record of what was done to them: docs/reliability.md."""
+"""Fixtures of the fault tests: media, lakes, and the recorder of docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Record = Callable[..., None]
 
 @pytest.fixture(scope="session")
 def small_media(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven files of a second or so, one of which cannot be used."""
+    """Seven small media files; one of them is invalid."""
     return deliveries.small_media(tmp_path_factory.mktemp("media"))
 
 
@@ -36,7 +36,7 @@ def world_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def record() -> Record:
-    """Take down a row of docs/reliability.md; the numbers are those of the run."""
+    """Return the function that records a row of docs/reliability.md."""
     return fault_report.record
 
 

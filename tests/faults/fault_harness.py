@@ -1,7 +1,7 @@
-"""Steps in processes of their own that can be killed at any line, and lakes to compare.
+"""Runs steps in processes that can be killed at any time, and compares lakes.
 
-Processes are forked from a server that has everything imported, so that a kill meets the step's
-own work and not the start of Python.
+Processes are forked from a server that has already imported everything, so that a kill hits the
+work of the step and not the start of Python.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
 from pipeline.settings.sections import LakeSettings
 
-# What a step imports when it is called, so that a forked step need not.
+# Imported once by the fork server: the modules that a step imports when it is called.
 IMPORTED = (
     "pipeline.extraction.accounting",
     "pipeline.training.confounders",
@@ -44,10 +44,10 @@ IMPORTED = (
     "torch.onnx",
     "tests.faults.fault_harness",
 )
-# When a row was written is no part of what it says; attempts counts tries, killed ones included.
-TIMES = ("ingested_at", "finished_at", "erased_at", "failed_at", "attempts")
-# How long a shard took is a diary of what was run.
-DIARIES = ("extractions",)
+# Columns that may differ: write times, and attempts, which counts killed tries too.
+VARIABLE_COLUMNS = ("ingested_at", "finished_at", "erased_at", "failed_at", "attempts")
+# Tables that may differ: extractions records how long each shard took.
+VARIABLE_TABLES = ("extractions",)
 GONE_SECONDS = 20.0
 
 _context = multiprocessing.get_context("forkserver")
@@ -56,7 +56,17 @@ _context.set_forkserver_preload(list(IMPORTED))
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a step ended: with a result, with an error, or killed."""
+    """How a step ended: with a result, with an error, or killed.
+
+    Attributes:
+        seconds: until it ended.
+        result: that it returned.
+        error: name of the exception, or "Died" if the process ended without an answer.
+        message: of the exception.
+        killed: whether the harness killed it.
+        children: processes below it when it was killed.
+        alive: pids of those that did not end afterwards.
+    """
 
     seconds: float
     result: Any = None
@@ -68,13 +78,13 @@ class Outcome:
 
 
 class Steps:
-    """Runs steps of the pipeline over one lake, each in a process of its own."""
+    """Runs steps of the pipeline on one lake, each in its own process."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.environment = environment
 
     def start(self, step: str, *arguments: Any) -> Running:
-        """Start a step; `pipeline.steps` has its name."""
+        """Start a step, a function of `pipeline.steps`."""
         return self.start_call(call_step, step, *arguments)
 
     def start_call(self, call: Callable[..., Any], *arguments: Any) -> Running:
@@ -82,25 +92,25 @@ class Steps:
         return Running(_call, (call, arguments, self.environment))
 
     def run(self, step: str, *arguments: Any) -> Any:
-        """Run a step to its end and return its result; fail where it fails."""
+        """Run a step to its end and return its result; fail if it fails."""
         outcome = self.start(step, *arguments).wait()
         assert not outcome.error, f"{step}{arguments}: {outcome.error}: {outcome.message}"
         return outcome.result
 
 
 class Running:
-    """A call that is running in a process of its own."""
+    """A call that is running in its own process."""
 
     def __init__(self, call: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         handle, name = tempfile.mkstemp(prefix="fault-", suffix=".json")
         os.close(handle)
-        self._answer = Path(name)
+        self._answer_file = Path(name)
         self.process: BaseProcess = _context.Process(target=call, args=(*arguments, name))
         self.process.start()
         self._started = time.monotonic()
 
     def wait(self, seconds: float = 240) -> Outcome:
-        """Wait for its end."""
+        """Wait until the call ends."""
         self.process.join(seconds)
         took = time.monotonic() - self._started
         if self.process.is_alive():
@@ -109,7 +119,7 @@ class Running:
         return self._outcome(took)
 
     def kill_after(self, seconds: float) -> Outcome:
-        """Wait that long, then kill -9 the process; what it had started must end by itself."""
+        """Wait for some seconds, then `kill` the process if it is still running."""
         self.process.join(seconds)
         took = time.monotonic() - self._started
         if not self.process.is_alive():
@@ -117,7 +127,7 @@ class Running:
         return self.kill()
 
     def kill(self) -> Outcome:
-        """Stop the process, note its children, kill -9 it and see whether they end."""
+        """Kill the process with SIGKILL, and check whether its children end by themselves."""
         took = time.monotonic() - self._started
         pid = self.process.pid
         assert pid is not None
@@ -126,17 +136,17 @@ class Running:
             children = descendants(pid)
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
-            # It ended by itself a moment before.
+            # The process has just ended by itself.
             self.process.join()
             return self._outcome(took)
         self.process.join()
-        self._answer.unlink(missing_ok=True)
+        self._answer_file.unlink(missing_ok=True)
         alive = wait_until_gone(children)
         return Outcome(took, killed=True, children=len(children), alive=alive)
 
     def _outcome(self, took: float) -> Outcome:
-        text = self._answer.read_text(encoding="utf-8")
-        self._answer.unlink()
+        text = self._answer_file.read_text(encoding="utf-8")
+        self._answer_file.unlink()
         if not text:
             return Outcome(took, error="Died", message=f"exit code {self.process.exitcode}")
         return Outcome(took, **json.loads(text))
@@ -148,18 +158,24 @@ def call_step(step: str, *arguments: Any) -> Any:
 
 
 def _call(
-    call: Callable[..., Any], arguments: tuple[Any, ...], environment: dict[str, str], answer: str
+    call: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    environment: dict[str, str],
+    answer_file: str,
 ) -> None:
     os.environ.update(environment)
     try:
-        said = {"result": call(*arguments)}
+        answer = {"result": call(*arguments)}
     except Exception as error:
-        said = {"error": type(error).__name__, "message": str(error)}
-    Path(answer).write_text(json.dumps(said, default=str), encoding="utf-8")
+        answer = {"error": type(error).__name__, "message": str(error)}
+    Path(answer_file).write_text(json.dumps(answer, default=str), encoding="utf-8")
 
 
 def descendants(pid: int) -> list[tuple[int, str]]:
-    """Processes below a process, each with the time it started, which makes a pid unique."""
+    """Return pid and start time of all processes below a process.
+
+    Pids are reused; pid and start time together are unique.
+    """
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, task.read_text().split()):
@@ -178,7 +194,7 @@ def _start_time(pid: int) -> str:
 
 
 def wait_until_gone(processes: list[tuple[int, str]]) -> list[int]:
-    """Wait for processes to end; return those that did not."""
+    """Wait for processes to end; return the pids of those that did not."""
     deadline = time.monotonic() + GONE_SECONDS
     left = processes
     while left and time.monotonic() < deadline:
@@ -188,14 +204,14 @@ def wait_until_gone(processes: list[tuple[int, str]]) -> list[int]:
 
 
 def tables(root: Path) -> dict[str, pl.DataFrame]:
-    """What the tables of a lake say, in an order of their own, less times and diaries."""
+    """Return the sorted rows of all tables that must be equal in lakes with the same data."""
     lake = Lake(LakeSettings(root=str(root)))
     found = {}
     for name in TABLES:
-        if name not in DIARIES:
+        if name not in VARIABLE_TABLES:
             rows = lake.read(name)
-            rows = rows.drop([column for column in TIMES if column in rows.columns])
-            # Versions of tables count commits, and a killed step may have made more of them.
+            rows = rows.drop([column for column in VARIABLE_COLUMNS if column in rows.columns])
+            # Table versions differ too: a killed step may have made more commits.
             if "inputs" in rows.columns:
                 rows = rows.drop("inputs")
             found[name] = rows.sort(list(TABLES[name].key))
@@ -203,7 +219,7 @@ def tables(root: Path) -> dict[str, pl.DataFrame]:
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """Tables and folders in which two lakes differ."""
+    """Return the names of the tables and files in which two lakes differ."""
     first, second = tables(one), tables(other)
     found = [name for name in first if not first[name].equals(second[name])]
     ours, theirs = folders(one), folders(other)
@@ -214,22 +230,25 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def folders(root: Path) -> dict[str, dict[str, str]]:
-    """Folder of the store -> sha256 of each file, less those that name versions of tables."""
+    """Return the sha256 of the files of each folder of the store.
+
+    Files that contain table versions are left out.
+    """
     return {
-        manifest.parent.relative_to(root).as_posix(): {
+        checksums.parent.relative_to(root).as_posix(): {
             name: digest
-            for name, digest in json.loads(manifest.read_text())["sha256"].items()
+            for name, digest in json.loads(checksums.read_text())["sha256"].items()
             if name not in {"meta.json", "manifest.json", "history.json", "model/history.json"}
         }
-        for manifest in root.rglob("folder.json")
-        if ".aside-" not in manifest.as_posix()
+        for checksums in root.rglob("folder.json")
+        if ".aside-" not in checksums.as_posix()
     }
 
 
 def leftovers(root: Path) -> list[str]:
-    """Files and folders that no table and no folder of the store owns, oldest versions aside.
+    """Return the files and folders that belong to no table and to no folder of the store.
 
-    What a killed step left beside the lake is among them.
+    Temporary folders that a killed step left beside the lake are included.
     """
     lake = Lake(LakeSettings(root=str(root)))
     owned = set()
@@ -241,15 +260,15 @@ def leftovers(root: Path) -> list[str]:
         where = path.relative_to(root).as_posix()
         aside = ".aside-" in where or re.search(r"#\d+$|\.tmp$", path.name)
         in_store = not where.startswith("tables/") and where != "releases/current.json"
-        homeless = in_store and not any((p / "folder.json").is_file() for p in path.parents)
+        unowned = in_store and not any((p / "folder.json").is_file() for p in path.parents)
         data = where.startswith("tables/") and "_delta_log" not in path.parts
-        if aside or (path.is_file() and (homeless or (data and path not in owned))):
+        if aside or (path.is_file() and (unowned or (data and path not in owned))):
             left.append(where)
     return sorted(left)
 
 
 def age(root: Path, seconds: float = 172_800) -> None:
-    """Make everything in a lake look as old as that, as if killed tasks had left it long ago."""
+    """Make all files of a lake look older, as if killed tasks had left them long ago."""
     for path in (*root.rglob("*"), *root.parent.glob(f"{root.name}.aside-*")):
         if "_delta_log" not in path.parts or re.search(r"#\d+$|\.tmp$", path.name):
             state = path.stat()
@@ -257,6 +276,6 @@ def age(root: Path, seconds: float = 172_800) -> None:
 
 
 def copy_lake(source: Path, target: Path) -> Path:
-    """A lake as another one: its files, not its open handles."""
+    """Copy the files of a lake to a new folder, and return that folder."""
     shutil.copytree(source, target)
     return target

@@ -1,4 +1,4 @@
-"""Nights to disturb: what the DAGs call, in their order."""
+"""Calls the steps of whole nights in the order of the DAGs; tests disturb these nights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Night = Callable[[Site, Call], None]
 
 
 def media_night(site: Site, call: Call) -> None:
-    """Landing to features, two days, and upkeep."""
+    """Run two days from landing to features, a deletion, and upkeep."""
     for day in map(str, DAYS[:2]):
         run_day(call, day)
     request_deletion(site.lake, "video", "v2")
@@ -25,9 +25,9 @@ def media_night(site: Site, call: Call) -> None:
 
 
 def model_night(site: Site, call: Call) -> None:
-    """Features to releases, three of them, a deletion, and upkeep."""
+    """Run three days from features to releases, a deletion, and upkeep."""
     for day in map(str, DAYS):
-        call("publish", judged(call, day))
+        call("publish", run_to_gate(call, day))
     request_deletion(site.lake, "uploader", "u00000003")
     upkeep(call)
 
@@ -44,20 +44,20 @@ def request_deletion(lake: Lake, kind: str, name: str) -> None:
 
 
 def upkeep_later(site: Site) -> None:
-    """Two days on, when no task can be writing any more."""
+    """Run upkeep as if two days later, when no task can still be writing."""
     age(site.root)
     upkeep(site.steps.run)
 
 
 def statistics_night(site: Site, call: Call) -> None:
-    """The short half of a retraining, and upkeep."""
+    """Run the first two steps of a retraining, and upkeep."""
     call("confounders", str(DAYS[0]))
     call("dataset", str(DAYS[0]))
     upkeep(call)
 
 
 def run_day(call: Call, day: str) -> None:
-    """A night of `media_features`."""
+    """Run the steps of `media_features` for a day."""
     call("ingest", day)
     for shard in call("plan", [day]):
         call("extract", shard["plan"], shard["shard"])
@@ -65,13 +65,13 @@ def run_day(call: Call, day: str) -> None:
 
 
 def run_backfill(call: Call, first: str, last: str) -> None:
-    """A run of `feature_backfill`."""
+    """Run the steps of `feature_backfill` for a range of days."""
     for shard in call("plan_backfill", first, last, "current", "both", False):
         call("extract", shard["plan"], shard["shard"], shard["extractor"], shard["kinds"])
 
 
-def judged(call: Call, day: str) -> str:
-    """A night of `debcm_retrain` up to its gate; the run that it lets through."""
+def run_to_gate(call: Call, day: str) -> str:
+    """Run the steps of `debcm_retrain` up to the gate; return the run id that passed it."""
     call("confounders", day)
     run_id = str(call("dataset", day)["run_id"])
     for step in ("teacher", "student", "evaluate"):

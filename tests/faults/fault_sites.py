@@ -1,4 +1,4 @@
-"""Places to break: a folder with settings, a landing folder and a lake."""
+"""Makes the sites that the fault tests break: settings, a landing folder and a lake."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings, load_settings
 from pipeline.storage.store import Store
-from simulation.lake import Night, Taste, deliver
+from simulation.lake import Latents, SimulatedDay, write_simulated_day
 from tests.faults.fault_harness import Steps
 from tests.helpers.deliveries import track, video, write_day
 
@@ -50,7 +50,12 @@ keep = 2
 
 @dataclass(frozen=True)
 class Site:
-    """A folder with settings, a landing folder and a lake; variables may move the lake away."""
+    """A folder with settings, a landing folder and a lake.
+
+    Attributes:
+        folder: of the site.
+        variables: environment variables of its steps; they may set another lake root.
+    """
 
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
@@ -84,14 +89,14 @@ class Site:
 
 
 def make_site(folder: Path, **variables: str) -> Site:
-    """A folder with settings."""
+    """Create a folder with settings; the lake and the landing folder do not exist yet."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "debcm.toml").write_text(SETTINGS, encoding="utf-8")
     return Site(folder, variables)
 
 
 def deliver_media(site: Site, media: Path) -> None:
-    """Two landing days: good files, a broken one, a repeated id, unknown music, a duplicate."""
+    """Deliver two days: valid files, an invalid one, a repeated id, unknown music, a duplicate."""
     write_day(
         site.landing,
         DAYS[0],
@@ -119,12 +124,12 @@ def deliver_media(site: Site, media: Path) -> None:
 
 
 def fill_world(site: Site) -> None:
-    """Three nights of catalogue and features without media, enough to train on."""
-    taste = Taste.make(46, 24, 16, 0)
-    nights = [
-        Night(DAYS[0], 240, 40, segments=60),
-        Night(DAYS[1], 60, 3, first=1000, first_music=40),
-        Night(DAYS[2], 60, 3, first=2000, first_music=43),
+    """Write three days of catalogue and features without media, enough to train on."""
+    latents = Latents.make(46, 24, 16, 0)
+    days = [
+        SimulatedDay(DAYS[0], 240, 40, segments=60),
+        SimulatedDay(DAYS[1], 60, 3, first=1000, first_music=40),
+        SimulatedDay(DAYS[2], 60, 3, first=2000, first_music=43),
     ]
-    for night in nights:
-        deliver(site.settings, site.lake, night, taste)
+    for day in days:
+        write_simulated_day(site.settings, site.lake, day, latents)

@@ -1,4 +1,4 @@
-"""An S3 server on loopback that fails as it is told."""
+"""Starts an S3 server on loopback that injects faults on request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 REGION = "us-east-1"
 BUCKET = "lake"
-# What S3 says; a request that "hangs" is answered after everybody has given up on it.
+# Status line and S3 error code per fault. A request that hangs is answered after the client's
+# timeout.
 ANSWERS = {
     "broken": ("500 Internal Server Error", "InternalError"),
     "throttled": ("503 Slow Down", "SlowDown"),
@@ -21,7 +22,7 @@ HANG_SECONDS = 5.0
 
 
 class FaultyS3:
-    """Passes requests on to an S3 server, or fails them as `fail` says.
+    """Passes requests on to an S3 server, or fails them as set by `fail`.
 
     Attributes:
         endpoint: URL of the server.
@@ -38,7 +39,12 @@ class FaultyS3:
         self._lock = threading.Lock()
 
     def fail(self, fault: str, every: int = 1) -> None:
-        """Let one of `every` requests fail from now on, by a name of ANSWERS; "" ends it."""
+        """Fail every n-th request from now on.
+
+        Args:
+            fault: a key of ANSWERS, or "" for no fault.
+            every: n.
+        """
         self._fault, self._every = fault, every
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -57,7 +63,7 @@ class FaultyS3:
 
 @contextmanager
 def faulty_s3() -> Iterator[FaultyS3]:
-    """A server with one empty bucket; credentials must be in the environment."""
+    """Start a server with one empty bucket; credentials must be in the environment."""
     import boto3
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from moto.s3.models import s3_backends
@@ -67,7 +73,7 @@ def faulty_s3() -> Iterator[FaultyS3]:
         protocol_version = "HTTP/1.1"
 
         def log(self, *_: Any) -> None:
-            """Say nothing: what failed is counted."""
+            """Log nothing: faults are counted."""
 
     faulty = FaultyS3(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, faulty, threaded=True, request_handler=Quiet)

@@ -1,9 +1,8 @@
-"""Two at once: the same step, a backfill and the night, two publishers, readers meanwhile."""
+"""Concurrent processes: the same step twice, backfill and night, two publishers, readers."""
 
 from __future__ import annotations
 
 import shutil
-import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,23 +11,23 @@ from typing import Any
 import pytest
 
 from pipeline.releases.current import read_current
-from pipeline.releases.serving import Release
 from tests.faults.fault_harness import call_step, copy_lake, differences, tables
 from tests.faults.fault_nights import (
     Call,
     Night,
-    judged,
     media_night,
     model_night,
     run_backfill,
     run_day,
+    run_to_gate,
     upkeep_later,
 )
 from tests.faults.fault_sites import DAYS, Site, make_site
+from tests.faults.release_reader import ReleaseReader
 
 
 class Twice:
-    """Starts each step twice at once; both must end well and say the same."""
+    """Starts each step twice at once; both must succeed."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -44,7 +43,7 @@ class Twice:
 
 
 def pairs_through(folder: Path, prepare: Callable[[Site], Any], night: Night) -> Counter[str]:
-    """Compare a night of steps in pairs with one of single steps."""
+    """Run a night with each step twice at once; the lake must equal that of single steps."""
     single, paired = make_site(folder / "single"), make_site(folder / "paired")
     for site in (single, paired):
         prepare(site)
@@ -63,14 +62,16 @@ def statistics(site: Site, call: Call) -> None:
     call("dataset", str(DAYS[0]))
 
 
-def test_statistics_may_be_written_twice_at_once(tmp_path: Path, world_once: Path) -> None:
+def test_statistics_written_twice_at_once_equal_those_written_once(
+    tmp_path: Path, world_once: Path
+) -> None:
     pairs = pairs_through(tmp_path, lambda site: copy_lake(world_once, site.root), statistics)
     assert pairs.total() == 2
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(1200)
-def test_every_step_may_run_twice_at_once(
+def test_every_step_run_twice_at_once_gives_the_same_lake(
     tmp_path: Path, landing_once: Path, world_once: Path, record: Callable[..., None]
 ) -> None:
     pairs = pairs_through(
@@ -80,24 +81,24 @@ def test_every_step_may_run_twice_at_once(
         tmp_path / "model", lambda site: copy_lake(world_once, site.root), model_night
     )
     record(
-        "the same step started twice at once",
-        f"two processes a step, over every step: {', '.join(sorted(pairs))}",
+        "same step started twice at once",
+        f"two processes per step, for every step: {', '.join(sorted(pairs))}",
         pairs.total(),
-        "nothing: no error, tables and releases equal those of single steps",
+        "no data lost: no errors; tables and releases equal those of single steps",
     )
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(1200)
-def test_backfill_and_nights_may_meet(
+def test_backfills_and_nights_at_once_give_the_same_lake(
     tmp_path: Path, landing_once: Path, record: Callable[..., None]
 ) -> None:
     days = [str(day) for day in DAYS[:2]]
-    calm, busy = make_site(tmp_path / "calm"), make_site(tmp_path / "busy")
-    for site in (calm, busy):
+    reference, busy = make_site(tmp_path / "reference"), make_site(tmp_path / "busy")
+    for site in (reference, busy):
         shutil.copytree(landing_once, site.landing)
     for day in days:
-        run_day(calm.steps.run, day)
+        run_day(reference.steps.run, day)
     for day in days:
         busy.steps.run("ingest", day)
     start = busy.steps.start_call
@@ -107,28 +108,28 @@ def test_backfill_and_nights_may_meet(
         outcome = running.wait()
         assert not outcome.error, f"{outcome.error}: {outcome.message}"
     assert not busy.steps.run("late_days", str(DAYS[2]))
-    ours, theirs = tables(calm.root), tables(busy.root)
-    # Plans depend on what was left to do when they were made.
+    ours, theirs = tables(reference.root), tables(busy.root)
+    # Plans may differ: they depend on what was already extracted.
     assert [name for name in ours if name != "shards" and not ours[name].equals(theirs[name])] == []
     record(
-        "a backfill and the nights over the same days at once",
-        "two days, each run by two nights and two backfills in processes of their own, all at once",
+        "backfills and nightly runs over the same days at once",
+        "two days: two nightly runs of each and two backfills of both, in six processes at once",
         len(at_once),
-        "nothing: tables equal those of two nights in order",
+        "no data lost: tables equal those of two nights in order",
     )
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(1200)
-def test_two_publishers_at_once_and_readers_meanwhile(
+def test_two_publishers_at_once_publish_whole_releases(
     tmp_path: Path, world_once: Path, record: Callable[..., None]
 ) -> None:
     site = make_site(tmp_path / "site")
     copy_lake(world_once, site.root)
-    runs = [judged(site.steps.run, str(day)) for day in DAYS[:2]]
+    runs = [run_to_gate(site.steps.run, str(day)) for day in DAYS[:2]]
     site.steps.run("publish", runs[0])
-    runs = [judged(site.steps.run, str(day)) for day in DAYS[1:]]
-    with Reader(site.root) as reader:
+    runs = [run_to_gate(site.steps.run, str(day)) for day in DAYS[1:]]
+    with ReleaseReader(site.root) as reader:
         running = [site.steps.start("publish", run) for run in runs for _ in range(2)]
         outcomes = [one.wait() for one in running]
         current = read_current(site.store)
@@ -138,7 +139,7 @@ def test_two_publishers_at_once_and_readers_meanwhile(
         lost = [outcome for outcome in outcomes if outcome.error]
         assert all(outcome.error == "ReleaseError" for outcome in lost)
         assert all("evaluate it again" in outcome.message for outcome in lost)
-        # What a cleared run does: it is judged against the release that came first.
+        # Clearing these tasks judges the run against the release that came first.
         for step in ("evaluate", "gate", "publish"):
             site.steps.run(step, loser)
     found = read_current(site.store)
@@ -146,38 +147,11 @@ def test_two_publishers_at_once_and_readers_meanwhile(
     assert found.run_id == loser
     assert reader.failures == []
     record(
-        "two publishers at once, readers meanwhile",
-        f"two runs published by two processes each, at once; the current release opened "
+        "two publishers at once, with readers",
+        "two runs, each published by two processes, all at once; the current release was opened "
         f"{reader.opened} times meanwhile",
         len(running),
-        "nothing: one run became current; the other was refused, because it was judged against "
-        "the release before, and followed once judged again; every reader had a whole release",
+        "no data lost: one run became current; the other was refused because it had been judged "
+        "against the previous release, and was published after a new evaluation; every reader "
+        "got a whole release",
     )
-
-
-class Reader:
-    """Opens the current release over and over, and asks it."""
-
-    def __init__(self, root: Path) -> None:
-        self.opened = 0
-        self.failures: list[str] = []
-        self._root = root
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._read)
-
-    def __enter__(self) -> Reader:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _read(self) -> None:
-        while not self._done.is_set():
-            try:
-                release = Release.open(self._root)
-                assert release.recommend_known(release.video_ids[0], top=3)
-                self.opened += 1
-            except Exception as error:
-                self.failures.append(repr(error))

@@ -1,4 +1,4 @@
-"""Deletion, upkeep, publication and rollback, all at once, with readers meanwhile."""
+"""Deletion, upkeep, publishing and rollback, all at once, while readers open the release."""
 
 from __future__ import annotations
 
@@ -19,49 +19,50 @@ from pipeline.settings.load import load_settings
 from pipeline.storage.store import Store
 from pipeline.upkeep.erasure_search import find_traces
 from tests.faults.fault_harness import copy_lake, leftovers
-from tests.faults.fault_nights import judged, request_deletion, upkeep_later
+from tests.faults.fault_nights import request_deletion, run_to_gate, upkeep_later
+from tests.faults.fault_report import format_counts
 from tests.faults.fault_sites import DAYS, make_site
-from tests.faults.test_concurrency import Reader
+from tests.faults.release_reader import ReleaseReader
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 UPLOADERS = ["u00000003", "u00000007", "u00000011"]
 SWITCHES = 6
-# What a step may say when the run that it works on is erased under it, or another came first.
-MAY_SAY = {"ProvenanceError", "ReleaseError"}
+# Errors of a step whose run is erased meanwhile, or that came after another publisher.
+ALLOWED_ERRORS = {"ProvenanceError", "ReleaseError"}
 
 
-def back_and_forth() -> Counter[str]:
-    """Roll back and put the newest release forward, as somebody does who is not sure."""
+def switch_releases() -> Counter[str]:
+    """Roll back and promote the newest release in turn; count the outcomes."""
     settings = load_settings()
     store = Store(settings.lake)
-    said: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     for number in range(SWITCHES):
         time.sleep(0.3)
         try:
             if number % 2:
                 newest = history.list_releases(store)[0].release_id
-                history.promote(settings, store, newest, "forward")
+                history.promote(settings, store, newest, "forward again")
             else:
                 history.rollback(settings, store)
-            said["done"] += 1
+            outcomes["done"] += 1
         except PipelineError as error:
-            said[type(error).__name__] += 1
-    return said
+            outcomes[type(error).__name__] += 1
+    return outcomes
 
 
-def test_an_uploader_is_deleted_in_the_midst_of_everything(
+def test_an_uploader_deleted_during_other_steps_leaves_no_trace(
     tmp_path: Path, world_once: Path, record: Callable[..., None]
 ) -> None:
     site = make_site(tmp_path / "site")
     copy_lake(world_once, site.root)
     for day in DAYS[:2]:
-        site.steps.run("publish", judged(site.steps.run, str(day)))
-    run_id = judged(site.steps.run, str(DAYS[2]))
+        site.steps.run("publish", run_to_gate(site.steps.run, str(day)))
+    run_id = run_to_gate(site.steps.run, str(DAYS[2]))
     rng = np.random.default_rng(5)
     ended: Counter[str] = Counter()
     switches = 0
-    with Reader(site.root) as reader:
+    with ReleaseReader(site.root) as reader:
         for uploader in UPLOADERS:
             request_deletion(site.lake, "uploader", uploader)
             steps = [("dataset", str(DAYS[2])), ("publish", run_id), ("teacher", run_id)]
@@ -71,14 +72,14 @@ def test_an_uploader_is_deleted_in_the_midst_of_everything(
             for number, step in enumerate(steps):
                 running[f"{number} {step[0]}"] = site.steps.start(*step)
                 time.sleep(rng.uniform(0, 0.4))
-            somebody = site.steps.start_call(back_and_forth)
+            switcher = site.steps.start_call(switch_releases)
             for name, one in running.items():
                 outcome = one.wait()
-                assert not outcome.error or outcome.error in MAY_SAY, (name, outcome)
+                assert not outcome.error or outcome.error in ALLOWED_ERRORS, (name, outcome)
                 ended[name.split()[1]] += 1
-            outcome = somebody.wait()
+            outcome = switcher.wait()
             assert not outcome.error, outcome
-            assert set(outcome.result) <= {"done", *MAY_SAY}
+            assert set(outcome.result) <= {"done", *ALLOWED_ERRORS}
             switches += outcome.result["done"]
             current = read_current(site.store)
             assert current is not None
@@ -90,11 +91,11 @@ def test_an_uploader_is_deleted_in_the_midst_of_everything(
     for uploader in UPLOADERS:
         assert find_traces(site.lake, site.store, uploader) == []
     assert leftovers(site.root) == []
-    steps_said = ", ".join(f"{name} {count}" for name, count in sorted(ended.items()))
     record(
-        "an uploader deleted in the midst of everything",
-        f"three uploaders, each while these ran at once: {steps_said}, rollbacks and promotions "
-        f"{switches}; the current release opened {reader.opened} times meanwhile",
+        "uploader deleted while other steps run",
+        f"three uploaders, each while these ran at once: {format_counts(ended)}, rollbacks and "
+        f"promotions {switches}; the current release was opened {reader.opened} times meanwhile",
         ended.total() + switches,
-        "nothing: every reader had a whole release, and after the next upkeep no file held a trace",
+        "no data lost: every reader got a whole release; after the next upkeep no file contained a "
+        "trace of the uploaders",
     )

@@ -1,4 +1,4 @@
-"""Damaged files: named when they are read, never used in silence."""
+"""Damaged files raise an error that names them; they are never used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.lake.tables import Lake
 from pipeline.settings.sections import LakeSettings
 from pipeline.storage.store import Store
 from tests.faults.fault_harness import copy_lake
-from tests.faults.fault_nights import judged
+from tests.faults.fault_nights import run_to_gate
 from tests.faults.fault_sites import DAYS, Site, make_site
 
 TABLE = "visual_features"
@@ -33,16 +33,16 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-def noise(path: Path) -> None:
+def overwrite(path: Path) -> None:
     path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size))
 
 
-def gone(path: Path) -> None:
+def remove(path: Path) -> None:
     path.unlink()
 
 
 def flip(path: Path, rng: np.random.Generator) -> None:
-    """Turn one bit of a file over."""
+    """Flip one bit of a file."""
     content = bytearray(path.read_bytes())
     content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
     path.write_bytes(content)
@@ -66,9 +66,9 @@ def features(first: int, count: int = 1, dim: int = 8) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def sound_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four commits, a checkpoint, a commit."""
-    root = tmp_path_factory.mktemp("sound") / "lake"
+def intact_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a lake with one table: three commits, a checkpoint, a commit."""
+    root = tmp_path_factory.mktemp("intact") / "lake"
     lake = Lake(LakeSettings(root=str(root)))
     for number in range(3):
         lake.add(TABLE, features(number))
@@ -79,22 +79,22 @@ def sound_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-# A log that ends one entry earlier is an older table, and whole: no case of its own.
+# A log without its last entry is a valid older table, so removing an entry is not tested.
 @pytest.mark.parametrize(
     ("what", "damage"),
     [
         *(
             (what, damage)
             for what in ("data", "checkpoint")
-            for damage in (cut, empty, noise, gone)
+            for damage in (cut, empty, overwrite, remove)
         ),
-        *(("log entry", damage) for damage in (cut, empty, noise)),
+        *(("log entry", damage) for damage in (cut, empty, overwrite)),
     ],
 )
-def test_damaged_table_is_named_and_not_read(
-    tmp_path: Path, sound_lake: Path, what: str, damage: Damage
+def test_reading_a_damaged_table_raises_an_error_that_names_it(
+    tmp_path: Path, intact_lake: Path, what: str, damage: Damage
 ) -> None:
-    root = copy_lake(sound_lake, tmp_path / "lake")
+    root = copy_lake(intact_lake, tmp_path / "lake")
     damage(table_file(root, what))
     lake = Lake(LakeSettings(root=str(root)))
     with pytest.raises(ProvenanceError, match=TABLE):
@@ -102,7 +102,7 @@ def test_damaged_table_is_named_and_not_read(
 
 
 def table_file(root: Path, what: str) -> Path:
-    """The newest data file, log entry or checkpoint of the table."""
+    """Return the newest data file, log entry or checkpoint of the table."""
     table = root / "tables" / TABLE
     pattern = {
         "data": "extractor=*/*/*.parquet",
@@ -113,7 +113,7 @@ def table_file(root: Path, what: str) -> Path:
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"promotions": []}', "\x00\x00"])
-def test_damaged_pointer_is_named(tmp_path: Path, text: str) -> None:
+def test_reading_a_damaged_pointer_raises_an_error_that_names_it(tmp_path: Path, text: str) -> None:
     from pipeline.releases.current import read_current
 
     store = Store(LakeSettings(root=str(tmp_path / "lake")))
@@ -122,8 +122,8 @@ def test_damaged_pointer_is_named(tmp_path: Path, text: str) -> None:
         read_current(store)
 
 
-def flipped(lake: Lake, flips: int) -> Counter[str]:
-    """What became of reads after one bit of a table's largest file was turned over."""
+def flip_in_data(lake: Lake, flips: int) -> Counter[str]:
+    """Flip one bit of a table's largest file and read the table, many times; count the outcomes."""
     written = lake.read(TABLE)
     delta = lake.delta(TABLE)
     assert delta is not None
@@ -143,55 +143,60 @@ def flipped(lake: Lake, flips: int) -> Counter[str]:
 
 @pytest.mark.faults
 @pytest.mark.timeout(600)
-def test_flipped_bits_in_tables_are_named(tmp_path: Path, record: Callable[..., None]) -> None:
-    """In large files most bits are numbers; in small ones a third are the footer's."""
+def test_flipped_bits_in_tables_never_change_what_is_read(
+    tmp_path: Path, record: Callable[..., None]
+) -> None:
+    """Large files consist mostly of numbers; a third of a small file is its footer."""
     seen: Counter[str] = Counter()
     for count, dim, flips in ((300, 1280, 100), (20, 16, 900)):
         lake = Lake(LakeSettings(root=str(tmp_path / str(count))))
         lake.add(TABLE, features(0, count=count // 2, dim=dim))
-        seen += flipped(lake, flips // 2)
+        seen += flip_in_data(lake, flips // 2)
         lake.add(TABLE, features(count, count=count // 2, dim=dim))
         lake.compact(TABLE)
-        seen += flipped(lake, flips // 2)
+        seen += flip_in_data(lake, flips // 2)
     assert seen.total() == 1000
     assert set(seen) == {"named", "harmless"}
     record(
-        "one bit turned over in a table's Parquet file",
-        "at random places of large files and of small ones, as merges and as compaction wrote them",
+        "one bit flipped in a table's Parquet file",
+        "at random places of large and small files, written by merges and by compaction",
         seen.total(),
-        f"nothing: {seen['named']} named, with the file, on reading; {seen['harmless']} without "
-        "effect on what was read",
+        f"no wrong data read: {seen['named']} reads raised an error that names the file; "
+        f"{seen['harmless']} returned the correct rows",
     )
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(600)
-def test_flipped_bits_in_logs_are_named(tmp_path: Path, record: Callable[..., None]) -> None:
-    """Files added, replaced and removed; then the same behind a checkpoint."""
+def test_flipped_bits_in_logs_never_change_what_is_read(
+    tmp_path: Path, record: Callable[..., None]
+) -> None:
+    """The log adds, replaces and removes files, first without a checkpoint, then with one."""
     lake = Lake(LakeSettings(root=str(tmp_path / "lake")))
     for number in range(4):
         lake.add(TABLE, features(3 * number, count=3))
     lake.upsert(TABLE, features(2, count=5))
     lake.delete(TABLE, f"content_hash = '{1:064x}'")
     rng = np.random.default_rng(8)
-    entries = flipped_in_log(lake, "*.json", 300, rng)
+    entries = flip_in_log(lake, "*.json", 300, rng)
     lake.remove_old_versions(TABLE, 0)
-    checkpoints = flipped_in_log(lake, "*.checkpoint.parquet", 300, rng)
+    checkpoints = flip_in_log(lake, "*.checkpoint.parquet", 300, rng)
     assert set(entries) == {"named", "harmless"}
-    # What ends the step in the library's own words is not used either.
+    # A panic of the library ends the step, so damaged data is not used either.
     assert set(checkpoints) <= {"named", "harmless", "PanicException"}
     record(
-        "one bit turned over in a table's log",
+        "one bit flipped in a table's log",
         "at random places: 300 in its entries, 300 in a checkpoint",
         entries.total() + checkpoints.total(),
-        f"nothing: {entries['named']} and {checkpoints['named']} named on reading; "
-        f"{entries['harmless']} and {checkpoints['harmless']} without effect on what was read; "
-        f"{checkpoints['PanicException']} ended the reader without naming the file",
+        f"no wrong data read: {entries['named']} and {checkpoints['named']} reads raised an error "
+        f"that names the table; {entries['harmless']} and {checkpoints['harmless']} returned the "
+        f"correct rows; {checkpoints['PanicException']} ended in an error of the library that "
+        "does not name it",
     )
 
 
-def flipped_in_log(lake: Lake, pattern: str, flips: int, rng: np.random.Generator) -> Counter[str]:
-    """What became of reads after one bit of a log's file was turned over."""
+def flip_in_log(lake: Lake, pattern: str, flips: int, rng: np.random.Generator) -> Counter[str]:
+    """Flip one bit of a file of the log and read the table, many times; count the outcomes."""
 
     def rows() -> pl.DataFrame:
         return lake.read(TABLE).sort("content_hash")
@@ -207,7 +212,7 @@ def flipped_in_log(lake: Lake, pattern: str, flips: int, rng: np.random.Generato
             seen["harmless" if rows().equals(written) else "unnoticed"] += 1
         except ProvenanceError as error:
             seen["named" if TABLE in str(error) else "table not named"] += 1
-        except BaseException as error:  # a panic of Rust's is no Exception
+        except BaseException as error:  # a Rust panic is not an Exception
             seen[type(error).__name__] += 1
         path.write_bytes(content)
     return seen
@@ -220,47 +225,47 @@ def test_damaged_folders_stop_the_step_that_reads_them(
 ) -> None:
     site = make_site(tmp_path / "site")
     copy_lake(world_once, site.root)
-    site.steps.run("publish", judged(site.steps.run, str(DAYS[0])))
-    run_id = judged(site.steps.run, str(DAYS[1]))
+    site.steps.run("publish", run_to_gate(site.steps.run, str(DAYS[0])))
+    run_id = run_to_gate(site.steps.run, str(DAYS[1]))
     release = next(site.root.glob(f"releases/{DAYS[0]}*")).name
     folders = [f"runs/{run_id}/{part}" for part in ("dataset", "teacher", "student", "evaluation")]
     rng = np.random.default_rng(6)
-    named = damaged_and_named(site, [*folders, f"releases/{release}"], rng)
+    named = damage_all_files(site, [*folders, f"releases/{release}"], rng)
     for folder in ("student", "dataset"):
-        spoilt = make_site(tmp_path / folder)
-        copy_lake(site.root, spoilt.root)
+        damaged = make_site(tmp_path / folder)
+        copy_lake(site.root, damaged.root)
         file = max(
-            (spoilt.root / "runs" / run_id / folder).iterdir(), key=lambda p: p.stat().st_size
+            (damaged.root / "runs" / run_id / folder).iterdir(), key=lambda p: p.stat().st_size
         )
         flip(file, rng)
-        outcome = spoilt.steps.start("publish", run_id).wait()
+        outcome = damaged.steps.start("publish", run_id).wait()
         assert outcome.error == "ProvenanceError", outcome
         assert file.name in outcome.message
-        assert site.store.read_pointer("releases/current.json") == spoilt.store.read_pointer(
+        assert site.store.read_pointer("releases/current.json") == damaged.store.read_pointer(
             "releases/current.json"
         )
     record(
-        "a damaged file of a dataset, model, evaluation or release",
-        "every file of each folder: one bit turned over, cut in half, emptied, removed",
+        "damaged file of a dataset, model, evaluation or release",
+        "every file of each folder: one bit flipped, cut in half, emptied, removed",
         named,
-        "nothing was used: every damage was named, and publishing from damaged folders left the "
-        "current release in place",
+        "no damaged file used: every read raised an error that names the folder, and publishing "
+        "from a damaged folder left the current release unchanged",
     )
 
 
-def damaged_and_named(site: Site, folders: list[str], rng: np.random.Generator) -> int:
-    """Damage every file of some folders in four ways; how often that was named."""
+def damage_all_files(site: Site, folders: list[str], rng: np.random.Generator) -> int:
+    """Damage every file of some folders in four ways; return how many errors named the folder."""
     named = 0
     for folder in folders:
-        whole = site.root / folder
-        aside = site.folder / "whole"
-        shutil.copytree(whole, aside)
-        for file in sorted(path for path in whole.rglob("*") if path.is_file()):
-            for damage in (cut, empty, gone, lambda path: flip(path, rng)):
+        intact = site.root / folder
+        backup = site.folder / "backup"
+        shutil.copytree(intact, backup)
+        for file in sorted(path for path in intact.rglob("*") if path.is_file()):
+            for damage in (cut, empty, remove, lambda path: flip(path, rng)):
                 damage(file)
                 with pytest.raises(ProvenanceError, match=Path(folder).name):
                     site.store.fetch(folder)
                 named += 1
-                shutil.copy2(aside / file.relative_to(whole), file)
-        shutil.rmtree(aside)
+                shutil.copy2(backup / file.relative_to(intact), file)
+        shutil.rmtree(backup)
     return named

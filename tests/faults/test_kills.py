@@ -1,4 +1,4 @@
-"""Kill -9 at random points, run again: tables and releases equal those of an undisturbed run."""
+"""Steps killed at random points and run again give the same lake as undisturbed steps."""
 
 from __future__ import annotations
 
@@ -23,13 +23,22 @@ from tests.faults.fault_nights import (
     statistics_night,
     upkeep_later,
 )
-from tests.faults.fault_report import listed
+from tests.faults.fault_report import format_counts
 from tests.faults.fault_sites import Site, make_site
 
 
 @dataclass
 class Killer:
-    """Calls a step some times to kill it, then once to its end."""
+    """Starts a step a random number of times to kill it, then runs it to its end.
+
+    Attributes:
+        site: of the steps.
+        rng: draws the number of kills and their times.
+        seconds: that each step takes undisturbed.
+        most: kills per step.
+        kills: so far, per step.
+        children: running child processes when their parents were killed.
+    """
 
     site: Site
     rng: np.random.Generator
@@ -43,11 +52,11 @@ class Killer:
             delay = self.rng.uniform(0, 1.05 * self.seconds[step])
             outcome = self.site.steps.start(step, *arguments).kill_after(delay)
             assert not outcome.error, f"{step}: {outcome.error}: {outcome.message}"
-            self._look(step, outcome)
+            self._check(step, outcome)
         return self.site.steps.run(step, *arguments)
 
-    def _look(self, step: str, outcome: Outcome) -> None:
-        """What holds at every moment: no child alive, every table and the release readable."""
+    def _check(self, step: str, outcome: Outcome) -> None:
+        """Check what must hold after a kill: no child alive, tables and the release readable."""
         self.kills[step] += outcome.killed
         self.children += outcome.children
         assert outcome.alive == []
@@ -57,7 +66,7 @@ class Killer:
 
 
 def timed(site: Site, seconds: dict[str, float]) -> Call:
-    """Run each step undisturbed and note the longest time that it took."""
+    """Return a call that runs steps undisturbed and stores the longest time of each."""
 
     def call(step: str, *arguments: Any) -> Any:
         outcome = site.steps.start(step, *arguments).wait()
@@ -71,16 +80,16 @@ def timed(site: Site, seconds: dict[str, float]) -> Call:
 def kill_through(
     folder: Path, prepare: Callable[[Site], None], night: Night, least: int, most: int
 ) -> tuple[Counter[str], int]:
-    """Compare nights full of kills with an undisturbed one until there were enough of them.
+    """Compare disturbed nights with an undisturbed one until there were enough kills.
 
     Returns:
-        Kills by step, and the children that were at work.
+        Kills per step, and the number of running child processes when their parents were killed.
     """
-    calm = make_site(folder / "calm")
-    prepare(calm)
+    reference = make_site(folder / "reference")
+    prepare(reference)
     seconds: dict[str, float] = {}
-    night(calm, timed(calm, seconds))
-    upkeep_later(calm)
+    night(reference, timed(reference, seconds))
+    upkeep_later(reference)
     kills: Counter[str] = Counter()
     children = 0
     for number in itertools.count():
@@ -90,9 +99,9 @@ def kill_through(
         prepare(site)
         killer = Killer(site, np.random.default_rng([7, number]), seconds, most)
         night(site, killer)
-        assert differences(calm.root, site.root) == []
+        assert differences(reference.root, site.root) == []
         upkeep_later(site)
-        assert differences(calm.root, site.root) == []
+        assert differences(reference.root, site.root) == []
         assert leftovers(site.root) == []
         kills += killer.kills
         children += killer.children
@@ -102,7 +111,7 @@ def kill_through(
 
 @pytest.fixture
 def with_media(landing_once: Path) -> Callable[[Site], None]:
-    # A copy keeps the times of the files: a day is known by them.
+    # copytree keeps the times of the files, by which ingestion detects a changed day.
     return lambda site: shutil.copytree(landing_once, site.landing) and None
 
 
@@ -111,7 +120,7 @@ def with_world(world_once: Path) -> Callable[[Site], None]:
     return lambda site: copy_lake(world_once, site.root) and None
 
 
-def test_statistics_survive_some_kills(tmp_path: Path, with_world: Callable[[Site], None]) -> None:
+def test_statistics_survive_a_few_kills(tmp_path: Path, with_world: Callable[[Site], None]) -> None:
     kills, _ = kill_through(tmp_path, with_world, statistics_night, least=4, most=3)
     assert kills.total() >= 4
 
@@ -122,11 +131,11 @@ def test_features_survive_kills(tmp_path: Path, with_media: Callable[[Site], Non
     kills, children = kill_through(tmp_path, with_media, media_night, least=90, most=8)
     assert children > 0
     record(
-        "process killed on the way from landing to features",
-        f"kill -9 at random points, then run again: {listed(kills)}; {children} decoding "
-        "children were at work and ended with it",
+        "process killed between landing and features",
+        f"kill -9 at random points, then a re-run: {format_counts(kills)}; {children} decoding "
+        "processes were running and ended too",
         kills.total(),
-        "nothing: tables equal an undisturbed run's, no file left over after upkeep",
+        "no data lost: tables equal those of an undisturbed run; no file left over after upkeep",
     )
 
 
@@ -135,9 +144,9 @@ def test_features_survive_kills(tmp_path: Path, with_media: Callable[[Site], Non
 def test_releases_survive_kills(tmp_path: Path, with_world: Callable[[Site], None], record) -> None:
     kills, _ = kill_through(tmp_path, with_world, model_night, least=120, most=8)
     record(
-        "process killed on the way from features to release",
-        f"kill -9 at random points, then run again: {listed(kills)}",
+        "process killed between features and release",
+        f"kill -9 at random points, then a re-run: {format_counts(kills)}",
         kills.total(),
-        "nothing: tables and every file of every release equal an undisturbed run's; the "
-        "current release could be read after every kill",
+        "no data lost: tables and every file of every release equal those of an undisturbed run; "
+        "the current release was readable after every kill",
     )

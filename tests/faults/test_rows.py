@@ -1,4 +1,4 @@
-"""Rows as platforms deliver them on bad days: late, twice, out of order, hostile, one-sided."""
+"""Difficult deliveries: late, repeated, out of order, hostile, or all from one uploader."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from pipeline.releases.serving import Release
 from pipeline.settings.load import Settings
 from pipeline.settings.sections import LakeSettings
 from pipeline.training import confounders, dataset
-from simulation.lake import Night, Taste, deliver
+from simulation.lake import Latents, SimulatedDay, write_simulated_day
 from tests.faults.fault_harness import copy_lake, tables
-from tests.faults.fault_nights import judged
+from tests.faults.fault_nights import run_to_gate
+from tests.faults.fault_report import format_counts
 from tests.faults.fault_sites import DAYS, Site, make_site
 from tests.helpers.deliveries import track, video, write_day
 
@@ -48,7 +49,7 @@ CATALOGUE = ("videos", "music", "segments", "quarantine")
 
 
 def deliver_day(site: Site, media: Path, number: int, *, again: bool = False) -> None:
-    """Three days that fight over ids; delivered again, the second one is corrected."""
+    """Deliver one of three days with conflicting ids; `again` delivers the second day corrected."""
     day = DAYS[number]
     videos = {
         0: [
@@ -59,7 +60,7 @@ def deliver_day(site: Site, media: Path, number: int, *, again: bool = False) ->
         1: [
             video("v1", "red.mp4"),
             video("v2", "green.mp4" if again else "noise.mp4"),
-            video("v3", "blue.webm", music_id="m3" if again else "nobody's"),
+            video("v3", "blue.webm", music_id="m3" if again else "unknown"),
         ],
         2: [video("v1", "green.mp4"), video("v2", "green.mp4"), video("v4", "red.mp4")],
     }
@@ -72,20 +73,20 @@ def deliver_day(site: Site, media: Path, number: int, *, again: bool = False) ->
 
 
 def settle(site: Site) -> None:
-    """The nights that follow: what changed is read again until nothing is left."""
+    """Ingest changed days again until none is left, as the following nights do."""
     for _ in range(len(DAYS)):
         for day in delivery.unfinished_days(Context(site.settings), DAYS[0], DAYS[-1]):
             ingest.run(Context(site.settings), day)
 
 
-def test_days_in_every_order_and_twice(
+def test_days_in_every_order_and_repeated_give_the_same_catalogue(
     tmp_path: Path, small_media: Path, record: Callable[..., None]
 ) -> None:
-    calm = make_site(tmp_path / "calm")
+    reference = make_site(tmp_path / "reference")
     for number in range(3):
-        deliver_day(calm, small_media, number, again=True)
-        ingest.run(Context(calm.settings), DAYS[number])
-    expected = tables(calm.root)
+        deliver_day(reference, small_media, number, again=True)
+        ingest.run(Context(reference.settings), DAYS[number])
+    expected = tables(reference.root)
     reasons = Counter(expected["quarantine"]["reason"])
     assert {"future_upload", "repeated", "id_conflict"} <= set(reasons)
     assert "other" in set(expected["music"]["genre_group"])
@@ -100,15 +101,15 @@ def test_days_in_every_order_and_twice(
         found = tables(site.root)
         assert [name for name in CATALOGUE if not found[name].equals(expected[name])] == [], order
     record(
-        "days out of order, one delivered twice with changes",
-        "three days that fight over ids, in every order, the second one corrected afterwards; "
-        f"uploads dated in the future, a genre never seen; rows refused: {dict(reasons)}",
+        "days out of order, one delivered again with changes",
+        "three days with conflicting ids, in every order, the second one corrected afterwards; "
+        f"uploads dated in the future, an unknown genre; rejected rows: {format_counts(reasons)}",
         len(orders),
-        "nothing: the catalogue equals that of nights in order",
+        "no data lost: the catalogue equals that of days in order",
     )
 
 
-def test_hostile_ids_go_all_the_way(
+def test_hostile_ids_stay_unchanged_up_to_the_release(
     tmp_path: Path, world_once: Path, record: Callable[..., None]
 ) -> None:
     site = make_site(tmp_path / "site")
@@ -124,40 +125,42 @@ def test_hostile_ids_go_all_the_way(
         if table == "music":
             rows = rows.with_columns(title=pl.col("music_id"), artist=pl.col("music_id"))
         site.lake.replace(table, rows, {"dt": DAYS[0]})
-    run_id = judged(site.steps.run, str(DAYS[0]))
+    run_id = run_to_gate(site.steps.run, str(DAYS[0]))
     site.steps.run("publish", run_id)
     site.steps.run("report", run_id)
     release = Release.open(site.root)
     assert set(HOSTILE) <= set(release.video_ids)
-    listed = {
+    recommended = {
         hit.music_id for name in release.video_ids for hit in release.recommend_known(name, top=40)
     }
-    assert set(HOSTILE) <= listed
+    assert set(HOSTILE) <= recommended
     pages = [page.read_text(encoding="utf-8") for page in site.root.rglob("*.html")]
     assert pages
     assert not any("<script>document.title" in page for page in pages)
     record(
         "hostile ids and titles",
-        "paths, formulas, SQL, templates, script, emoji, right-to-left, 4 KB, two spellings of "
-        "one letter, as ids of videos, tracks and uploaders, from catalogue to report",
+        "ids of videos, tracks and uploaders, from catalogue to report: paths, formulas, SQL, "
+        "templates, scripts, emoji, right-to-left text, 4 KB, two encodings of one letter",
         3 * len(HOSTILE),
-        "nothing: every id comes back as it was, and no page runs any",
+        "no data lost: every id came back unchanged; no page contained the unescaped script",
     )
 
 
-def test_one_uploader_with_100k_rows(tmp_path: Path, record: Callable[..., None]) -> None:
+def test_100k_videos_of_one_uploader_are_all_used(
+    tmp_path: Path, record: Callable[..., None]
+) -> None:
     settings = Settings(lake=LakeSettings(root=str(tmp_path / "lake")))
     site_lake = make_site(tmp_path).lake
-    night = Night(DAYS[0], videos=100_000, music=500, uploaders=1)
-    deliver(settings, site_lake, night, Taste.make(500, 4, 4, 0))
+    day = SimulatedDay(DAYS[0], videos=100_000, music=500, uploaders=1)
+    write_simulated_day(settings, site_lake, day, Latents.make(500, 4, 4, 0))
     summary = confounders.run(Context(settings), DAYS[0])
     assert (summary.uploaders, summary.picks) == (1, 100_000)
     made = dataset.build(Context(settings), DAYS[0])
     assert made.videos == 100_000
     assert made.train + made.validation + made.test == 100_000
     record(
-        "100,000 rows of one uploader",
-        "a night whose every upload is by the same uploader: statistics and dataset",
+        "100,000 videos of one uploader",
+        "a day on which all videos are by the same uploader: statistics and dataset",
         100_000,
-        "nothing: every row counts, once",
+        "no data lost: every video is counted once",
     )
