@@ -47,7 +47,7 @@ from pipeline.training import confounders, dataset, evaluate, gate
 from pipeline.training.dataset import load_dataset
 from pipeline.training.gate import ForceRequest
 from simulation.encode import SAMPLE_RATE, write_sound, write_video
-from simulation.lake import Night, Taste, deliver
+from simulation.lake import Latents, SimulatedDay, write_simulated_day
 
 HISTORY_DAYS = 20
 TRACK_SHARE = 0.1
@@ -83,13 +83,13 @@ class Bench:
         """Write the earlier items in equal days, then tonight's."""
         tracks = int(self.items * TRACK_SHARE)
         new_tracks = int(self.new * TRACK_SHARE)
-        taste = Taste.make(tracks, *WIDTHS, 0)
+        latents = Latents.make(tracks, *WIDTHS, 0)
         music = np.linspace(0, tracks - new_tracks, HISTORY_DAYS + 1).astype(int)
         videos = np.linspace(0, self.items - tracks - self.new + new_tracks, HISTORY_DAYS + 1)
         uploaders = max(20, self.items // 50)
         for day, (track, video) in enumerate(zip(music, videos.astype(int), strict=True)):
             last = day == HISTORY_DAYS
-            night = Night(
+            simulated = SimulatedDay(
                 TONIGHT - dt.timedelta(days=HISTORY_DAYS - day),
                 videos=self.new - new_tracks if last else int(videos[day + 1]) - int(video),
                 music=new_tracks if last else int(music[day + 1] - track),
@@ -97,8 +97,8 @@ class Bench:
                 first=int(video),
                 first_music=int(track),
             )
-            deliver(self.settings, self.lake, night, taste)
-            if night.day == YESTERDAY:
+            write_simulated_day(self.settings, self.lake, simulated, latents)
+            if simulated.day == YESTERDAY:
                 self._release()
         return 0.0
 

@@ -1,1 +1,1 @@
-"""A small world with known truth, as arrays and as media files."""
+"""Simulated worlds in which the true match of video and music is known, as arrays and as files."""

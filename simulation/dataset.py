@@ -1,11 +1,12 @@
-"""A simulated world as the models see it: features, picks split by time, PGC pairs."""
+"""Turns a simulated world into training data: features, picks split by time, PGC pairs."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from models.arrays import Int64Array
+from models.arrays import Float64Array, Int64Array
 from models.data import Picks, TrainingData
 from models.preference import fit_concentration, point_in_time_counts, posterior_mean
 from simulation.world import Choices, World
@@ -16,14 +17,13 @@ VALIDATION_SHARE = 1 / 12
 
 @dataclass(frozen=True)
 class WorldData:
-    """A world split by time.
+    """A world split by time: first training, then validation, then test picks.
 
     Attributes:
-        training: what a model is trained on.
-        test: the observed picks after the last cut-off.
-        test_videos: int64[n], rows of the videos uploaded after it.
-        cold: int64[c], tracks without a training pick: nobody picked them before the first
-            cut-off.
+        training: data to train a model on, including the validation picks.
+        test: the observed picks of the test period.
+        test_videos: int64 [n], rows of the videos uploaded in the test period.
+        cold: int64 [c], rows of the tracks without a training pick.
     """
 
     training: TrainingData
@@ -32,11 +32,11 @@ class WorldData:
     cold: Int64Array
 
 
-def _population(world: World, choices: Choices, rows: Int64Array) -> npt.NDArray[np.float64]:
-    """Return float64[G]: the smoothed genre shares of the chosen tracks."""
+def _population(world: World, choices: Choices, rows: Int64Array) -> Float64Array:
+    """Return float64 [G]: the genre shares of the chosen tracks, smoothed by one count each."""
     group = world.music_group[choices.music[rows]]
     count = np.bincount(group, minlength=world.config.n_groups) + 1.0
-    share: npt.NDArray[np.float64] = count / count.sum()
+    share: Float64Array = count / count.sum()
     return share
 
 
@@ -45,11 +45,8 @@ def make_data(world: World, *, unbiased: bool = False) -> WorldData:
 
     Args:
         world: the world.
-        unbiased: take the picks by affinity alone in place of the uploaders', for the
-            oracle; test picks stay the uploaders'.
-
-    Returns:
-        Train, validation and test, in order of time.
+        unbiased: train on picks by affinity only instead of the uploaders' picks. An oracle is
+            trained so. The test picks are the uploaders' in both cases.
     """
     observed = world.picks
     groups = world.config.n_groups

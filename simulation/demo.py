@@ -1,10 +1,10 @@
-"""The demo: a small world, three nights of a real Airflow, and a published release.
+"""Runs the demo: a real Airflow instance processes three days of a small world.
 
     python -m simulation.demo
 
-Renders the world, delivers it day by day into a landing folder, and lets Airflow (scheduler,
-LocalExecutor, SQLite) turn each day into features and a model. A second run finds everything
-done and extracts nothing.
+Renders the world, delivers it day by day to a landing folder, and lets Airflow (scheduler,
+LocalExecutor, SQLite) extract features and train a model for each day. A second call extracts
+nothing, because all features exist.
 """
 
 from __future__ import annotations
@@ -32,49 +32,53 @@ DEMO = CHECKOUT / "demo"
 SETTINGS = CHECKOUT / "simulation" / "demo.toml"
 DAGS = ("media_features", "debcm_retrain")
 FINAL = {"success", "failed"}
-# A night takes a minute and a half; on a machine that is busy, many times that.
-PATIENCE_SECONDS = 1800
+# A day takes about 90 s, and much longer on a busy machine.
+TIMEOUT_SECONDS = 1800
 
 
 class DemoError(RuntimeError):
-    """A night of the demo did not end as it should."""
+    """A DAG run of the demo failed or did not end."""
 
 
-class Nights:
-    """Runs of the demo's DAGs that start from now on, watched while they go."""
+class DagRuns:
+    """Starts DAG runs of the demo and prints their tasks as they end.
+
+    Attributes:
+        extracted: number of clips extracted so far.
+    """
 
     def __init__(self, airflow: LocalAirflow) -> None:
         self._airflow = airflow
         self._before = {run["dag_run_id"] for dag in DAGS for run in self._all_runs(dag)}
-        self._said: dict[tuple[str, str, str, int], str] = {}
+        self._printed: dict[tuple[str, str, str, int], str] = {}
         self.extracted = 0
 
-    def run(self, day: dt.date) -> None:
-        """One night: features of the day, then the retraining that they trigger.
+    def process_day(self, day: dt.date) -> None:
+        """Process a landing day: run `media_features`, then the retraining that it triggers.
 
         Raises:
-            DemoError: a run failed, or nothing ended in time.
+            DemoError: a DAG run failed or did not end in time.
         """
         trained = {run["dag_run_id"] for run in self._runs("debcm_retrain")}
         self._airflow.trigger("media_features", partition_key=day.isoformat())
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             if ended := self._airflow.ended():
-                raise DemoError(f"Airflow's {ended[0]} ended; see .airflow/logs")
+                raise DemoError(f"Airflow's {ended[0]} stopped.\nRead its log in .airflow/logs.")
             runs = [run for dag in DAGS for run in self._runs(dag)]
             for run in runs:
-                self._say_tasks(run)
+                self._print_ended_tasks(run)
             failed = [run for run in runs if run["state"] == "failed"]
             if failed:
                 raise DemoError(
-                    f"{failed[0]['dag_id']} {failed[0]['dag_run_id']} failed: `make ui` shows "
-                    "where, and so do the files below .airflow/logs"
+                    f"The DAG run {failed[0]['dag_id']} {failed[0]['dag_run_id']} failed.\n"
+                    "Find the failed task with `make ui`, or read the logs in .airflow/logs."
                 )
             retrained = {run["dag_run_id"] for run in runs if run["dag_id"] == "debcm_retrain"}
             if retrained > trained and all(run["state"] in FINAL for run in runs):
                 return
             time.sleep(1)
-        raise DemoError(f"the night of {day} did not end within {PATIENCE_SECONDS} s")
+        raise DemoError(f"The DAG runs of day {day} did not end within {TIMEOUT_SECONDS} s.")
 
     def _runs(self, dag_id: str) -> list[dict[str, Any]]:
         return [run for run in self._all_runs(dag_id) if run["dag_run_id"] not in self._before]
@@ -85,13 +89,12 @@ class Nights:
         return runs
 
     def _extracted(self, path: str, shard: int) -> int:
-        """Clips that one mapped task has extracted, by its own account."""
+        """Return the number of clips that a mapped task extracted, from its result."""
         result = f"{path}/extract/xcomEntries/return_value?map_index={shard}&deserialize=true"
         return int(self._airflow.call("GET", result)["value"]["extracted"])
 
-    def _say_tasks(self, run: dict[str, Any]) -> None:
-        """Print each task once, when it has ended."""
-        if self._said.get((run["dag_id"], run["dag_run_id"], "", 0)) in FINAL:
+    def _print_ended_tasks(self, run: dict[str, Any]) -> None:
+        if self._printed.get((run["dag_id"], run["dag_run_id"], "", 0)) in FINAL:
             return
         path = f"/dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}/taskInstances"
         tasks = self._airflow.call("GET", path)["task_instances"]
@@ -100,9 +103,9 @@ class Nights:
             state = task["state"]
             if state not in {"success", "failed", "skipped", "upstream_failed"}:
                 continue
-            if self._said.get(key) == state:
+            if self._printed.get(key) == state:
                 continue
-            self._said[key] = state
+            self._printed[key] = state
             label = task.get("rendered_map_index") or ""
             if task["task_id"] == "extract" and state == "success":
                 self.extracted += self._extracted(path, task["map_index"])
@@ -113,54 +116,59 @@ class Nights:
                 f"{state:<9}{seconds:>8}  {label}",
                 flush=True,
             )
-        self._said[run["dag_id"], run["dag_run_id"], "", 0] = run["state"]
+        self._printed[run["dag_id"], run["dag_run_id"], "", 0] = run["state"]
 
 
 def main() -> int:
-    """Run the demo; 0 when a release was published."""
+    """Run the demo.
+
+    Returns:
+        The exit code: 0 if there is a release at the end, else 1.
+    """
     started = time.monotonic()
-    # Read by every Airflow process, and here.
+    # The Airflow processes inherit these variables.
     os.environ["DEBCM_CONFIG"] = str(SETTINGS)
-    os.environ["DEBCM_SCHEDULE__NIGHTLY"] = _half_a_day_from(dt.datetime.now(dt.UTC))
-    _say(started, "rendering the world: 150 videos, 12 music videos, 40 tracks, 3 days")
+    os.environ["DEBCM_SCHEDULE__NIGHTLY"] = _schedule_away_from(dt.datetime.now(dt.UTC))
+    _print_time(started, "rendering the world: 150 videos, 12 music videos, 40 tracks, 3 days")
     world = render_world(DEMO / "world", workers=os.cpu_count() or 1)
     days = sorted(
         dt.date.fromisoformat(folder.name.removeprefix("dt="))
         for folder in world.folder.glob("dt=*")
     )
-    _say(started, "starting Airflow")
+    _print_time(started, "starting Airflow")
     with LocalAirflow(environment(port=free_port())) as airflow:
-        nights = Nights(airflow)
+        dag_runs = DagRuns(airflow)
         for dag_id in DAGS:
             _unpause(airflow, dag_id)
         for day in days:
             if day == days[-1] and deliver_late(world.folder, DEMO / "landing"):
-                _say(started, f"a late upload changed day {days[0]}")
+                _print_time(started, f"day {days[0]} got one more upload")
             deliver_day(world.folder, DEMO / "landing", day)
-            _say(started, f"night of {day}")
-            decided = _decisions()
-            nights.run(day)
-            for decision in _decisions()[len(decided) :] or ["nothing new to train on"]:
-                _say(started, decision)
+            _print_time(started, f"processing day {day}")
+            before = len(_decisions())
+            dag_runs.process_day(day)
+            for decision in _decisions()[before:] or ["no new data, so no new model"]:
+                _print_time(started, decision)
     print()
-    print(steps.summary(_decided()["run_id"][-1]))
-    print(f"clips extracted: {nights.extracted}", end="")
-    print("" if nights.extracted else " - everything had features, nothing was extracted again")
-    print(f"{time.monotonic() - started:.0f} s. See the runs in the Airflow UI: make ui")
+    print(steps.summary(_decided_runs()["run_id"][-1]))
+    print(f"clips extracted: {dag_runs.extracted}", end="")
+    print("" if dag_runs.extracted else " (every clip had features already)")
+    print(f"done in {time.monotonic() - started:.0f} s. `make ui` shows the DAG runs in Airflow.")
     return 0 if read_current(Store(load_settings().lake)) else 1
 
 
-def _half_a_day_from(now: dt.datetime) -> str:
-    """Cron of the hour farthest from now, for the demo starts its nights itself.
+def _schedule_away_from(now: dt.datetime) -> str:
+    """Return a daily cron schedule twelve hours from now.
 
-    Airflow makes the first run of a schedule up to a tenth of its period late: a demo begun at
-    three would wait for the night of two, whose day nobody delivers.
+    The demo triggers its DAG runs itself. Airflow creates the first run of a schedule up to a tenth
+    of its period late, so that a schedule close to now would start a DAG run for a day that the
+    demo does not deliver.
     """
     return f"0 {(now.hour + 12) % 24} * * *"
 
 
 def _unpause(airflow: LocalAirflow, dag_id: str) -> None:
-    """Wait until the DAG was parsed, then let it run."""
+    """Wait until Airflow has parsed the DAG, then unpause it."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         found = airflow.call("GET", "/dags?limit=100")["dags"]
@@ -170,24 +178,24 @@ def _unpause(airflow: LocalAirflow, dag_id: str) -> None:
             airflow.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
             return
         time.sleep(1)
-    raise DemoError(f"Airflow has not found {dag_id}; see .airflow/logs/dag-processor.log")
+    raise DemoError(f"Airflow did not find {dag_id}.\nRead .airflow/logs/dag-processor.log.")
 
 
 def _decisions() -> list[str]:
-    """The gate's decisions so far, in their order, each with the first rule broken."""
+    """Return the gate's decisions so far in order, each with the first broken rule."""
     decisions = []
-    for run in _decided().iter_rows(named=True):
+    for run in _decided_runs().iter_rows(named=True):
         broken = [v["text"] for v in json.loads(run["reasons"])["verdicts"] if not v["passed"]]
         why = f": {broken[0]}" if broken else ""
-        decisions.append(f"the gate's decision on {run['run_id']}: {run['decision']}{why}")
+        decisions.append(f"gate decision on run {run['run_id']}: {run['decision']}{why}")
     return decisions
 
 
-def _decided() -> pl.DataFrame:
+def _decided_runs() -> pl.DataFrame:
     return Lake(load_settings().lake).read("runs").sort("finished_at")
 
 
-def _say(started: float, text: str) -> None:
+def _print_time(started: float, text: str) -> None:
     print(f"[{time.monotonic() - started:4.0f} s] {text}", flush=True)
 
 
@@ -197,4 +205,4 @@ if __name__ == "__main__":
     except (DemoError, PipelineError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
-        sys.exit("stopped; `make demo` goes on from here")
+        sys.exit("interrupted; `make demo` continues from here")

@@ -1,7 +1,7 @@
-"""Writes pictures and sound as media files, byte for byte the same on every run.
+"""Writes frames and sound as media files with the same bytes on every run.
 
-Every encoder runs on one thread with FFmpeg's bit-exact flags, and no file carries a
-creation time, so that a rendered world can be compared by the hashes of its files.
+Encoders run on one thread with FFmpeg's bit-exact flags, and files have no creation time. Rendered
+worlds can therefore be compared by the hashes of their files.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import av.codec.context
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Float32Array, UInt8Array
+
+# Sample rate in Hz of all rendered sound. Opus, AAC and MP3 support it.
 SAMPLE_RATE = 24_000
-"""Sample rate in Hz of everything this package makes; Opus, AAC and MP3 all take it."""
 
 _BLOCK = 4096
 _EXACT = {"fflags": "+bitexact"}
@@ -27,7 +29,7 @@ _BIT_EXACT = av.codec.context.Flags.bitexact.value
 
 @dataclass(frozen=True)
 class Codec:
-    """An FFmpeg encoder by name, with its options and the sample or pixel format it takes."""
+    """An FFmpeg encoder, its options and its sample or pixel format."""
 
     name: str
     options: dict[str, str]
@@ -43,6 +45,7 @@ _VP9 = Codec(
     "yuv420p",
 )
 
+# File extension of a music file -> FFmpeg container and audio codec.
 SOUND_FORMATS: dict[str, tuple[str, Codec]] = {
     "mp3": ("mp3", Codec("libmp3lame", {"b": "96k"}, "fltp")),
     "ogg": ("ogg", Codec("vorbis", {"strict": "-2"}, "fltp")),
@@ -50,21 +53,20 @@ SOUND_FORMATS: dict[str, tuple[str, Codec]] = {
     "flac": ("flac", Codec("flac", {}, "s16")),
     "wav": ("wav", Codec("pcm_s16le", {}, "s16")),
 }
-"""File extension to FFmpeg container and audio codec of a music file."""
 
+# File extension of a video file -> FFmpeg container, video codec and audio codec.
 PICTURE_FORMATS: dict[str, tuple[str, Codec, Codec]] = {
     "mp4": ("mp4", _H264, _AAC),
     "webm": ("webm", _VP9, _OPUS),
 }
-"""File extension to FFmpeg container, video codec and audio codec of a video file."""
 
 
-def write_sound(path: Path, sound: NDArray[np.float32]) -> None:
-    """Encodes a piece of music; the extension of `path` chooses the format.
+def write_sound(path: Path, sound: Float32Array) -> None:
+    """Write a music file; the extension of `path` selects the format.
 
     Args:
-        path: file to write; one of the extensions of `SOUND_FORMATS`.
-        sound: float32[2, T] at `SAMPLE_RATE`, in [-1, 1].
+        path: file to write, with an extension of `SOUND_FORMATS`.
+        sound: float32 [2, T], stereo samples in [-1, 1] at `SAMPLE_RATE`.
 
     Raises:
         KeyError: the extension is not one of `SOUND_FORMATS`.
@@ -75,23 +77,21 @@ def write_sound(path: Path, sound: NDArray[np.float32]) -> None:
         _encode_sound(out, stream, codec, sound)
 
 
-def write_video(
-    path: Path, frames: Iterable[NDArray[np.uint8]], fps: int, sound: NDArray[np.float32]
-) -> None:
-    """Encodes pictures and their sound; the extension of `path` chooses the format.
+def write_video(path: Path, frames: Iterable[UInt8Array], fps: int, sound: Float32Array) -> None:
+    """Write a video file with sound; the extension of `path` selects the format.
 
     Args:
-        path: file to write; one of the extensions of `PICTURE_FORMATS`.
-        frames: pictures uint8[H, W, 3] in RGB, all of one even size; at least one.
+        path: file to write, with an extension of `PICTURE_FORMATS`.
+        frames: at least one frame uint8 [H, W, 3] in RGB; H and W are even and the same for all.
         fps: frames per second.
-        sound: float32[2, T] at `SAMPLE_RATE`, in [-1, 1].
+        sound: float32 [2, T], stereo samples in [-1, 1] at `SAMPLE_RATE`.
 
     Raises:
         KeyError: the extension is not one of `PICTURE_FORMATS`.
         ValueError: there are no frames.
     """
     container_name, picture_codec, sound_codec = PICTURE_FORMATS[path.suffix[1:]]
-    # The index of an MP4 goes in front, as upload services write it; a cut file then still plays.
+    # Write the index of an MP4 first, as upload services do: a truncated file can then be decoded.
     layout = {"movflags": "+faststart"} if container_name == "mp4" else {}
     remaining = iter(frames)
     first = next(remaining, None)
@@ -123,14 +123,14 @@ def _add_sound_stream(out: Any, codec: Codec) -> Any:
     return stream
 
 
-def _encode_picture(out: Any, stream: Any, frame: NDArray[np.uint8], index: int) -> None:
+def _encode_picture(out: Any, stream: Any, frame: UInt8Array, index: int) -> None:
     picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
     picture.pts = index
     picture.time_base = stream.codec_context.time_base
     out.mux(stream.encode(picture))
 
 
-def _encode_sound(out: Any, stream: Any, codec: Codec, sound: NDArray[np.float32]) -> None:
+def _encode_sound(out: Any, stream: Any, codec: Codec, sound: Float32Array) -> None:
     for start in range(0, sound.shape[1], _BLOCK):
         block = _samples(sound[:, start : start + _BLOCK], codec.format)
         frame = av.AudioFrame.from_ndarray(block, format=codec.format, layout="stereo")
@@ -141,7 +141,7 @@ def _encode_sound(out: Any, stream: Any, codec: Codec, sound: NDArray[np.float32
     out.mux(stream.encode(None))
 
 
-def _samples(sound: NDArray[np.float32], sample_format: str) -> NDArray[Any]:
+def _samples(sound: Float32Array, sample_format: str) -> NDArray[Any]:
     clipped = np.clip(sound, -1.0, 1.0)
     if sample_format == "fltp":
         return np.ascontiguousarray(clipped)

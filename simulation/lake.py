@@ -1,7 +1,7 @@
-"""A lake of any size without media: catalogue and features at array level, picks that follow taste.
+"""Fills a lake of any size without media files: catalogue and features that share a latent.
 
-Whatever works on tables (confounders, dataset, training, publishing, upkeep) can be run over it
-with a million items, or a few hundred in a second.
+All steps that work on tables (confounders, dataset, training, publishing, upkeep) can run on it,
+with a few hundred items in a second or with a million.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from models.arrays import Float32Array
+from models.arrays import Float32Array, Int64Array
 from pipeline.extraction.clips import Modality, extractors
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
@@ -26,17 +25,17 @@ TABLE_OF = {modality: f"{modality}_features" for modality in Modality}
 
 
 @dataclass(frozen=True)
-class Night:
-    """What one day delivers.
+class SimulatedDay:
+    """The sizes of one landing day.
 
     Attributes:
         day: the landing day.
-        videos: uploaders' videos, each with a pick.
-        music: tracks new on this day; the first night needs some.
-        uploaders: uploaders that the videos are by.
-        segments: segments of professional music videos.
-        first: number of the first video and segment, so that nights do not share ids.
-        first_music: number of the first track; the nights before delivered those below it.
+        videos: number of uploaders' videos, each with a pick.
+        music: number of new tracks; at least one on the first day.
+        uploaders: number of uploaders.
+        segments: number of segments of professional music videos.
+        first: number of the first video and segment; days must not share ids.
+        first_music: number of the first new track; earlier days have the tracks below it.
     """
 
     day: dt.date
@@ -49,13 +48,13 @@ class Night:
 
 
 @dataclass(frozen=True)
-class Taste:
-    """What pictures and sound have in common: a latent vector a track, and how each is seen.
+class Latents:
+    """Latent vectors of the tracks, and the matrices that turn them into features.
 
     Attributes:
-        tracks: float32 [M, LATENT], of every track delivered so far.
-        visual: float32 [LATENT, Dv].
-        audio: float32 [LATENT, Da].
+        tracks: float32 [M, LATENT], latent vector of each track delivered so far.
+        visual: float32 [LATENT, Dv], latent vector to visual features.
+        audio: float32 [LATENT, Da], latent vector to audio features.
     """
 
     tracks: Float32Array
@@ -63,67 +62,67 @@ class Taste:
     audio: Float32Array
 
     @classmethod
-    def make(cls, tracks: int, visual_dim: int, audio_dim: int, seed: int) -> Taste:
-        """Draw the latents of `tracks` tracks and the two mixing matrices."""
+    def make(cls, tracks: int, visual_dim: int, audio_dim: int, seed: int) -> Latents:
+        """Draw the latent vectors of `tracks` tracks and both matrices."""
         rng = np.random.default_rng(seed)
         parts = [(tracks, LATENT), (LATENT, visual_dim), (LATENT, audio_dim)]
         return cls(*(rng.standard_normal(shape, dtype=np.float32) for shape in parts))
 
 
-def deliver(settings: Settings, lake: Lake, night: Night, taste: Taste, seed: int = 0) -> None:
-    """Write one night's rows of catalogue and features, as ingest and extract would have.
+def write_simulated_day(
+    settings: Settings, lake: Lake, day: SimulatedDay, latents: Latents, seed: int = 0
+) -> None:
+    """Write the rows of one day to catalogue and features, as ingest and extract would.
 
     Raises:
         SchemaError: a row breaks the field table.
     """
-    rng = np.random.default_rng([seed, night.first, night.videos])
-    start = dt.datetime.combine(night.day, dt.time(), dt.UTC)
-    picks = rng.integers(0, night.first_music + night.music, night.videos)
-    videos = _names("v", night.first, night.videos)
+    rng = np.random.default_rng([seed, day.first, day.videos])
+    start = dt.datetime.combine(day.day, dt.time(), dt.UTC)
+    picks = rng.integers(0, day.first_music + day.music, day.videos)
+    videos = _numbered_ids("v", day.first, day.videos)
     catalogue = pl.DataFrame(
         {
             "video_id": videos,
-            "uploader_id": _named("u", rng.integers(0, night.uploaders, night.videos)),
-            "music_id": _named("m", picks),
-            "uploaded_at": [start] * night.videos,
+            "uploader_id": _ids("u", rng.integers(0, day.uploaders, day.videos)),
+            "music_id": _ids("m", picks),
+            "uploaded_at": [start] * day.videos,
         }
     ).with_columns(
         pl.col("uploaded_at")
-        + pl.duration(
-            microseconds=pl.int_range(pl.len()) * (86_400_000_000 // max(night.videos, 1))
-        ),
+        + pl.duration(microseconds=pl.int_range(pl.len()) * (86_400_000_000 // max(day.videos, 1))),
         source=pl.lit("ugc"),
         width=pl.lit(320, pl.Int32),
         height=pl.lit(180, pl.Int32),
         fps=pl.lit(25.0),
     )
-    _replace(lake, "videos", _described(catalogue, "video_id", night))
-    tracks = np.arange(night.first_music, night.first_music + night.music)
-    music = pl.DataFrame({"music_id": _named("m", tracks)}).with_columns(
+    _replace(lake, "videos", _with_common_columns(catalogue, "video_id", day))
+    tracks = np.arange(day.first_music, day.first_music + day.music)
+    music = pl.DataFrame({"music_id": _ids("m", tracks)}).with_columns(
         genre=pl.Series([GENRES[t % len(GENRES)] for t in tracks], dtype=pl.String),
         genre_group=pl.Series([GENRES[t % len(GENRES)] for t in tracks], dtype=pl.String),
         title=pl.col("music_id"),
         artist=pl.lit("somebody"),
     )
-    _replace(lake, "music", _described(music, "music_id", night))
+    _replace(lake, "music", _with_common_columns(music, "music_id", day))
     _add_features(
         settings,
         lake,
-        night,
+        day,
         Modality.VISUAL,
         videos,
-        _seen(rng, taste.tracks[picks] @ taste.visual),
+        _with_noise(rng, latents.tracks[picks] @ latents.visual),
     )
-    heard = _seen(rng, taste.tracks[tracks] @ taste.audio)
-    _add_features(settings, lake, night, Modality.AUDIO, music["music_id"].to_list(), heard)
-    if night.segments:
-        _deliver_segments(settings, lake, night, taste, rng)
+    sound = _with_noise(rng, latents.tracks[tracks] @ latents.audio)
+    _add_features(settings, lake, day, Modality.AUDIO, music["music_id"].to_list(), sound)
+    if day.segments:
+        _write_segments(settings, lake, day, latents, rng)
 
 
-def _deliver_segments(
-    settings: Settings, lake: Lake, night: Night, taste: Taste, rng: np.random.Generator
+def _write_segments(
+    settings: Settings, lake: Lake, day: SimulatedDay, latents: Latents, rng: np.random.Generator
 ) -> None:
-    names = _names("p", night.first, night.segments)
+    names = _numbered_ids("p", day.first, day.segments)
     segments = pl.DataFrame(
         {"segment_id": [f"{name}#0" for name in names], "video_id": names}
     ).with_columns(
@@ -131,24 +130,24 @@ def _deliver_segments(
         segment=pl.lit(0, pl.Int32),
         start=pl.lit(0.0),
         end=pl.lit(10.0),
-        dt=pl.lit(night.day),
+        dt=pl.lit(day.day),
     )
     _replace(lake, "segments", segments)
-    latent = taste.tracks[rng.integers(0, len(taste.tracks), night.segments)]
-    mixed = {Modality.VISUAL: taste.visual, Modality.AUDIO: taste.audio}
+    latent = latents.tracks[rng.integers(0, len(latents.tracks), day.segments)]
+    mixed = {Modality.VISUAL: latents.visual, Modality.AUDIO: latents.audio}
     for modality, matrix in mixed.items():
         _add_features(
-            settings, lake, night, modality, names, _seen(rng, latent @ matrix), segment=0
+            settings, lake, day, modality, names, _with_noise(rng, latent @ matrix), segment=0
         )
 
 
-def _described(rows: pl.DataFrame, key: str, night: Night) -> pl.DataFrame:
+def _with_common_columns(rows: pl.DataFrame, key: str, day: SimulatedDay) -> pl.DataFrame:
     return rows.with_columns(
         content_hash=pl.Series(_hashes(rows[key].to_list()), dtype=pl.String),
         media_path=pl.lit("media/none"),
         duration=pl.lit(8.0),
-        dt=pl.lit(night.day),
-        ingested_at=pl.lit(dt.datetime.combine(night.day, dt.time(12), dt.UTC)).cast(
+        dt=pl.lit(day.day),
+        ingested_at=pl.lit(dt.datetime.combine(day.day, dt.time(12), dt.UTC)).cast(
             pl.Datetime("us", "UTC")
         ),
     )
@@ -157,7 +156,7 @@ def _described(rows: pl.DataFrame, key: str, night: Night) -> pl.DataFrame:
 def _add_features(
     settings: Settings,
     lake: Lake,
-    night: Night,
+    day: SimulatedDay,
     modality: Modality,
     names: list[str],
     vectors: Float32Array,
@@ -170,7 +169,7 @@ def _add_features(
             pl.List(pl.Float32)
         ),
         decoder=pl.lit("pyav"),
-        dt=pl.lit(night.day),
+        dt=pl.lit(day.day),
     )
     if modality is Modality.VISUAL:
         rows = rows.with_columns(frames=pl.lit(16, pl.Int32))
@@ -179,19 +178,19 @@ def _add_features(
 
 def _replace(lake: Lake, table: str, rows: pl.DataFrame) -> None:
     frame = rows.select(TABLES[table].columns).cast(TABLES[table].empty.schema)
-    for (day,), part in frame.group_by("dt"):
-        lake.replace(table, part, {"dt": day})
+    for (dt_day,), part in frame.group_by("dt"):
+        lake.replace(table, part, {"dt": dt_day})
 
 
-def _seen(rng: np.random.Generator, clear: Float32Array) -> Float32Array:
-    return clear + 0.3 * rng.standard_normal(clear.shape, dtype=np.float32)
+def _with_noise(rng: np.random.Generator, features: Float32Array) -> Float32Array:
+    return features + 0.3 * rng.standard_normal(features.shape, dtype=np.float32)
 
 
-def _names(letter: str, first: int, count: int) -> list[str]:
-    return _named(letter, np.arange(first, first + count))
+def _numbered_ids(letter: str, first: int, count: int) -> list[str]:
+    return _ids(letter, np.arange(first, first + count))
 
 
-def _named(letter: str, numbers: npt.NDArray[np.int64]) -> list[str]:
+def _ids(letter: str, numbers: Int64Array) -> list[str]:
     return [f"{letter}{number:08d}" for number in numbers.tolist()]
 
 

@@ -1,4 +1,4 @@
-"""Landing days on disk: manifests in three formats, and their delivery one by one."""
+"""Writes manifests in three formats and delivers rendered days to a landing folder."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from simulation.plan import PlannedMusic, PlannedVideo
 Row = dict[str, str | dt.datetime | None]
 
 SUCCESS = "_SUCCESS"
+# Folder of a rendered world beside its days: rows and files added to a day after its delivery.
 LATE = "late"
-"""Folder of a rendered world, beside its days, that holds what is delivered after the fact."""
 
 _VIDEO_FORMATS = ("csv", "jsonl", "parquet")
 _MUSIC_FORMATS = ("jsonl", "parquet", "csv")
 
 
 def day_folder(root: Path, day: dt.date) -> Path:
-    """The folder of a landing day."""
+    """Return the folder of a landing day."""
     return root / f"dt={day.isoformat()}"
 
 
 def video_row(video: PlannedVideo, sha256: str | None) -> Row:
-    """The row of `videos.*` for a video."""
+    """Return the row of a video in the manifest `videos`."""
     return {
         "video_id": video.video_id,
         "uploader_id": video.uploader_id,
@@ -47,7 +47,7 @@ def video_row(video: PlannedVideo, sha256: str | None) -> Row:
 
 
 def music_row(track: PlannedMusic, sha256: str | None) -> Row:
-    """The row of `music.*` for a track."""
+    """Return the row of a track in the manifest `music`."""
     return {
         "music_id": track.music_id,
         "genre": track.genre,
@@ -59,7 +59,7 @@ def music_row(track: PlannedMusic, sha256: str | None) -> Row:
 
 
 def file_hash(path: Path) -> str:
-    """The sha256 of a file in hexadecimal digits."""
+    """Return the sha256 of a file in hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -67,11 +67,11 @@ def file_hash(path: Path) -> str:
 def write_manifests(
     folder: Path, day_number: int, videos: Sequence[Row], music: Sequence[Row]
 ) -> None:
-    """Writes `videos.*` and `music.*` of a day; the format changes from day to day.
+    """Write the manifests `videos` and `music` of a day.
 
     Args:
-        folder: the day's folder.
-        day_number: 0 for the first day.
+        folder: folder of the day.
+        day_number: 0 for the first day; selects the formats (CSV, JSON Lines, Parquet).
         videos: rows with the keys of `video_row`.
         music: rows with the keys of `music_row`.
     """
@@ -80,64 +80,64 @@ def write_manifests(
 
 
 def deliver_day(rendered: Path, landing: Path, day: dt.date) -> Path:
-    """Delivers one day of a rendered world: copied aside, then renamed into place.
+    """Deliver one day of a rendered world: copy it to a temporary folder, then rename that.
 
-    A day that is there already is left as it is.
+    A day that was delivered already is not changed.
 
     Args:
         rendered: folder that `simulation.render.render_world` wrote.
-        landing: landing folder of the pipeline; made where it is missing.
-        day: which day.
+        landing: landing folder of the pipeline; it is created if missing.
+        day: the landing day.
 
     Returns:
-        The day's folder in landing.
+        The folder of the day in `landing`.
 
     Raises:
-        FileNotFoundError: the rendered world has no such day.
+        FileNotFoundError: the rendered world does not have this day.
     """
     target = day_folder(landing, day)
     if target.exists():
         return target
     landing.mkdir(parents=True, exist_ok=True)
-    aside = landing / f".{target.name}.partial"
-    shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(day_folder(rendered, day), aside)
-    aside.rename(target)
+    partial = landing / f".{target.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(day_folder(rendered, day), partial)
+    partial.rename(target)
     return target
 
 
 def deliver_late(rendered: Path, landing: Path) -> bool:
-    """Changes a delivered day after the fact: one more upload of the first day.
+    """Add one more upload to the first day, after it was delivered.
 
-    The file comes first and the manifest last, by a rename, so that a reader in between
-    sees the old manifest or the new one, whole. What was delivered before stays untouched.
+    The media file is written first. The manifest is replaced last and atomically, so that a reader
+    sees either the old or the new one. Other files do not change.
 
     Args:
         rendered: folder that `simulation.render.render_world` wrote.
-        landing: landing folder of the pipeline, in which the day was delivered.
+        landing: landing folder of the pipeline, which has the first day.
 
     Returns:
-        Whether anything in it was new.
+        Whether a file was written.
 
     Raises:
-        FileNotFoundError: the day was not delivered yet.
+        FileNotFoundError: the first day was not delivered yet.
     """
     source = next((rendered / LATE).iterdir())
     target = landing / source.name
     if not (target / SUCCESS).is_file():
-        raise FileNotFoundError(f"{target} was not delivered yet: deliver the day first")
+        raise FileNotFoundError(f"{target} is not complete: deliver the day first")
     files = [path for path in source.rglob("*") if path.is_file()]
-    new = False
+    changed = False
     for path in sorted(files, key=lambda path: path.parent == source):
         place = target / path.relative_to(source)
         if place.exists() and filecmp.cmp(path, place, shallow=False):
             continue
         place.parent.mkdir(parents=True, exist_ok=True)
-        aside = place.with_name(f".{place.name}.partial")
-        shutil.copyfile(path, aside)
-        os.replace(aside, place)  # noqa: PTH105
-        new = True
-    return new
+        partial = place.with_name(f".{place.name}.partial")
+        shutil.copyfile(path, partial)
+        os.replace(partial, place)  # noqa: PTH105
+        changed = True
+    return changed
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:

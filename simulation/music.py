@@ -1,8 +1,8 @@
-"""Music made from numbers: six genres that can be heard and measured apart.
+"""Synthesises music in six genres that differ audibly and measurably.
 
-A genre is a `Style` (scale, chords, instruments, drum pattern); within a genre the
-`Musical` controls of a track move its tempo, brightness, density and so on. The
-instruments are wavetables: one period of a sound, read at the speed of the note.
+A genre is a `Style` (scale, chords, instruments, drum pattern). The `MusicControls` of a track vary
+its tempo, brightness, density and so on within the genre. The instruments are wavetables: one
+period of a sound, read at the speed of the note.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _LEVEL = 0.12
 
 
 @dataclass(frozen=True)
-class Musical:
-    """What a track's latent decides within its genre, each control in [0, 1].
+class MusicControls:
+    """Controls of a track within its genre, each in [0, 1]; they come from the track's latent.
 
     Attributes:
-        tempo: slow to fast within the genre's range.
-        brightness: dull to bright: tilt of the spectrum.
-        density: few to many notes of the lead in a bar.
-        register: low to high lead, over an octave and a half.
-        hardness: soft to hard attacks, and how loud the drums are.
-        richness: few to many partials in the lead's sound.
+        tempo: slow to fast, within the genre's range.
+        brightness: dull to bright; tilt of the spectrum.
+        density: few to many notes of the lead per bar.
+        register: low to high pitch of the lead, over an octave and a half.
+        hardness: soft to hard attacks, and quiet to loud drums.
+        richness: few to many partials of the lead.
         space: dry to reverberant.
-        swell: steady loudness, or one that comes and goes every four seconds.
+        swell: steady loudness to loudness that rises and falls every four seconds.
     """
 
     tempo: float
@@ -53,7 +53,7 @@ class Musical:
 
 @dataclass
 class _Score:
-    """The mix in the making: one buffer for each part of the band, float32[T]."""
+    """One buffer float32 [T] per part of the band."""
 
     length: int
     lead: Float32Array = field(init=False)
@@ -68,18 +68,18 @@ class _Score:
 
 
 def make_music(
-    genre: str, controls: Musical, seconds: float, rng: np.random.Generator
+    genre: str, controls: MusicControls, seconds: float, rng: np.random.Generator
 ) -> Float32Array:
-    """Plays a piece of a genre.
+    """Synthesise a piece of music.
 
     Args:
         genre: one of `simulation.styles.GENRE_GROUPS`.
-        controls: the track's own character.
+        controls: the controls of the track.
         seconds: length of the piece.
-        rng: chooses key, melody and noise.
+        rng: source of key, melody and noise.
 
     Returns:
-        float32[2, T] at `SAMPLE_RATE`, in [-1, 1].
+        float32 [2, T], stereo samples in [-1, 1] at `SAMPLE_RATE`.
 
     Raises:
         KeyError: the genre is unknown.
@@ -96,15 +96,15 @@ def make_music(
 
 
 def make_ambience(liveliness: float, seconds: float, rng: np.random.Generator) -> Float32Array:
-    """Makes the sound of a place: wind, hum and steps, with no music in it.
+    """Synthesise ambient sound without music: wind, hum and steps.
 
     Args:
         liveliness: quiet to busy, in [0, 1].
-        seconds: length of the recording.
-        rng: draws the noise.
+        seconds: length of the sound.
+        rng: source of the noise.
 
     Returns:
-        float32[2, T] at `SAMPLE_RATE`, in [-1, 1].
+        float32 [2, T], stereo samples in [-1, 1] at `SAMPLE_RATE`.
     """
     count = round(seconds * SAMPLE_RATE)
     wind = _filter(rng.standard_normal(count), 150.0 + 900.0 * liveliness, 1.5)
@@ -122,7 +122,7 @@ def _between(ends: tuple[float, float], share: float) -> float:
 def _play_bar(
     score: _Score,
     style: Style,
-    controls: Musical,
+    controls: MusicControls,
     key: int,
     degree: int,
     start: float,
@@ -148,7 +148,7 @@ def _play_bar(
 def _play_lead(
     score: _Score,
     style: Style,
-    controls: Musical,
+    controls: MusicControls,
     key: int,
     degree: int,
     start: float,
@@ -218,7 +218,7 @@ def _add(buffer: Float32Array, start: float, sound: Float32Array) -> None:
         buffer[first : first + sound.size] += sound[:room]
 
 
-def _mix(score: _Score, style: Style, controls: Musical) -> Float32Array:
+def _mix(score: _Score, style: Style, controls: MusicControls) -> Float32Array:
     lead, pad, bass, drums = style.levels
     tonal = lead * score.lead + pad * score.pad + bass * score.bass
     if style.drive:
@@ -228,7 +228,7 @@ def _mix(score: _Score, style: Style, controls: Musical) -> Float32Array:
 
 
 def _filter(sound: NDArray[Any], cutoff: float, slope: float) -> NDArray[Any]:
-    """Takes away what lies above `cutoff` Hz, more and more; `slope` 1 is 6 dB an octave."""
+    """Attenuate frequencies above `cutoff` Hz; a `slope` of 1 is 6 dB per octave."""
     size = fft.next_fast_len(sound.size, real=True)
     frequencies = fft.rfftfreq(size, 1.0 / SAMPLE_RATE)
     gain = 1.0 / (1.0 + (frequencies / cutoff) ** slope)
@@ -237,7 +237,7 @@ def _filter(sound: NDArray[Any], cutoff: float, slope: float) -> NDArray[Any]:
 
 
 def _master(
-    dry: Float32Array, style: Style, controls: Musical, rng: np.random.Generator
+    dry: Float32Array, style: Style, controls: MusicControls, rng: np.random.Generator
 ) -> Float32Array:
     cutoff = _between(style.cutoff, controls.brightness)
     toned = _filter(dry, cutoff, 2.0)

@@ -1,8 +1,8 @@
-"""Moving pictures made from numbers: six kinds of scene that look and move differently.
+"""Draws video frames: six kinds of scene that look and move differently.
 
-A clip is a row of shots. Each shot has a large still canvas over which the camera pans,
-and sprites that move through it. The kind of scene is a genre of pictures; within it the
-`Pictorial` controls of a video move its colour, light, motion, scale and cut rate.
+A clip is a sequence of shots. In each shot the camera pans over a large still canvas, and sprites
+move through the picture. The `PictureControls` of a video vary colour, light, motion, scale and cut
+rate within its kind of scene.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from scipy import fft
 
-from models.arrays import Float32Array, UInt8Array
+from models.arrays import Float32Array, Float64Array, UInt8Array
 
 _CANVAS = 512
 _MARGIN = 320
@@ -24,18 +23,18 @@ _FEWEST_CUTS, _MOST_CUTS = 0.15, 1.6
 
 
 @dataclass(frozen=True)
-class Pictorial:
-    """What a video's latent decides within its kind of scene, each control in [0, 1].
+class PictureControls:
+    """Controls of a video within its kind of scene, each in [0, 1]; they come from its latent.
 
     Attributes:
-        hue: position of the palette within the scene's share of the colour wheel.
+        hue: position of the palette within the scene's part of the colour wheel.
         saturation: grey to coloured.
         light: dark to bright.
-        contrast: flat to harsh.
-        speed: still to fast panning, 4 to 160 pixels a second.
-        direction: panning to the right, through upwards, to the left.
+        contrast: low to high contrast.
+        speed: slow to fast panning, 4 to 160 pixels per second.
+        direction: panning to the right (0), upwards (0.5) or to the left (1).
         scale: small to large shapes.
-        cuts: few to many, 0.15 to 1.6 a second.
+        cuts: few to many cuts, 0.15 to 1.6 per second.
     """
 
     hue: float
@@ -50,38 +49,42 @@ class Pictorial:
 
 @dataclass(frozen=True)
 class _Shot:
-    """One take: its canvas, palette of sprites, random numbers and first position.
+    """One shot of a clip.
 
-    The canvas uint8[C, C, 3] repeats its first rows and columns behind the last ones, so that
-    a window over its edge is still one slice.
+    Attributes:
+        canvas: uint8 [C + margin, C + margin, 3]. The margin repeats the first rows and columns, so
+            that a window across the edge is one slice.
+        palette: uint8 [256, 3], RGB colour of each level.
+        seeds: float64 [24, 4], random numbers in [0, 1) that place and move the sprites.
+        origin: first position of the camera on the canvas in pixels, x and y.
     """
 
     canvas: UInt8Array
     palette: UInt8Array
-    seeds: NDArray[np.float64]
+    seeds: Float64Array
     origin: tuple[float, float]
 
 
 def make_frames(
     scene: int,
-    controls: Pictorial,
+    controls: PictureControls,
     seconds: float,
     fps: int,
     size: tuple[int, int],
     rng: np.random.Generator,
 ) -> Iterator[UInt8Array]:
-    """Renders a clip, frame by frame.
+    """Draw a clip frame by frame.
 
     Args:
-        scene: kind of scene, 0 to `len(SCENES)` - 1.
-        controls: the video's own character.
+        scene: kind of scene, an index of `SCENES`.
+        controls: the controls of the video.
         seconds: length of the clip.
         fps: frames per second.
         size: width and height in pixels, at most 319 each.
-        rng: places shapes and cuts.
+        rng: source of shapes and cuts.
 
     Yields:
-        uint8[H, W, 3] in RGB, round(seconds * fps) of them.
+        round(seconds * fps) frames, each uint8 [H, W, 3] in RGB.
     """
     count = round(seconds * fps)
     cuts = _cut_frames(controls, count, fps, rng)
@@ -96,20 +99,22 @@ def make_frames(
         yield frame
 
 
-def _cut_frames(controls: Pictorial, count: int, fps: int, rng: np.random.Generator) -> set[int]:
+def _cut_frames(
+    controls: PictureControls, count: int, fps: int, rng: np.random.Generator
+) -> set[int]:
     rate = _FEWEST_CUTS * (_MOST_CUTS / _FEWEST_CUTS) ** controls.cuts
     gap = fps / rate
     first = gap * rng.uniform(0.3, 0.9)
     return {round(first + gap * number) for number in range(int(count / gap) + 1)}
 
 
-def _velocity(controls: Pictorial) -> tuple[float, float]:
+def _velocity(controls: PictureControls) -> tuple[float, float]:
     speed = _SLOWEST * (_FASTEST / _SLOWEST) ** controls.speed
     angle = np.pi * controls.direction
     return float(speed * np.cos(angle)), float(-speed * np.sin(angle))
 
 
-def _make_shot(scene: int, controls: Pictorial, rng: np.random.Generator) -> _Shot:
+def _make_shot(scene: int, controls: PictureControls, rng: np.random.Generator) -> _Shot:
     palette = _palette(scene, controls, rng)
     levels = np.clip(SCENES[scene].draw(controls, rng) * 255.0, 0, 255).astype(np.uint8)
     canvas = np.pad(palette[levels], ((0, _MARGIN), (0, _MARGIN), (0, 0)), mode="wrap")
@@ -117,8 +122,8 @@ def _make_shot(scene: int, controls: Pictorial, rng: np.random.Generator) -> _Sh
     return _Shot(canvas, palette, rng.uniform(0.0, 1.0, (24, 4)), (origin[0], origin[1]))
 
 
-def _palette(scene: int, controls: Pictorial, rng: np.random.Generator) -> UInt8Array:
-    """Returns uint8[256, 3]: the RGB colour of each level, from shadow to highlight."""
+def _palette(scene: int, controls: PictureControls, rng: np.random.Generator) -> UInt8Array:
+    """Return uint8 [256, 3]: the RGB colour of each level, from shadow to highlight."""
     base, spread = SCENES[scene].hue, SCENES[scene].spread
     hue = base + 0.16 * (controls.hue - 0.5) + rng.normal(0.0, 0.008)
     level = np.linspace(0.0, 1.0, 256)
@@ -144,7 +149,7 @@ def _pan(shot: _Shot, dx: float, dy: float, size: tuple[int, int]) -> UInt8Array
 
 
 def _noise(softness: float, rng: np.random.Generator) -> Float32Array:
-    """Draws a seamless texture float32[C, C] in [0, 1], smooth over `softness` pixels."""
+    """Return float32 [C, C] in [0, 1]: a seamless texture, smooth over `softness` pixels."""
     grain = rng.standard_normal((_CANVAS, _CANVAS)).astype(np.float32)
     frequency = fft.fftfreq(_CANVAS)[:, None] ** 2 + fft.rfftfreq(_CANVAS)[None, :] ** 2
     envelope = np.exp(-2.0 * (np.pi * softness) ** 2 * frequency).astype(np.float32)
@@ -152,13 +157,13 @@ def _noise(softness: float, rng: np.random.Generator) -> Float32Array:
     return np.asarray(np.clip(0.5 + smooth / (5.0 * smooth.std()), 0.0, 1.0), np.float32)
 
 
-def _draw_clouds(controls: Pictorial, rng: np.random.Generator) -> Float32Array:
+def _draw_clouds(controls: PictureControls, rng: np.random.Generator) -> Float32Array:
     large = _noise(14.0 + 40.0 * controls.scale, rng)
     small = _noise(6.0 + 12.0 * controls.scale, rng)
     return np.asarray(0.75 * large + 0.25 * small, np.float32)
 
 
-def _draw_leaves(controls: Pictorial, rng: np.random.Generator) -> Float32Array:
+def _draw_leaves(controls: PictureControls, rng: np.random.Generator) -> Float32Array:
     canvas = np.asarray(0.3 * _noise(3.0, rng), np.float32)
     length = 7.0 + 26.0 * controls.scale
     for _ in range(int(90_000 / length**1.75)):
@@ -169,7 +174,7 @@ def _draw_leaves(controls: Pictorial, rng: np.random.Generator) -> Float32Array:
     return canvas
 
 
-def _draw_street(controls: Pictorial, rng: np.random.Generator) -> Float32Array:
+def _draw_street(controls: PictureControls, rng: np.random.Generator) -> Float32Array:
     canvas = np.full((_CANVAS, _CANVAS), 0.12, np.float32)
     pane = int(6 + 14 * controls.scale)
     left = 0
@@ -183,7 +188,7 @@ def _draw_street(controls: Pictorial, rng: np.random.Generator) -> Float32Array:
     return canvas
 
 
-def _draw_neon(controls: Pictorial, rng: np.random.Generator) -> Float32Array:
+def _draw_neon(controls: PictureControls, rng: np.random.Generator) -> Float32Array:
     canvas = np.full((_CANVAS, _CANVAS), 0.08, np.float32)
     gap = int(14 + 36 * controls.scale)
     for offset in range(-_CANVAS, 2 * _CANVAS, gap):
@@ -194,7 +199,7 @@ def _draw_neon(controls: Pictorial, rng: np.random.Generator) -> Float32Array:
     return np.asarray(np.maximum(canvas, cv2.GaussianBlur(canvas, (0, 0), 4)), np.float32)
 
 
-def _draw_shards(controls: Pictorial, rng: np.random.Generator) -> Float32Array:
+def _draw_shards(controls: PictureControls, rng: np.random.Generator) -> Float32Array:
     canvas = np.full((_CANVAS, _CANVAS), 0.3, np.float32)
     reach = 14.0 + 60.0 * controls.scale
     for _ in range(int(160_000 / reach**1.8)):
@@ -204,7 +209,7 @@ def _draw_shards(controls: Pictorial, rng: np.random.Generator) -> Float32Array:
     return canvas
 
 
-def _draw_rings(controls: Pictorial, rng: np.random.Generator) -> Float32Array:
+def _draw_rings(controls: PictureControls, rng: np.random.Generator) -> Float32Array:
     y, x = np.mgrid[:_CANVAS, :_CANVAS].astype(np.float32)
     period = 10.0 + 34.0 * controls.scale
     waves = np.zeros((_CANVAS, _CANVAS), np.float32)
@@ -216,12 +221,14 @@ def _draw_rings(controls: Pictorial, rng: np.random.Generator) -> Float32Array:
     return np.asarray(0.5 + 0.22 * waves, np.float32)
 
 
-def _stay(frame: UInt8Array, shot: _Shot, controls: Pictorial, time: float) -> None:
-    """Leaves the canvas as it is: clouds and rings move as a whole."""
+def _animate_nothing(
+    frame: UInt8Array, shot: _Shot, controls: PictureControls, time: float
+) -> None:
+    """Draw nothing: clouds and rings only move with the camera."""
 
 
-def _fall(frame: UInt8Array, shot: _Shot, controls: Pictorial, time: float) -> None:
-    """Lets petals sink through the picture."""
+def _animate_petals(frame: UInt8Array, shot: _Shot, controls: PictureControls, time: float) -> None:
+    """Draw petals that sink through the frame."""
     height, width = frame.shape[:2]
     radius = int(2 + 6 * controls.scale)
     for x, y, pace, shade in shot.seeds[:14]:
@@ -230,8 +237,8 @@ def _fall(frame: UInt8Array, shot: _Shot, controls: Pictorial, time: float) -> N
         cv2.circle(frame, centre, radius, _colour(shot, 0.6 + 0.4 * shade), -1, cv2.LINE_AA)
 
 
-def _drive(frame: UInt8Array, shot: _Shot, controls: Pictorial, time: float) -> None:
-    """Lets pairs of lamps pass along the lower edge."""
+def _animate_lamps(frame: UInt8Array, shot: _Shot, controls: PictureControls, time: float) -> None:
+    """Draw lamps that pass along the lower edge of the frame."""
     height, width = frame.shape[:2]
     size = int(4 + 8 * controls.scale)
     for x, y, pace, shade in shot.seeds[:6]:
@@ -241,8 +248,8 @@ def _drive(frame: UInt8Array, shot: _Shot, controls: Pictorial, time: float) -> 
         cv2.rectangle(frame, (left, top), (left + 3 * size, top + size), colour, -1)
 
 
-def _flash(frame: UInt8Array, shot: _Shot, controls: Pictorial, time: float) -> None:
-    """Lets discs of light pulse on the grid."""
+def _animate_discs(frame: UInt8Array, shot: _Shot, controls: PictureControls, time: float) -> None:
+    """Draw discs of light that pulse."""
     height, width = frame.shape[:2]
     for x, y, pace, phase in shot.seeds[:5]:
         pulse = 0.5 + 0.5 * np.sin(2.0 * np.pi * ((1.0 + 2.0 * controls.speed) * time + phase))
@@ -250,8 +257,8 @@ def _flash(frame: UInt8Array, shot: _Shot, controls: Pictorial, time: float) -> 
         cv2.circle(frame, (int(x * width), int(y * height)), radius, _colour(shot, 1.0), 2)
 
 
-def _sweep(frame: UInt8Array, shot: _Shot, controls: Pictorial, time: float) -> None:
-    """Sweeps beams of light through the picture."""
+def _animate_beams(frame: UInt8Array, shot: _Shot, controls: PictureControls, time: float) -> None:
+    """Draw beams of light that sweep through the frame."""
     height, width = frame.shape[:2]
     for x, _, pace, phase in shot.seeds[:4]:
         angle = 0.9 * np.sin(2.0 * np.pi * ((0.3 + controls.speed) * (0.5 + pace) * time + phase))
@@ -272,26 +279,26 @@ class Scene:
     """A kind of scene.
 
     Attributes:
-        name: what it shows.
-        draw: makes the canvas's levels, float32[C, C] in [0, 1].
-        animate: draws what moves through a frame, in place.
-        hue: middle of the scene's share of the colour wheel, 0 to 1.
+        name: name of the scene.
+        draw: returns the levels of the canvas, float32 [C, C] in [0, 1].
+        animate: draws the sprites into a frame, in place.
+        hue: middle of the scene's part of the colour wheel, in [0, 1].
         spread: difference of hue between shadow and highlight.
     """
 
     name: str
-    draw: Callable[[Pictorial, np.random.Generator], Float32Array]
-    animate: Callable[[UInt8Array, _Shot, Pictorial, float], None]
+    draw: Callable[[PictureControls, np.random.Generator], Float32Array]
+    animate: Callable[[UInt8Array, _Shot, PictureControls, float], None]
     hue: float
     spread: float
 
 
+# The kinds of scene, in the order of the world's genre groups.
 SCENES = (
-    Scene("neon", _draw_neon, _flash, 0.84, 0.25),
-    Scene("shards", _draw_shards, _sweep, 0.00, 0.06),
-    Scene("street", _draw_street, _drive, 0.10, 0.10),
-    Scene("leaves", _draw_leaves, _fall, 0.28, 0.12),
-    Scene("clouds", _draw_clouds, _stay, 0.58, 0.08),
-    Scene("rings", _draw_rings, _stay, 0.46, 0.16),
+    Scene("neon", _draw_neon, _animate_discs, 0.84, 0.25),
+    Scene("shards", _draw_shards, _animate_beams, 0.00, 0.06),
+    Scene("street", _draw_street, _animate_lamps, 0.10, 0.10),
+    Scene("leaves", _draw_leaves, _animate_petals, 0.28, 0.12),
+    Scene("clouds", _draw_clouds, _animate_nothing, 0.58, 0.08),
+    Scene("rings", _draw_rings, _animate_nothing, 0.46, 0.16),
 )
-"""The kinds of scene, in the order of the world's genre groups."""

@@ -1,7 +1,6 @@
-"""What a small world looks and sounds like as files: who delivers what on which day.
+"""Plans the files of a small world: ids, landing days, formats, and controls of each clip.
 
-The plan is made from the world alone: ids, days, formats, and how each latent is to be
-drawn and played. Nothing is rendered here.
+The plan depends only on the world. `simulation.render` renders it.
 """
 
 from __future__ import annotations
@@ -10,21 +9,24 @@ import datetime as dt
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from simulation.music import Musical
-from simulation.pictures import Pictorial
+from models.arrays import Float64Array, Int64Array
+from simulation.music import MusicControls
+from simulation.pictures import PictureControls
 from simulation.styles import GENRE_GROUPS
 from simulation.titles import make_artist, make_title
 from simulation.world import DAY, FIRST_DAY, World, WorldConfig
 
+# Dimensions of a latent that can be rendered: the number of controls of music and of pictures.
 CONTROLS = 8
-"""Dimensions of a latent that can be rendered: as many as `Musical` and `Pictorial` have."""
 
+# Length of a segment of a music video. Frames and sound change together at its end.
 SEGMENT_SECONDS = 10.0
-"""Length of one segment of a music video: its pictures and sound change together after it."""
 
+# The world of the demo: three days, rendered in about a minute. Uploaders hear better and know more
+# tracks than in the large worlds: otherwise a model could not learn from so few picks. With this
+# seed every genre group has tracks and segments.
 SMALL_WORLD = WorldConfig(
     n_videos=150,
     n_music=40,
@@ -42,11 +44,6 @@ SMALL_WORLD = WorldConfig(
     days=3,
     seed=123,
 )
-"""The world of the demo: three days, small enough to render in a minute.
-
-Uploaders hear better and know more than in the large worlds, because so few picks could teach
-nothing otherwise. The seed is one for which each genre group has tracks and segments.
-"""
 
 _SPELLINGS = {
     "electronic": ("techno", "house"),
@@ -62,26 +59,26 @@ _LANDSCAPE, _PORTRAIT = (256, 144), (144, 256)
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a video with one look and one sound.
+    """A part of a video with one kind of picture and one kind of sound.
 
     Attributes:
         scene: kind of scene, an index of `pictures.SCENES`.
-        look: the pictures' controls.
-        seconds: its length.
-        genre: genre group of its music, or None for the sound of a place.
-        tune: the music's controls; for the sound of a place only `density` counts.
+        look: controls of the frames.
+        seconds: length of the part.
+        genre: genre group of the music, or None for ambient sound without music.
+        tune: controls of the music; ambient sound uses only `density`.
     """
 
     scene: int
-    look: Pictorial
+    look: PictureControls
     seconds: float
     genre: str | None
-    tune: Musical
+    tune: MusicControls
 
 
 @dataclass(frozen=True)
 class PlannedVideo:
-    """A row of `videos.*` and the file it names."""
+    """A row of the manifest `videos` and its media file."""
 
     video_id: str
     uploader_id: str
@@ -96,13 +93,13 @@ class PlannedVideo:
 
     @property
     def day(self) -> dt.date:
-        """The landing day that delivers it."""
+        """The landing day of the video."""
         return self.uploaded_at.date()
 
 
 @dataclass(frozen=True)
 class PlannedMusic:
-    """A row of `music.*` and the file it names."""
+    """A row of the manifest `music` and its media file."""
 
     music_id: str
     group: str
@@ -111,14 +108,14 @@ class PlannedMusic:
     artist: str
     day: dt.date
     media_path: str
-    tune: Musical
+    tune: MusicControls
     seconds: float
     seed: int
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything to render, UGC first; row i of `videos` and `music` is row i of the world."""
+    """Everything to render; row i of `videos` (UGC first) and of `music` is row i of the world."""
 
     days: tuple[dt.date, ...]
     music: tuple[PlannedMusic, ...]
@@ -126,37 +123,37 @@ class Plan:
 
 
 def music_id(row: int) -> str:
-    """The id of the track in a row of the world."""
+    """Return the id of the track in a row of the world."""
     return f"m{row + 1:04d}"
 
 
 def video_id(row: int) -> str:
-    """The id of the UGC video in a row of the world."""
+    """Return the id of the UGC video in a row of the world."""
     return f"v{row + 1:04d}"
 
 
 def uploader_id(row: int) -> str:
-    """The id of the uploader in a row of the world."""
+    """Return the id of the uploader in a row of the world."""
     return f"u{row + 1:02d}"
 
 
 def make_plan(world: World) -> Plan:
-    """Decides ids, days, formats and controls of everything a world holds.
+    """Plan ids, days, formats and controls of all videos and tracks of a world.
 
     Args:
-        world: with `CONTROLS` latent dimensions and at most six genre groups.
+        world: a world with `CONTROLS` latent dimensions and at most six genre groups.
 
     Returns:
         The plan; equal worlds give equal plans.
 
     Raises:
-        ValueError: the world has other dimensions or more groups than can be rendered.
+        ValueError: the world has other dimensions or too many groups to be rendered.
     """
     config = world.config
     if config.latent_dim != CONTROLS or config.n_groups > len(GENRE_GROUPS):
         raise ValueError(
-            f"latent_dim {config.latent_dim} and n_groups {config.n_groups} cannot be rendered: "
-            f"they must be {CONTROLS} and at most {len(GENRE_GROUPS)}"
+            f"a world with latent_dim {config.latent_dim} and n_groups {config.n_groups} cannot be "
+            f"rendered: latent_dim must be {CONTROLS}, n_groups at most {len(GENRE_GROUPS)}"
         )
     rng = np.random.default_rng((config.seed, 1))
     days = tuple(_moment(FIRST_DAY + DAY * day).date() for day in range(config.days))
@@ -169,7 +166,7 @@ def make_plan(world: World) -> Plan:
     return Plan(days, music, (*ugc, *pgc))
 
 
-def _rows(array: NDArray[np.int64]) -> range:
+def _rows(array: Int64Array) -> range:
     return range(len(array))
 
 
@@ -177,11 +174,11 @@ def _moment(seconds: float) -> dt.datetime:
     return dt.datetime.fromtimestamp(int(seconds), tz=dt.UTC)
 
 
-def _controls(latents: NDArray[np.float64], world: World) -> NDArray[np.float64]:
-    """Turns float64[n, K] latents into float64[n, K] controls, each even over [0, 1].
+def _controls(latents: Float64Array, world: World) -> Float64Array:
+    """Turn float64 [n, K] latents into float64 [n, K] controls, about uniform over [0, 1].
 
-    A fixed rotation spreads the genre groups over all controls, so that content which lies
-    between two genres also looks and sounds so.
+    A fixed rotation spreads the genre groups over all controls: content between two genres then
+    also looks and sounds in between.
     """
     rotation, _ = np.linalg.qr(np.random.default_rng(2022).standard_normal((CONTROLS, CONTROLS)))
     everything = np.concatenate([world.video_latent, world.music_latent]) @ rotation
@@ -189,19 +186,20 @@ def _controls(latents: NDArray[np.float64], world: World) -> NDArray[np.float64]
     return np.asarray(ndtr(scaled), np.float64)
 
 
-def _look(latent: NDArray[np.float64], world: World) -> Pictorial:
-    return Pictorial(*_controls(latent[None], world)[0].tolist())
+def _look(latent: Float64Array, world: World) -> PictureControls:
+    return PictureControls(*_controls(latent[None], world)[0].tolist())
 
 
-def _tune(latent: NDArray[np.float64], world: World) -> Musical:
-    return Musical(*_controls(latent[None], world)[0].tolist())
+def _tune(latent: Float64Array, world: World) -> MusicControls:
+    return MusicControls(*_controls(latent[None], world)[0].tolist())
 
 
-def _music_days(world: World, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Returns int64[M]: the landing day, from 0, that delivers each track.
+def _music_days(world: World, rng: np.random.Generator) -> Int64Array:
+    """Return int64 [M]: the landing day of each track, counted from 0.
 
-    Most tracks come on the first day and the world's late ones on the day they appear. A few
-    tracks that nobody uses on the first day come on the second, so that every day brings some.
+    Most tracks are delivered on the first day, and the world's late tracks on the day they appear.
+    A few tracks that nobody picks on the first day are delivered on the second, so that every day
+    has new tracks.
     """
     appears = np.floor((world.music_time - FIRST_DAY) / DAY).astype(np.int64)
     delivered = np.maximum(appears, 0)
@@ -257,12 +255,12 @@ def _plan_pgc(
     world: World,
     row: int,
     days: tuple[dt.date, ...],
-    delivered: NDArray[np.int64],
+    delivered: Int64Array,
     rng: np.random.Generator,
 ) -> PlannedVideo:
     name = f"p{row + 1:04d}"
     track = int(world.pgc_music[row])
-    # Half of the music videos come on the first day: the teacher needs them.
+    # Deliver half of the music videos on the first day: the teacher needs them.
     wanted = 0 if row % 2 == 0 else row // 2 % len(days)
     day = days[max(wanted, int(delivered[track]))]
     noon = dt.datetime.combine(day, dt.time(12, row % 60), tzinfo=dt.UTC)

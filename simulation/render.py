@@ -1,8 +1,9 @@
-"""Renders a small world as real media files in the landing contract.
+"""Renders a small world as landing days with real media files.
 
-``python -m simulation.render OUT`` writes three landing days under OUT and the truth about
-them beside it. The same seed gives the same bytes on the same machine, and a world that is
-there already is not rendered again.
+    python -m simulation.render OUT
+
+writes three landing days to OUT and their ground truth beside it. On one machine, the same seed
+gives the same bytes. A world that is already complete is not rendered again.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
+from models.arrays import Float32Array, Float64Array, UInt8Array
 from simulation.encode import write_sound, write_video
 from simulation.landing import (
     LATE,
@@ -53,7 +54,9 @@ from simulation.styles import GENRE_GROUPS
 from simulation.truth import Clip, OddRow, Segment, Track, Truth, save_truth
 from simulation.world import World, WorldConfig, make_world
 
-_MARK = ".world"
+# File that marks a complete world; it holds the fingerprint.
+_FINGERPRINT_FILE = ".world"
+# Modules that determine the rendered bytes: a change of one makes a world stale.
 _SOURCES = (
     "encode",
     "landing",
@@ -68,7 +71,7 @@ _SOURCES = (
     "world",
 )
 _BEST = 10
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,15 +79,15 @@ class RenderedWorld:
     """A world on disk.
 
     Attributes:
-        folder: holds the days as `dt=YYYY-MM-DD` folders.
-        truth: folder that `simulation.truth.load_truth` reads.
-        was_there: whether it was found complete, and nothing was rendered.
-        seconds: wall time that it took.
+        folder: folder of the landing days, each `dt=YYYY-MM-DD`.
+        truth: folder of the ground truth, which `simulation.truth.load_truth` reads.
+        was_complete: whether the world was already complete, so that nothing was rendered.
+        seconds: wall time of the call.
     """
 
     folder: Path
     truth: Path
-    was_there: bool
+    was_complete: bool
     seconds: float
 
 
@@ -103,51 +106,51 @@ def render_world(
     truth: Path | None = None,
     sizes: WorldConfig = SMALL_WORLD,
 ) -> RenderedWorld:
-    """Renders a world, or finds it complete.
+    """Render a world, unless it is already complete.
 
-    Everything is written aside and renamed at the end, so that `out` holds a whole world or
-    none. A world of another seed or version of this package is replaced.
+    The world is written to a temporary folder that is renamed at the end, so that `out` has either
+    a complete world or none. A world of another seed or code version is replaced.
 
     Args:
-        out: folder for the landing days, from 2026-03-01.
+        out: folder of the landing days; the first day is 2026-03-01.
         days: number of days, at least three.
-        seed: seed of everything random.
-        workers: processes that render.
-        truth: folder for the truth; by default `truth` beside `out`.
-        sizes: sizes and strengths of the world; its days and seed are replaced.
+        seed: seed of all random numbers.
+        workers: number of rendering processes.
+        truth: folder of the ground truth; by default `truth` beside `out`.
+        sizes: sizes and effect strengths of the world; `days` and `seed` replace its own.
 
     Returns:
-        Where things lie.
+        The folders of the world.
 
     Raises:
-        FileExistsError: `out` holds something that this function did not write.
+        FileExistsError: `out` has files that this function did not write.
         ValueError: the world cannot be rendered, or has fewer than three days.
     """
     started = time.monotonic()
     truth = truth or out.parent / "truth"
     config = WorldConfig.model_validate(sizes.model_dump() | {"days": days, "seed": seed})
-    mark = _fingerprint(config)
-    if _is_complete(out, truth, mark):
+    fingerprint = _fingerprint(config)
+    if _is_complete(out, truth, fingerprint):
         return RenderedWorld(out, truth, True, time.monotonic() - started)
-    aside = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     world = make_world(config)
     plan = make_plan(world)
     odd, late = plan_oddities(plan)
-    _render_all(_jobs(aside, plan, odd, late), workers)
-    _finish_days(aside, plan, odd, late)
+    _render_all(_jobs(partial, plan, odd, late), workers)
+    _finish_days(partial, plan, odd, late)
     affinity = world.affinity(np.arange(config.n_videos))
     shutil.rmtree(truth, ignore_errors=True)
     save_truth(truth, _truth(world, plan, affinity, odd, late), affinity)
-    (aside / _MARK).write_text(mark, encoding="utf-8")
+    (partial / _FINGERPRINT_FILE).write_text(fingerprint, encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
-    aside.rename(out)
+    partial.rename(out)
     return RenderedWorld(out, truth, False, time.monotonic() - started)
 
 
 def _fingerprint(config: WorldConfig) -> str:
-    """Hashes whatever decides the bytes: the world, the code that renders it, its libraries."""
+    """Return a hash of everything that determines the bytes: config, code and libraries."""
     digest = hashlib.sha256(config.model_dump_json().encode())
     for source in _SOURCES:
         digest.update(Path(__file__).with_name(f"{source}.py").read_bytes())
@@ -156,18 +159,20 @@ def _fingerprint(config: WorldConfig) -> str:
     return digest.hexdigest()
 
 
-def _is_complete(out: Path, truth: Path, mark: str) -> bool:
-    """Whether the world is there.
+def _is_complete(out: Path, truth: Path, fingerprint: str) -> bool:
+    """Return whether the world is complete and up to date.
 
     Raises:
-        FileExistsError: something else is there.
+        FileExistsError: `out` has files that are not a rendered world.
     """
     if not out.exists() or not any(out.iterdir()):
         return False
-    found = out / _MARK
+    found = out / _FINGERPRINT_FILE
     if not found.is_file():
-        raise FileExistsError(f"{out} holds files that are no rendered world: name an empty folder")
-    return found.read_text(encoding="utf-8") == mark and truth.is_dir()
+        raise FileExistsError(
+            f"{out} has files that are not a rendered world: name an empty folder"
+        )
+    return found.read_text(encoding="utf-8") == fingerprint and truth.is_dir()
 
 
 def _jobs(root: Path, plan: Plan, odd: tuple[Oddity, ...], late: Oddity) -> list[_Job]:
@@ -183,7 +188,7 @@ def _odd_path(root: Path, item: Oddity) -> Path:
 
 
 def _cost(job: _Job) -> float:
-    """The longest go first, so that no worker is left with a music video at the end."""
+    """Return the expected cost; expensive jobs run first, so that no worker finishes late."""
     if isinstance(job.subject, PlannedVideo):
         return sum(part.seconds for part in job.subject.parts) * job.subject.fps
     return job.subject.seconds
@@ -197,7 +202,7 @@ def _render_all(jobs: list[_Job], workers: int) -> None:
         done = pool.map(_render, jobs)
         for _ in tqdm(done, total=len(jobs), desc="rendering", unit="file", disable=None):
             pass
-    _log.info("rendered %d files", len(jobs))
+    log.info("rendered %d files", len(jobs))
 
 
 def _start_worker() -> None:
@@ -214,13 +219,13 @@ def _render(job: _Job) -> None:
     write_video(job.path, _frames(subject), subject.fps, np.concatenate(sounds, axis=1))
 
 
-def _frames(video: PlannedVideo) -> Iterator[NDArray[np.uint8]]:
+def _frames(video: PlannedVideo) -> Iterator[UInt8Array]:
     for number, part in enumerate(video.parts):
         rng = np.random.default_rng((video.seed, number, 0))
         yield from make_frames(part.scene, part.look, part.seconds, video.fps, video.size, rng)
 
 
-def _sound(part: Part, number: int, seed: int) -> NDArray[np.float32]:
+def _sound(part: Part, number: int, seed: int) -> Float32Array:
     rng = np.random.default_rng((seed, number, 1))
     if part.genre is None:
         return make_ambience(part.tune.density, part.seconds, rng)
@@ -278,7 +283,7 @@ def _music_rows(folder: Path, music: Iterable[PlannedMusic]) -> list[Row]:
 
 
 def _claimed_hash(path: Path, number: int) -> str | None:
-    """The hash is optional in the contract: every fifth row goes without."""
+    """Return the sha256 for the manifest; every fifth row has none, as the contract allows."""
     return None if number % 5 == 4 else file_hash(path)
 
 
@@ -296,7 +301,7 @@ def _bad_music_row(truth: OddRow, media_path: str) -> Row:
 def _truth(
     world: World,
     plan: Plan,
-    affinity: NDArray[np.float64],
+    affinity: Float64Array,
     odd: tuple[Oddity, ...],
     late: Oddity,
 ) -> Truth:
@@ -342,16 +347,24 @@ def _segments(pgc: Iterable[PlannedVideo]) -> Iterator[Segment]:
 
 
 def main() -> None:
-    """The command line: ``python -m simulation.render OUT``."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description="Render the small world as landing days.")
-    parser.add_argument("out", type=Path, help="folder for the dt=YYYY-MM-DD days")
-    parser.add_argument("--truth", type=Path, help="folder for the truth (default: beside OUT)")
-    parser.add_argument("--seed", type=int, default=SMALL_WORLD.seed)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("out", type=Path, help="folder of the landing days dt=YYYY-MM-DD")
+    parser.add_argument(
+        "--truth", type=Path, help="folder of the ground truth (default: truth beside OUT)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=SMALL_WORLD.seed, help="seed of all random numbers"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="rendering processes"
+    )
     given = parser.parse_args()
     world = render_world(given.out, seed=given.seed, workers=given.workers, truth=given.truth)
-    done = "is already there" if world.was_there else f"was rendered in {world.seconds:.0f} s"
-    print(f"the world {done}: days in {world.folder}, truth in {world.truth}")
+    done = (
+        "was complete already" if world.was_complete else f"was rendered in {world.seconds:.0f} s"
+    )
+    print(f"the world {done}: landing days in {world.folder}, ground truth in {world.truth}")
 
 
 if __name__ == "__main__":

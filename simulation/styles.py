@@ -1,24 +1,27 @@
-"""The six genre groups of music: what all the tracks of a group share."""
+"""Defines the six genre groups of music and the style of each."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Style:
-    """What all tracks of a genre group share.
+    """The properties that all tracks of a genre group share.
 
     Attributes:
         bpm: slowest and fastest tempo in beats per minute.
-        scale: the scale's steps in semitones above the key.
+        scale: steps of the scale in semitones above the key.
         chords: scale degree of the chord of each bar, repeated.
-        lead_octave: MIDI note the lead's register starts from.
-        rolloff: exponent by which the partials of the lead fall (small is bright).
-        odd_only: whether the lead has odd partials only, as a clarinet has.
-        attack, decay: seconds of a lead note's rise and of its fall to 1/e.
-        drums: pattern of sixteen steps by drum; each character 1 is a stroke.
-        levels: share of the lead, pad, bass and drums in the mix.
-        drive: gain into soft clipping of lead and bass; 0 leaves them clean.
-        cutoff: spectrum's corner in Hz at brightness 0 and 1.
+        lead_octave: MIDI note at which the register of the lead starts.
+        rolloff: exponent by which the partials of the lead decrease; small is bright.
+        odd_only: whether the lead has only odd partials, like a clarinet.
+        attack: seconds until a note of the lead is at full level.
+        decay: seconds until a note of the lead has fallen to 1/e.
+        drums: drum -> pattern of sixteen steps; each character 1 is a stroke.
+        levels: levels of lead, pad, bass and drums in the mix.
+        drive: gain before the soft clipping of lead, pad and bass; 0 means no clipping.
+        cutoff: cutoff frequency in Hz at brightness 0 and 1.
     """
 
     bpm: tuple[float, float]
@@ -124,7 +127,6 @@ STYLES: dict[str, Style] = {
         cutoff=(900, 6000),
     ),
 }
-"""Genre group to style."""
 
+# Names of the genre groups in the world's order: the most common group first.
 GENRE_GROUPS = tuple(STYLES)
-"""Names of the genre groups, in the order of the world's: from majority to minority."""

@@ -1,4 +1,6 @@
-"""Invented names of tracks and artists, some of them hard on whoever stores or shows them."""
+"""Invents titles and artists; some are hard to store or display correctly."""
+
+from __future__ import annotations
 
 import numpy as np
 
@@ -33,12 +35,12 @@ _HARD_TITLES = (
 
 
 def make_title(row: int, group: int, rng: np.random.Generator) -> str:
-    """Invents the title of the track in `row`; every sixth one is hard to handle."""
+    """Return a title for the track in `row`; every sixth one has unusual characters."""
     if row % 6 == 3:
         return _HARD_TITLES[row // 6 % len(_HARD_TITLES)]
     return f"{rng.choice(_WORDS[group % len(_WORDS)])} {rng.choice(_NOUNS)}"
 
 
 def make_artist(rng: np.random.Generator) -> str:
-    """Invents an artist."""
+    """Return the name of an artist."""
     return str(rng.choice(_ARTISTS))

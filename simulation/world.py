@@ -1,16 +1,18 @@
-"""A small world in which the true match of every video and track is known.
+"""Simulates a world in which the true match of every video and track is known.
 
-Everything is an array; `simulation.render` turns a small world into media files. The
-causal story (docs/model.md draws the graph):
+The world consists of arrays; `simulation.render` turns a small world into media files. The causal
+model (docs/model.md draws the graph):
 
-* A video and a track each have a latent content, a unit vector. The first `n_groups`
-  coordinates say how much of each genre group is in it, the others vary within a genre.
-  Their true match, the *affinity*, is a scaled dot product of the two.
-* Music videos (PGC): directors cut pictures to a segment's sound by affinity alone.
-* Uploaders (UGC) know few tracks, and know the popular ones and those of genres they
-  like best; among these they pick by affinity, own genre preference and popularity.
-* What a model may see are features: noisy nonlinear views of the latents.
+* A video and a track each have a latent content, a unit vector. Its first `n_groups` coordinates
+  say how much of each genre group it contains; the others vary within a genre. The true match, the
+  *affinity*, is the scaled dot product of the two latents.
+* Music videos (PGC): directors select the pictures of a segment by their affinity to its sound.
+* Uploaders (UGC) know few tracks, mostly popular ones and those of genres that they like. Among
+  these they pick by affinity, their genre preference and popularity.
+* A model sees only features: noisy nonlinear views of the latents.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -19,15 +21,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 
+# Start of every world, 2026-03-01T00:00:00Z, in seconds since the UTC epoch.
 FIRST_DAY = 1_772_323_200.0
-"""2026-03-01T00:00:00Z in seconds of the UTC epoch: when every world starts."""
 
+# Seconds of a day.
 DAY = 86_400.0
-"""Seconds of a day."""
 
 
 class WorldConfig(BaseModel):
-    """Sizes and strengths of a world. The defaults are those of the reported table."""
+    """Sizes and effect strengths of a world; the defaults are those of docs/results.md."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,28 +39,30 @@ class WorldConfig(BaseModel):
     n_pgc: int = Field(1_800, description="PGC music videos", ge=0)
     pgc_at_random: float = Field(
         0.0,
-        description="share of the segments whose pictures were cut without hearing the sound",
+        description="share of the segments whose pictures are selected at random",
         ge=0,
         le=1,
     )
-    segments_per_pgc: int = Field(6, description="segments of a music video", gt=0)
+    segments_per_pgc: int = Field(6, description="segments per music video", gt=0)
     n_groups: int = Field(6, description="genre groups", gt=1)
     latent_dim: int = Field(12, description="dimension of the latent content", gt=1)
     separation: float = Field(
-        0.8, description="length of a genre's direction against within-genre variation", ge=0
+        0.8,
+        description="length of a genre's direction, relative to the variation within a genre",
+        ge=0,
     )
     affinity: float = Field(
         12.0, description="nats of affinity between identical and orthogonal content", ge=0
     )
     confounding: float = Field(
         1.0,
-        description="exponent of the uploader's genre preference, in what an uploader knows "
-        "and in what an uploader picks",
+        description="exponent of the uploader's genre preference, both for the tracks that an "
+        "uploader knows and for the picks",
         ge=0,
     )
     popularity: float = Field(
         0.5,
-        description="exponent of a track's popularity, in what an uploader knows and picks",
+        description="exponent of a track's popularity, for the tracks known and for the picks",
         ge=0,
     )
     knowledge: float = Field(
@@ -66,12 +70,12 @@ class WorldConfig(BaseModel):
     )
     carelessness: float = Field(
         0.3,
-        description="share of affinity that an uploader, being no expert, does not hear",
+        description="share of the affinity that uploaders, who are no experts, ignore",
         ge=0,
         le=1,
     )
     noise: float = Field(
-        0.2, description="standard deviation of feature noise against the signal's", ge=0
+        0.2, description="standard deviation of the feature noise, relative to the signal's", ge=0
     )
     video_dim: int = Field(128, description="columns of a video's features", gt=0)
     music_dim: int = Field(64, description="columns of a track's features", gt=0)
@@ -87,13 +91,13 @@ class WorldConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Choices:
-    """Who picked which track for which video, in order of time.
+    """Picks in order of time: which uploader picked which track for which video.
 
     Attributes:
         video: int64[P], row of the video.
         music: int64[P], row of the track.
         uploader: int64[P], row of the uploader.
-        time: float64[P], time of upload, seconds of the UTC epoch, ascending.
+        time: float64[P], time of upload, seconds since the UTC epoch, ascending.
     """
 
     video: Int64Array
@@ -104,24 +108,26 @@ class Choices:
 
 @dataclass(frozen=True)
 class World:
-    """A world and its truth. N videos, M tracks, U uploaders, S PGC segments, G groups.
+    """A world and its ground truth.
+
+    N videos, M tracks, U uploaders, S PGC segments, G genre groups, K latent dimensions.
 
     Attributes:
-        config: sizes and strengths.
+        config: sizes and effect strengths.
         video_latent: float64[N, K], unit vectors, the content of UGC videos.
-        video_group: int64[N], the genre group around which the video's content lies.
-        video_uploader: int64[N], who uploaded it.
-        video_time: float64[N], when: seconds of the UTC epoch, ascending with the row.
-        music_latent: float64[M, K], unit vectors.
+        video_group: int64[N], genre group of each video.
+        video_uploader: int64[N], row of the uploader of each video.
+        video_time: float64[N], time of upload, seconds since the UTC epoch, ascending.
+        music_latent: float64[M, K], unit vectors, the content of tracks.
         music_group: int64[M], genre group of each track.
-        music_time: float64[M], when the track appears; before FIRST_DAY for most.
+        music_time: float64[M], time from which the track exists; before FIRST_DAY for most.
         popularity: float64[M], positive, sums to one.
-        uploader_preference: float64[U, G], rows sum to one: true preference per genre group.
+        uploader_preference: float64[U, G], true genre preferences; rows sum to one.
         known: bool[U, M], the tracks that each uploader knows.
-        picks: the uploaders' biased picks, one for each video.
-        unbiased_picks: for the same videos, picks by affinity alone over the whole catalogue.
-        pgc_music: int64[n_pgc], the track of each music video.
-        segment_pgc: int64[S], the music video of each segment.
+        picks: the uploaders' biased picks, one per video.
+        unbiased_picks: picks for the same videos by affinity only, from the whole catalogue.
+        pgc_music: int64[n_pgc], row of the track of each music video.
+        segment_pgc: int64[S], row of the music video of each segment.
         segment_video_latent: float64[S, K], content of a segment's pictures.
         segment_music_latent: float64[S, K], content of a segment's sound.
         video_features: float32[N, video_dim].
@@ -153,13 +159,13 @@ class World:
     segment_music_features: Float32Array
 
     def affinity(self, video_rows: Int64Array) -> Float64Array:
-        """Return the true match of the named videos with every track.
+        """Return the true match of videos with every track.
 
         Args:
             video_rows: int64[n], rows of videos.
 
         Returns:
-            float64[n, M], nats: exp(affinity) is proportional to an unbiased choice.
+            float64[n, M] in nats; the probability of an unbiased pick is proportional to its exp.
         """
         product: Float64Array = self.video_latent[video_rows] @ self.music_latent.T
         return self.config.affinity * product
@@ -172,24 +178,24 @@ def _unit(rows: Float64Array) -> Float64Array:
 
 
 def _content(group: Int64Array, config: WorldConfig, rng: np.random.Generator) -> Float64Array:
-    """Draw float64[n, K] unit latents around the directions of their genre groups."""
+    """Draw float64[n, K]: unit latents around the directions of their genre groups."""
     rows = rng.standard_normal((len(group), config.latent_dim)) / np.sqrt(config.latent_dim)
     rows[np.arange(len(group)), group % config.latent_dim] += config.separation
     return _unit(rows)
 
 
 def _group_share(config: WorldConfig) -> Float64Array:
-    """Return float64[G]: how common each genre group is, from majority to minority."""
+    """Return float64[G]: the share of each genre group, the most common first."""
     share = 0.75 ** np.arange(config.n_groups)
     result: Float64Array = share / share.sum()
     return result
 
 
 def _groups(n: int, share: Float64Array, rng: np.random.Generator) -> Int64Array:
-    """Draw int64[n] groups, each group at least once where n allows it."""
+    """Draw int64[n]: genre groups, each at least once if n is large enough."""
     groups = rng.choice(len(share), size=n, p=share)
-    sure = rng.permutation(n)[: len(share)]
-    groups[sure] = np.arange(len(sure))
+    fixed = rng.permutation(n)[: len(share)]
+    groups[fixed] = np.arange(len(fixed))
     return groups.astype(np.int64)
 
 
@@ -198,8 +204,8 @@ def _view(
 ) -> Float32Array:
     """Return float32[n, D]: a noisy nonlinear view of float64[n, K] latents.
 
-    `mix` float64[D, 2 K] also sees K nuisance variables of the row (style, recording),
-    which carry no match. Columns get offsets and scales of their own, as real features do.
+    `mix` float64[D, 2 K] also mixes in K nuisance variables per row (style, recording) that are
+    independent of the match. Each column has its own offset and scale, like real features.
     """
     nuisance = rng.standard_normal(latent.shape) / np.sqrt(latent.shape[1])
     hidden = np.hstack([latent, config.noise * nuisance]) @ mix.T
@@ -211,7 +217,7 @@ def _view(
 
 
 def _gumbel_pick(utility: Float64Array, rng: np.random.Generator) -> Int64Array:
-    """Draw one column of each row of float64[n, C] with P proportional to exp(utility)."""
+    """Draw int64[n]: one column per row of float64[n, C], with P proportional to exp(utility)."""
     chosen: Int64Array = np.argmax(utility + rng.gumbel(size=utility.shape), axis=1).astype(
         np.int64
     )
@@ -225,7 +231,7 @@ def _known_tracks(
     config: WorldConfig,
     rng: np.random.Generator,
 ) -> BoolArray:
-    """Draw bool[U, M]: the tracks that each uploader knows, weighted and without repetition."""
+    """Draw bool[U, M]: the tracks that each uploader knows, by popularity and preference."""
     utility = config.popularity * np.log(popularity)[None, :] + config.confounding * np.log(
         np.maximum(preference[:, group], 1e-6)
     )
@@ -238,30 +244,30 @@ def _known_tracks(
 
 
 def _biased_music(
-    world: "_Content",
+    world: _Content,
     preference: Float64Array,
     popularity: Float64Array,
     known: BoolArray,
     config: WorldConfig,
     rng: np.random.Generator,
 ) -> Int64Array:
-    """Draw int64[N]: each uploader's pick among the known tracks that exist by then."""
+    """Draw int64[N]: the uploader's pick for each video, among known tracks that exist by then."""
     picked = np.empty(len(world.video_latent), dtype=np.int64)
     bias = config.confounding * np.log(np.maximum(preference[:, world.music_group], 1e-6))
     bias += config.popularity * np.log(popularity)
     for uploader in range(len(preference)):
         rows = np.flatnonzero(world.video_uploader == uploader)
         tracks = np.flatnonzero(known[uploader])
-        heard = (1.0 - config.carelessness) * config.affinity
-        utility = heard * (world.video_latent[rows] @ world.music_latent[tracks].T)
+        strength = (1.0 - config.carelessness) * config.affinity
+        utility = strength * (world.video_latent[rows] @ world.music_latent[tracks].T)
         utility += bias[uploader, tracks]
         early = world.video_time[rows, None] < world.music_time[None, tracks]
         picked[rows] = tracks[_gumbel_pick(np.where(early, -np.inf, utility), rng)]
     return picked
 
 
-def _unbiased_music(world: "_Content", config: WorldConfig, rng: np.random.Generator) -> Int64Array:
-    """Draw int64[N]: picks by affinity alone among all tracks that exist by then."""
+def _unbiased_music(world: _Content, config: WorldConfig, rng: np.random.Generator) -> Int64Array:
+    """Draw int64[N]: a pick by affinity only for each video, among tracks that exist by then."""
     picked = np.empty(len(world.video_latent), dtype=np.int64)
     for start in range(0, len(picked), 2048):
         rows = slice(start, start + 2048)
@@ -273,7 +279,7 @@ def _unbiased_music(world: "_Content", config: WorldConfig, rng: np.random.Gener
 
 @dataclass(frozen=True)
 class _Content:
-    """The part of a world that exists before anybody picks."""
+    """The parts of a world that picks depend on."""
 
     video_latent: Float64Array
     video_uploader: Int64Array
@@ -284,9 +290,10 @@ class _Content:
 
 
 def _appearance(known: BoolArray, config: WorldConfig, rng: np.random.Generator) -> Float64Array:
-    """Draw float64[M]: when each track appears; the late ones in the last fifth of days.
+    """Draw float64[M]: the time from which each track exists; late ones in the last 20 % of days.
 
-    Nobody's whole knowledge may be late: an uploader could then pick nothing.
+    Each uploader knows at least one track that exists from the start: otherwise there would be
+    nothing to pick.
     """
     time = np.full(known.shape[1], FIRST_DAY - DAY)
     late = rng.permutation(known.shape[1])[: round(config.late_share * known.shape[1])]
@@ -301,35 +308,36 @@ def _appearance(known: BoolArray, config: WorldConfig, rng: np.random.Generator)
 def _segments(
     pgc_music: Int64Array, music_latent: Float64Array, config: WorldConfig, rng: np.random.Generator
 ) -> tuple[Float64Array, Float64Array]:
-    """Draw (pictures, sounds), each float64[S, K]: directors match pictures to sound.
+    """Draw (pictures, sounds), each float64[S, K]: latents of the segments of music videos.
 
-    A segment's sound varies around its track; its pictures are the pick, by affinity alone,
-    out of a shelf of 1,000 shots with the same content as UGC videos. Some directors are deaf.
+    The sound of a segment varies around its track. Its pictures are selected by affinity from 1,000
+    shots with the same distribution of content as UGC videos. A share `pgc_at_random` of the
+    segments gets a random shot instead.
     """
     base = np.repeat(music_latent[pgc_music], config.segments_per_pgc, axis=0)
-    wobble = rng.standard_normal(base.shape) / np.sqrt(config.latent_dim)
-    sound = _unit(base + 0.6 * wobble)
-    shelf = _content(_groups(1_000, _group_share(config), rng), config, rng)
+    sound_noise = rng.standard_normal(base.shape) / np.sqrt(config.latent_dim)
+    sound = _unit(base + 0.6 * sound_noise)
+    shots = _content(_groups(1_000, _group_share(config), rng), config, rng)
     picture = np.empty_like(sound)
     for start in range(0, len(sound), 4096):
         rows = slice(start, start + 4096)
-        utility = config.affinity * (sound[rows] @ shelf.T)
-        picture[rows] = shelf[_gumbel_pick(utility, rng)]
+        utility = config.affinity * (sound[rows] @ shots.T)
+        picture[rows] = shots[_gumbel_pick(utility, rng)]
     if config.pgc_at_random:
-        deaf = np.flatnonzero(rng.random(len(picture)) < config.pgc_at_random)
-        picture[deaf] = shelf[rng.integers(len(shelf), size=len(deaf))]
-    wander = rng.standard_normal(picture.shape) / np.sqrt(config.latent_dim)
-    return _unit(picture + 0.3 * wander), sound
+        random = np.flatnonzero(rng.random(len(picture)) < config.pgc_at_random)
+        picture[random] = shots[rng.integers(len(shots), size=len(random))]
+    picture_noise = rng.standard_normal(picture.shape) / np.sqrt(config.latent_dim)
+    return _unit(picture + 0.3 * picture_noise), sound
 
 
 def make_world(config: WorldConfig) -> World:
-    """Make the world that `config` describes.
+    """Make a world.
 
     Args:
-        config: sizes, strengths and the seed; equal configurations give equal worlds.
+        config: sizes, effect strengths and the seed; equal configurations give equal worlds.
 
     Returns:
-        The world. Videos lie in order of time over `config.days` days from FIRST_DAY.
+        The world. Its videos are in order of time, over `config.days` days from FIRST_DAY.
     """
     rng = np.random.default_rng(config.seed)
     share = _group_share(config)

@@ -148,6 +148,7 @@ TESTED_BY_OTHERS = {
     "features.arrays": "declarations",
     "features.workers.job": "declarations",
     "models.arrays": "declarations",
+    "simulation.styles": "declarations: test_music plays the styles",
 }
 
 

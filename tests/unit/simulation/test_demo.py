@@ -1,4 +1,4 @@
-"""The demo starts its nights itself; the schedule stays out of the way, whatever the hour."""
+"""The demo triggers its DAG runs itself: its schedule must not start any."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from simulation.demo import _half_a_day_from
+from simulation.demo import _schedule_away_from
 
 # Airflow makes a first run up to a tenth of the schedule's period late.
 LATE = dt.timedelta(days=1) / 10
@@ -15,9 +15,9 @@ LASTS = dt.timedelta(hours=1)
 
 @pytest.mark.parametrize("hour", range(24))
 @pytest.mark.parametrize("minute", [0, 3, 59])
-def test_no_night_is_due_while_the_demo_runs(hour: int, minute: int) -> None:
+def test_the_schedule_starts_no_run_during_the_demo(hour: int, minute: int) -> None:
     now = dt.datetime(2026, 3, 4, hour, minute, tzinfo=dt.UTC)
-    at, due, *every = _half_a_day_from(now).split()
+    at, due, *every = _schedule_away_from(now).split()
     assert (at, every) == ("0", ["*", "*", "*"])
     midnight = now.replace(hour=0, minute=0)
     for day in (-1, 0, 1):

@@ -1,3 +1,7 @@
+"""Media files of the simulation: length, content, and equal bytes on every run."""
+
+from __future__ import annotations
+
 from pathlib import Path
 
 import av
@@ -68,14 +72,16 @@ def test_video_keeps_frames_and_colours(extension: str, tone: np.ndarray, tmp_pa
         assert sum(frame.samples for frame in container.decode(audio=0)) > 0
 
 
-def test_index_of_an_mp4_comes_first(tone: np.ndarray, tmp_path: Path) -> None:
+def test_the_index_of_an_mp4_comes_first(tone: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     write_video(path, _ramp(24), 12, tone)
     data = path.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
 
 
-def test_what_cannot_be_written_is_refused(tone: np.ndarray, tmp_path: Path) -> None:
+def test_a_video_without_frames_and_an_unknown_format_are_errors(
+    tone: np.ndarray, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=r"a\.mp4: a video needs at least one frame"):
         write_video(tmp_path / "a.mp4", [], 12, tone)
     with pytest.raises(KeyError, match="xyz"):

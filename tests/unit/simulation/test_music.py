@@ -1,3 +1,7 @@
+"""Synthesised music: each control has its effect, and genres can be told apart."""
+
+from __future__ import annotations
+
 from dataclasses import replace
 
 import librosa
@@ -5,12 +9,12 @@ import numpy as np
 import pytest
 
 from simulation.encode import SAMPLE_RATE
-from simulation.music import Musical, make_ambience, make_music
+from simulation.music import MusicControls, make_ambience, make_music
 from simulation.plan import SMALL_WORLD, make_plan
 from simulation.styles import GENRE_GROUPS
 from simulation.world import make_world
 
-MIDDLE = Musical(0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5)
+MIDDLE = MusicControls(0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5)
 
 
 def _play(genre: str, seconds: float = 8.0, seed: int = 3, **controls: float) -> np.ndarray:
@@ -39,7 +43,7 @@ def test_music_has_its_length_and_range(genre: str) -> None:
     assert not np.array_equal(first, other)
 
 
-def test_unknown_genre_is_refused() -> None:
+def test_an_unknown_genre_is_an_error() -> None:
     with pytest.raises(KeyError, match="polka"):
         make_music("polka", MIDDLE, 1.0, np.random.default_rng(0))
 
@@ -54,7 +58,7 @@ def test_density_adds_notes(genre: str) -> None:
     assert _onsets(_play(genre, density=0.95)) > 1.2 * _onsets(_play(genre, density=0.05))
 
 
-def test_tempo_is_the_drums_tempo() -> None:
+def test_tempo_is_the_tempo_of_the_drums() -> None:
     for share, expected in ((0.0, 114.0), (1.0, 138.0)):
         sound = _play("electronic", 12.0, tempo=share, density=0.05, hardness=0.9)
         envelope = librosa.onset.onset_strength(y=sound, sr=SAMPLE_RATE)
@@ -73,7 +77,7 @@ def test_swell_changes_loudness_over_time() -> None:
     assert spread(_play("pop", swell=0.95)) > 2.0 * spread(_play("pop", swell=0.0))
 
 
-def test_space_rings_on_after_a_note() -> None:
+def test_space_adds_reverberation() -> None:
     def floor(sound: np.ndarray) -> float:
         level = librosa.feature.rms(y=sound, frame_length=512, hop_length=512)[0]
         return float(np.quantile(level, 0.05) / np.quantile(level, 0.95))
@@ -83,7 +87,7 @@ def test_space_rings_on_after_a_note() -> None:
     assert floor(wet) > 1.3 * floor(dry)
 
 
-def test_ambience_is_no_music() -> None:
+def test_ambience_is_noise_and_not_music() -> None:
     quiet = make_ambience(0.0, 4.0, np.random.default_rng(0))
     busy = make_ambience(1.0, 4.0, np.random.default_rng(0))
     assert quiet.shape == (2, 4 * SAMPLE_RATE)
@@ -92,7 +96,7 @@ def test_ambience_is_no_music() -> None:
     assert _centroid(busy[0]) > _centroid(quiet[0])
 
 
-def test_genres_of_the_small_world_are_measured_apart() -> None:
+def test_genres_of_the_small_world_can_be_told_apart() -> None:
     plan = make_plan(make_world(SMALL_WORLD))
     rows = []
     for track in plan.music:

@@ -1,3 +1,7 @@
+"""Drawn frames: each control has its effect, and scenes can be told apart."""
+
+from __future__ import annotations
+
 from dataclasses import replace
 
 import cv2
@@ -5,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from simulation.pictures import SCENES, Pictorial, make_frames
+from simulation.pictures import SCENES, PictureControls, make_frames
 from simulation.plan import SMALL_WORLD, PlannedVideo, make_plan
 from simulation.world import make_world
 
-MIDDLE = Pictorial(0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.1)
+MIDDLE = PictureControls(0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.1)
 
 
 def _film(scene: int, seconds: float = 2.0, seed: int = 3, **controls: float) -> np.ndarray:
@@ -20,7 +24,7 @@ def _film(scene: int, seconds: float = 2.0, seed: int = 3, **controls: float) ->
 
 
 def _shift(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """How far the camera moved between two frames, in pixels to the right and down."""
+    """Return how far the camera moved between two frames: pixels to the right and down."""
     greys = [
         cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32) for frame in (first, second)
     ]
@@ -46,7 +50,7 @@ def test_frames_have_their_number_and_shape(scene: int) -> None:
 
 
 @pytest.mark.parametrize("scene", range(len(SCENES)))
-def test_light_and_saturation_show(scene: int) -> None:
+def test_light_and_saturation_change_the_colours(scene: int) -> None:
     dark, bright = _film(scene, 0.2, light=0.1), _film(scene, 0.2, light=0.9)
     assert bright.mean() > dark.mean() + 30
     grey, coloured = _film(scene, 0.2, saturation=0.05), _film(scene, 0.2, saturation=0.95)
@@ -54,10 +58,10 @@ def test_light_and_saturation_show(scene: int) -> None:
 
 
 def test_camera_pans_at_its_speed_and_in_its_direction() -> None:
-    street = next(i for i, scene in enumerate(SCENES) if scene.name == "clouds")
+    clouds = next(i for i, scene in enumerate(SCENES) if scene.name == "clouds")
     expected = 4.0 * 40.0**0.5 / 12.0
     for direction, along in ((0.0, (1.0, 0.0)), (0.5, (0.0, -1.0)), (1.0, (-1.0, 0.0))):
-        frames = _film(street, scale=0.1, direction=direction, cuts=0.0)
+        frames = _film(clouds, scale=0.1, direction=direction, cuts=0.0)
         moved = np.array(_shift(frames[0], frames[6])) / 6.0
         np.testing.assert_allclose(moved, np.array(along) * expected, atol=0.4)
 
@@ -73,8 +77,7 @@ def test_window_passes_the_edge_of_the_canvas_without_a_seam() -> None:
     assert step.max() < 30
 
 
-def test_pictures_of_the_small_world_tell_their_latents() -> None:
-    """Simple statistics of colour and motion must carry what models are to learn."""
+def test_simple_statistics_of_frames_carry_the_latents() -> None:
     world = make_world(SMALL_WORLD)
     videos = make_plan(world).videos[: SMALL_WORLD.n_videos]
     statistics = np.array([_statistics(video) for video in videos])

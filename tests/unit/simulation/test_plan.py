@@ -1,11 +1,16 @@
+"""The plan of the small world: sizes, days, controls."""
+
+from __future__ import annotations
+
 from dataclasses import fields
 
 import numpy as np
 import pytest
+from scipy.special import ndtri
 
 from pipeline.settings.values import GENRE_GROUPS as SETTINGS_GROUPS
-from simulation.music import Musical
-from simulation.pictures import SCENES, Pictorial
+from simulation.music import MusicControls
+from simulation.pictures import SCENES, PictureControls
 from simulation.plan import CONTROLS, SEGMENT_SECONDS, SMALL_WORLD, Plan, make_plan, music_id
 from simulation.styles import GENRE_GROUPS
 from simulation.world import World, make_world
@@ -38,7 +43,7 @@ def test_every_genre_group_can_be_learned(world: World, plan: Plan) -> None:
     assert set(world.video_group.tolist()) == set(range(len(SCENES)))
 
 
-def test_every_day_brings_videos_and_music(plan: Plan) -> None:
+def test_every_day_has_videos_and_music(plan: Plan) -> None:
     for day in plan.days:
         assert any(track.day == day for track in plan.music)
         assert sum(video.day == day for video in plan.videos) > 20
@@ -53,7 +58,7 @@ def test_music_is_delivered_before_it_is_used(world: World, plan: Plan) -> None:
     assert all(delivered[music_id(int(row))] == plan.days[-1] for row in late)
 
 
-def test_picks_are_the_worlds(world: World, plan: Plan) -> None:
+def test_planned_picks_are_those_of_the_world(world: World, plan: Plan) -> None:
     picked = [music_id(int(row)) for row in world.picks.music]
     assert [video.music_id for video in plan.videos[:150]] == picked
 
@@ -83,24 +88,22 @@ def test_segments_of_a_music_video_differ(plan: Plan) -> None:
 
 
 def test_controls_are_spread_and_carry_the_latent(world: World, plan: Plan) -> None:
-    assert len(fields(Musical)) == len(fields(Pictorial)) == CONTROLS
+    assert len(fields(MusicControls)) == len(fields(PictureControls)) == CONTROLS
     looks = np.array(
         [
-            [getattr(video.parts[0].look, f.name) for f in fields(Pictorial)]
+            [getattr(video.parts[0].look, f.name) for f in fields(PictureControls)]
             for video in plan.videos[:150]
         ]
     )
     assert looks.min() > 0
     assert looks.max() < 1
     assert (looks.std(axis=0) > 0.15).all()
-    from scipy.special import ndtri
-
     design = np.hstack([ndtri(looks), np.ones((150, 1))])
     fit, *_ = np.linalg.lstsq(design, world.video_latent, rcond=None)
     np.testing.assert_allclose(design @ fit, world.video_latent, atol=1e-6)
 
 
-def test_worlds_that_cannot_be_rendered_are_refused() -> None:
+def test_a_world_that_cannot_be_rendered_is_an_error() -> None:
     for change in ({"latent_dim": 9}, {"n_groups": 7}):
         with pytest.raises(ValueError, match="cannot be rendered"):
             make_plan(make_world(SMALL_WORLD.model_copy(update=change)))

@@ -1,0 +1,54 @@
+"""The steps as tasks and commands call them: settings from the environment, results as JSON."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipeline import steps
+from pipeline.errors import NotEnoughDataError
+from pipeline.settings.load import Settings
+
+DAY = dt.date(2026, 3, 1)
+
+
+def test_importing_the_steps_imports_neither_torch_nor_onnx_runtime() -> None:
+    code = "import sys, pipeline.steps; print({'torch', 'onnxruntime'} & set(sys.modules))"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_the_newest_day_is_that_of_the_newest_features(
+    settings: Settings, account: Callable[[dt.date], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEBCM_LAKE__ROOT", settings.lake.root)
+    with pytest.raises(NotEnoughDataError, match="no day has features"):
+        steps.newest_day()
+    for day in (DAY + dt.timedelta(days=1), DAY):
+        account(day)
+    assert steps.newest_day() == "2026-03-02"
+
+
+def test_a_run_is_evaluated_and_judged_with_json_results(
+    toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEBCM_LAKE__ROOT", toy.settings.lake.root)
+    assert steps.run_ids() == [toy.run_id]
+    evaluated = steps.evaluate(toy.run_id)
+    decided = steps.gate(toy.run_id)
+    for result in (evaluated, decided):
+        assert json.loads(json.dumps(result))["run_id"] == toy.run_id
+    assert decided["decision"] == "publish"
+    assert steps.measure_run(decided)["debcm.test_rows"] == evaluated["rows"]
+    assert not steps.is_settled(toy.run_id), "it was not published yet"
+
+
+def test_without_a_lake_there_are_no_runs(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEBCM_LAKE__ROOT", str(tmp_path / "nowhere"))
+    assert steps.run_ids() == []
