@@ -1,1 +1,1 @@
-"""Runs extraction in child processes with limits."""
+"""Runs extraction in child processes with limits on what they can use."""

@@ -1,4 +1,4 @@
-"""One decoding process as its parent sees it: what it works on, until when, and how it ended."""
+"""Starts a worker process, sends it jobs, reads its answers, and explains its end."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from features.errors import MediaError, Reason
 from features.networks.export import writable_cache_folder
 from features.workers import protocol
 from features.workers.job import Job
-from features.workers.sandbox import out_of_memory
+from features.workers.sandbox import out_of_memory_error
 
 log = logging.getLogger(__name__)
 
+# The first worker in a new environment compiles librosa's functions, the others wait for it.
 START_SECONDS = 120.0
-# What a process that is alive and well needs to take a message of some kilobytes, to send an
-# answer whose first bytes have come, and to be gone after SIGKILL.
+# Longest times that a healthy process needs: to take a message of some kilobytes, to send the rest
+# of an answer whose first bytes have arrived, and to end after SIGKILL.
 _TAKE_SECONDS = 10.0
 _ANSWER_SECONDS = 60.0
 _END_SECONDS = 10.0
-# Bytes of standard error after which it is emptied: sandbox.confine allows a megabyte.
-_LONGEST_WORDS = 1 << 17
-# How memory that runs out is called by C++, Python, OpenCV, ONNX Runtime and the C library.
-_NO_MEMORY = (
+# Bytes of standard error after which the file is emptied; sandbox.confine allows 1 MiB.
+_MAX_OUTPUT_BYTES = 1 << 17
+# Text by which C++, Python, OpenCV, ONNX Runtime and the C library report that memory ran out.
+_OUT_OF_MEMORY_TEXTS = (
     "bad_alloc",
     "MemoryError",
     "Insufficient memory",
@@ -41,23 +42,29 @@ _NO_MEMORY = (
 )
 
 
-class Process:
-    """A worker process and the job it works on.
+class WorkerProcess:
+    """A worker process and its job.
+
+    Args:
+        command: arguments of the Python interpreter that start the worker.
+        setup: the limits and extractors' settings that the worker receives first.
 
     Attributes:
-        job: the job it has not answered yet.
-        ready: it has started and confined itself.
-        working: it has taken the job.
-        deadline: the moment (``time.monotonic``) by which it must have started or answered.
+        process: the child process.
+        job: the job that was sent to the worker and is not answered.
+        is_ready: whether the worker has started and confined itself.
+        has_taken_job: whether the worker has begun the job. From then on the file is the probable
+            cause if the worker ends or is late.
+        deadline: time (``time.monotonic``) by which the worker must have started or answered.
     """
 
     def __init__(self, command: tuple[str, ...], setup: protocol.Header) -> None:
         self.job: Job | None = None
-        self.ready = False
-        self.working = False
+        self.is_ready = False
+        self.has_taken_job = False
         self.deadline = time.monotonic() + START_SECONDS
-        self._answering = False
-        self._printed = 0
+        self._is_answering = False
+        self._output_start = 0
         self._unpacker = protocol.Unpacker()
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         try:
@@ -79,24 +86,24 @@ class Process:
 
     @property
     def answers(self) -> IO[bytes]:
-        """The pipe its answers come through."""
+        """The pipe from which the worker's answers are read."""
         assert self.process.stdout is not None
         return self.process.stdout
 
     @property
-    def is_busy(self) -> bool:
-        """Whether something is awaited of it: to start, or to answer."""
-        return self.job is not None or not self.ready
+    def is_awaited(self) -> bool:
+        """Whether the worker has to start or to answer."""
+        return self.job is not None or not self.is_ready
 
     def send(self, job: Job, limits: Limits) -> None:
-        """Give it a job; a process that died idle does not take it."""
-        self._printed = os.fstat(self._errors.fileno()).st_size
-        if self._printed > _LONGEST_WORDS:
-            # It may write only so much; parent and child share one place in the file.
-            self._printed = self._errors.seek(0)
+        """Send a job; kill the worker if it does not read the message."""
+        self._output_start = os.fstat(self._errors.fileno()).st_size
+        if self._output_start > _MAX_OUTPUT_BYTES:
+            # Parent and child share the file position, so the child writes from the start again.
+            self._output_start = self._errors.seek(0)
             self._errors.truncate()
         self.job = job
-        self.working = self._answering = False
+        self.has_taken_job = self._is_answering = False
         self.deadline = time.monotonic() + limits.wall_seconds
         header = {
             "path": str(job.path.absolute()),
@@ -108,7 +115,7 @@ class Process:
             self.process.kill()
 
     def _write(self, data: bytes) -> bool:
-        """Write a message; return False when the process does not take it."""
+        """Write a message, and return whether the worker read it in time."""
         assert self.process.stdin is not None
         pipe = self.process.stdin.fileno()
         poll = select.poll()
@@ -124,10 +131,10 @@ class Process:
         return True
 
     def read(self, limits: Limits) -> list[tuple[protocol.Header, list[AnyArray]]] | None:
-        """Return the answers that are complete; None when the process has closed its end.
+        """Return the answers that are complete; None if the worker closed its end of the pipe.
 
         Raises:
-            WireError: it sends something else.
+            ProtocolError: the worker sent bytes that are not a message.
         """
         data = os.read(self.answers.fileno(), 1 << 20)
         if not data:
@@ -135,40 +142,39 @@ class Process:
         answers = []
         for header, arrays in self._unpacker.feed(data):
             if header.get("type") == "ready":
-                self.ready = True
+                self.is_ready = True
             elif header.get("type") == "taken":
-                # From now on its death, or its lateness, is the file's doing.
-                self.working = True
+                self.has_taken_job = True
                 self.deadline = time.monotonic() + limits.wall_seconds
             else:
                 answers.append((header, arrays))
-        if self.working and self._unpacker.is_midway and not self._answering:
-            # The work is done; what is left is to bring it over.
-            self._answering = True
+        if self.has_taken_job and self._unpacker.is_midway and not self._is_answering:
+            # The work is done; only the rest of the answer has to arrive.
+            self._is_answering = True
             self.deadline = time.monotonic() + _ANSWER_SECONDS
         return answers
 
     def wait(self) -> None:
-        """Wait for a process that has closed its end, so that its exit status is its own."""
+        """Wait for the end of a worker that closed its output, to get its own exit status."""
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
-            log.warning("worker %d closed its output and goes on", self.process.pid)
+            log.warning("Worker %d closed its output but did not end", self.process.pid)
 
-    def last_words(self) -> str:
-        """Return the end of what it printed, about its job where it has begun one."""
+    def error_output(self) -> str:
+        """Return the end of the worker's standard error, since its job began if there is one."""
         end = os.fstat(self._errors.fileno()).st_size
-        self._errors.seek(max(self._printed if self.working else 0, end - 2000))
+        self._errors.seek(max(self._output_start if self.has_taken_job else 0, end - 2000))
         return self._errors.read().decode(errors="replace").strip()
 
-    def end(self) -> int:
-        """Kill the process and return its exit status, negative for a signal."""
+    def kill(self) -> int:
+        """Kill the worker and return its exit status, negative for a signal."""
         try:
             self.process.kill()
             return self.process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
-            # The kernel holds it, as over a dead network share; it dies when that lets go.
-            log.warning("worker %d does not die of SIGKILL", self.process.pid)
+            # The kernel keeps it in a system call, for example on a network share that is gone.
+            log.warning("Worker %d has not ended after SIGKILL", self.process.pid)
             return -signal.SIGKILL
         finally:
             for pipe in (self.process.stdin, self.process.stdout, self._errors):
@@ -177,10 +183,10 @@ class Process:
 
 
 def child_environment() -> dict[str, str]:
-    """Return all that a decoding process knows of the world: no secret of its parent's.
+    """Return the environment of a worker: only what it needs, so that it holds no secret.
 
     Raises:
-        EncoderError: the cache folder may not be written.
+        EncoderError: the cache folder is not writable.
     """
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -196,19 +202,26 @@ def child_environment() -> dict[str, str]:
     return environment
 
 
-def cause_of_death(status: int, words: str, limits: Limits) -> MediaError:
-    """Say why a worker died: status is its exit code, negative for a signal."""
+def error_of_exit(status: int, output: str, limits: Limits) -> MediaError:
+    """Return the error of the file on which a worker ended.
+
+    Args:
+        status: exit status of the worker, negative for a signal.
+        output: the worker's standard error.
+        limits: the limits of the worker.
+    """
     if status == -signal.SIGXCPU:
         return MediaError(
-            Reason.TIMED_OUT, f"over {limits.cpu_seconds:g} s of CPU time (limits.cpu_seconds)"
+            Reason.TIMED_OUT,
+            f"longer than {limits.cpu_seconds:g} s of CPU time (limits.cpu_seconds)",
         )
-    if any(mark in words for mark in _NO_MEMORY):
-        return out_of_memory(limits)
+    if any(text in output for text in _OUT_OF_MEMORY_TEXTS):
+        return out_of_memory_error(limits)
     if status == -signal.SIGKILL:
         return MediaError(
             Reason.OUT_OF_MEMORY,
-            "the decoder died of SIGKILL, which is how the system ends it when memory is out",
+            "the decoder was killed (SIGKILL), probably because the system ran out of memory",
         )
     name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-    tail = words.splitlines()[-1] if words else "it printed nothing"
-    return MediaError(Reason.CRASHED, f"the decoder died of {name}: {tail}")
+    tail = output.splitlines()[-1] if output else "it printed nothing"
+    return MediaError(Reason.CRASHED, f"the decoder crashed ({name}): {tail}")

@@ -1,7 +1,8 @@
-"""Messages between the pool and its workers: a JSON header, then raw arrays.
+"""Packs and unpacks the messages between the pool and its workers.
 
-A message is a length (unsigned 32 bit, little endian), a header of that many bytes and
-the arrays that the header lists under ``arrays`` as [dtype, shape], one after the other.
+A message is the length of its header (unsigned, 32 bits, little endian), the header (JSON), and the
+bytes of the arrays that the header lists under ``arrays`` as [dtype, shape], in that order. The
+pool does not trust a worker: a decoder in it may have been taken over by a file.
 """
 
 from __future__ import annotations
@@ -21,33 +22,35 @@ from features.results import AudioFeatures, ClipFeatures, Decoder, MediaInfo, Vi
 
 Header = dict[str, Any]
 
+# Bytes.
 HEADER_LIMIT = 1 << 20
-# A music video of twenty minutes in segments of ten seconds has some fifteen megabytes.
+# Bytes; a music video of 20 minutes in segments of 10 seconds has about 15 MB.
 PAYLOAD_LIMIT = 1 << 29
+# Characters.
 DETAIL_LIMIT = 2000
-# What reading JSON of somebody else's making can raise.
+# Exceptions that untrusted JSON can cause.
 _MALFORMED = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 _DTYPES = ("float16", "float32", "float64")
 _LENGTH = struct.Struct("<I")
 
 
-class WireError(Exception):
-    """What came is no message; the sender is not to be trusted any more."""
+class ProtocolError(Exception):
+    """The bytes are not a valid message; nothing more from this sender can be read."""
 
 
 def pack(header: Header, arrays: Sequence[AnyArray] = ()) -> bytes:
-    """Return one message as bytes.
+    """Return a message as bytes.
 
     Raises:
-        WireError: it is larger than a message may be.
+        ProtocolError: the message is larger than the limits.
     """
     listed = [[array.dtype.name, list(array.shape)] for array in arrays]
     text = json.dumps({**header, "arrays": listed}).encode()
     size = sum(array.nbytes for array in arrays)
     if len(text) > HEADER_LIMIT or size > PAYLOAD_LIMIT:
-        raise WireError(
-            f"a header of {len(text)} bytes and arrays of {size}, "
-            f"{HEADER_LIMIT} and {PAYLOAD_LIMIT} are allowed"
+        raise ProtocolError(
+            f"a header of {len(text)} bytes and arrays of {size} bytes "
+            f"(at most {HEADER_LIMIT} and {PAYLOAD_LIMIT})"
         )
     return b"".join(
         [_LENGTH.pack(len(text)), text, *(np.ascontiguousarray(a).tobytes() for a in arrays)]
@@ -55,8 +58,15 @@ def pack(header: Header, arrays: Sequence[AnyArray] = ()) -> bytes:
 
 
 @dataclass(frozen=True)
-class _Announced:
-    """A header that has come, and the arrays that follow it."""
+class _Pending:
+    """A header whose arrays have not arrived completely.
+
+    Attributes:
+        header: the header.
+        shapes: dtype and shape of each array.
+        sizes: bytes of each array.
+        start: place of the first array in the buffer.
+    """
 
     header: Header
     shapes: list[tuple[str, tuple[int, ...]]]
@@ -69,69 +79,69 @@ class _Announced:
 
 
 class Unpacker:
-    """Takes bytes as they come and returns the messages that are complete."""
+    """Collects bytes and returns messages as they become complete."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._announced: _Announced | None = None
+        self._pending: _Pending | None = None
 
     @property
     def is_midway(self) -> bool:
-        """Whether a message has begun and not ended."""
+        """Whether a part of a message has arrived."""
         return bool(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[tuple[Header, list[AnyArray]]]:
-        """Add bytes; yield the messages completed by them.
+        """Add bytes and yield the messages that they complete.
 
         Raises:
-            WireError: what follows the messages yielded so far cannot be one.
+            ProtocolError: the bytes after the messages yielded so far are not a valid message.
         """
         self._buffer += data
         while (message := self._take()) is not None:
             yield message
 
     def _take(self) -> tuple[Header, list[AnyArray]] | None:
-        if self._announced is None:
-            self._announced = self._read_header()
-        announced = self._announced
-        if announced is None or len(self._buffer) < announced.end:
+        if self._pending is None:
+            self._pending = self._read_header()
+        pending = self._pending
+        if pending is None or len(self._buffer) < pending.end:
             return None
-        at = announced.start
+        at = pending.start
         arrays = []
         try:
-            for (dtype, shape), size in zip(announced.shapes, announced.sizes, strict=True):
+            for (dtype, shape), size in zip(pending.shapes, pending.sizes, strict=True):
                 values = np.frombuffer(bytes(self._buffer[at : at + size]), dtype)
                 arrays.append(values.reshape(shape))
                 at += size
         except ValueError as error:
-            raise WireError(f"arrays that cannot be: {error}") from error
+            raise ProtocolError(f"invalid arrays: {error}") from error
         del self._buffer[:at]
-        self._announced = None
-        return announced.header, arrays
+        self._pending = None
+        return pending.header, arrays
 
-    def _read_header(self) -> _Announced | None:
+    def _read_header(self) -> _Pending | None:
         if len(self._buffer) < _LENGTH.size:
             return None
         (length,) = _LENGTH.unpack_from(self._buffer)
         if length > HEADER_LIMIT:
-            raise WireError(f"a header of {length} bytes")
+            raise ProtocolError(f"a header of {length} bytes")
         if len(self._buffer) < _LENGTH.size + length:
             return None
         try:
             header = json.loads(bytes(self._buffer[_LENGTH.size : _LENGTH.size + length]))
             shapes = [(str(dtype), tuple(map(int, shape))) for dtype, shape in header["arrays"]]
         except _MALFORMED as error:
-            raise WireError(f"a header that is no JSON of ours: {error}") from error
+            raise ProtocolError(f"an invalid header: {error}") from error
         if any(dtype not in _DTYPES or min(shape, default=0) < 0 for dtype, shape in shapes):
-            raise WireError(f"arrays that are not allowed: {shapes!r:.200}")
+            raise ProtocolError(f"arrays of a dtype or shape that is not allowed: {shapes!r:.200}")
         sizes = [np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in shapes]
         if sum(sizes) > PAYLOAD_LIMIT:
-            raise WireError(f"arrays of {sum(sizes)} bytes")
-        return _Announced(header, shapes, sizes, _LENGTH.size + length)
+            raise ProtocolError(f"arrays of {sum(sizes)} bytes")
+        return _Pending(header, shapes, sizes, _LENGTH.size + length)
 
 
 def read_message(stream: BinaryIO) -> Header | None:
-    """Read one message without arrays; None at the end of the stream."""
+    """Read one message without arrays from the trusted parent; None at the end of the stream."""
     length = stream.read(_LENGTH.size)
     if len(length) < _LENGTH.size:
         return None
@@ -139,18 +149,22 @@ def read_message(stream: BinaryIO) -> Header | None:
     return header
 
 
-def pack_result(result: MediaInfo | ClipFeatures | MediaError, *, worn: bool = False) -> bytes:
-    """Return the message for what a job gave; a ``worn`` worker asks to be replaced.
+def pack_result(result: MediaInfo | ClipFeatures | MediaError, *, replace: bool = False) -> bytes:
+    """Return the message for a result.
+
+    Args:
+        result: the result of a job.
+        replace: asks the pool to replace this worker.
 
     Raises:
-        WireError: it is larger than a message may be.
+        ProtocolError: the message is larger than the limits.
     """
     if isinstance(result, MediaInfo):
-        return pack({"type": "info", "info": asdict(result), "worn": worn})
+        return pack({"type": "info", "info": asdict(result), "replace": replace})
     if isinstance(result, MediaError):
         detail = result.detail[:DETAIL_LIMIT]
         return pack(
-            {"type": "error", "reason": result.reason.value, "detail": detail, "worn": worn}
+            {"type": "error", "reason": result.reason.value, "detail": detail, "replace": replace}
         )
     arrays: list[AnyArray] = []
     for visual in result.visual:
@@ -162,7 +176,7 @@ def pack_result(result: MediaInfo | ClipFeatures | MediaError, *, worn: bool = F
         "visual": [(visual.decoder, visual.origin) for visual in result.visual],
         "audio": [audio.decoder for audio in result.audio],
         "cpu_seconds": result.cpu_seconds,
-        "worn": worn,
+        "replace": replace,
     }
     return pack(header, arrays)
 
@@ -170,21 +184,21 @@ def pack_result(result: MediaInfo | ClipFeatures | MediaError, *, worn: bool = F
 def unpack_result(
     header: Header, arrays: Sequence[AnyArray]
 ) -> MediaInfo | ClipFeatures | MediaError:
-    """Return what a job gave.
+    """Return the result that a message contains.
 
     Raises:
-        WireError: the message is none of the three kinds, or its parts do not fit.
+        ProtocolError: the message is not a valid result.
     """
     try:
         if header["type"] == "info":
             start, end = header["info"].pop("paired")
             return MediaInfo(paired=(float(start), float(end)), **header["info"])
         if header["type"] == "error":
-            # A file's name may hold what is no Unicode, and no table takes that.
+            # A file name may contain surrogates, which a table cannot store.
             detail = str(header["detail"])[:DETAIL_LIMIT].encode(errors="backslashreplace")
             return MediaError(Reason(header["reason"]), detail.decode())
         if header["type"] != "features":
-            raise WireError(f"a message of type {header['type']!r}")
+            raise ProtocolError(f"a message of unknown type {header['type']!r}")
         left = iter(arrays)
         visual = tuple(
             VisualFeatures(next(left), next(left), next(left), Decoder(decoder), float(origin))
@@ -193,4 +207,4 @@ def unpack_result(
         audio = tuple(AudioFeatures(next(left), next(left), Decoder(d)) for d in header["audio"])
         return ClipFeatures(visual, audio, float(header["cpu_seconds"]))
     except (*_MALFORMED, RuntimeError) as error:
-        raise WireError(f"a result that does not fit: {error!r:.500}") from error
+        raise ProtocolError(f"an invalid result: {error!r:.500}") from error

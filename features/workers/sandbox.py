@@ -1,4 +1,4 @@
-"""Limits that a worker puts on itself before it touches a file it was given."""
+"""Limits what the current process can use, before it opens an untrusted file."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ from features.errors import MediaError, Reason, WorkerError
 
 log = logging.getLogger(__name__)
 
+# From linux/prctl.h and linux/sched.h.
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWNET = 0x40000000
 _CLONE_NEWUSER = 0x10000000
-# A worker writes nothing but what libraries print on its standard error.
-_LARGEST_WRITE = 1 << 20
-# A worker is worn when files have left half of one file's memory behind.
-_WORN = 2
+# A worker writes no file; this is for what libraries print to standard error.
+_MAX_WRITE_BYTES = 1 << 20
+# Memory that earlier files may leave allocated, as a share of the memory of one file.
+_LEFTOVER_SHARE = 1 / 2
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, however it ends.
+    """Make the kernel kill this process when its parent ends, for any reason.
+
+    Args:
+        parent: process id of the parent.
 
     Raises:
-        WorkerError: the parent is gone already, or the kernel refuses.
+        WorkerError: the parent has ended already, or the kernel refuses.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
@@ -40,81 +44,81 @@ def die_with_parent(parent: int) -> None:
 
 
 def leave_network() -> bool:
-    """Move into a network namespace without any interface; return whether that worked.
+    """Move into a network namespace without interfaces, and return whether that worked.
 
-    It works for root and where user namespaces are allowed. The allow-list of protocols
-    holds in any case; this is the second wall.
+    It works for root, and where user namespaces are allowed. It is a second line of defence: the
+    allow-list of protocols applies in any case.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     for flags in (_CLONE_NEWNET, _CLONE_NEWUSER | _CLONE_NEWNET):
         if libc.unshare(flags) == 0:
             return True
-    log.info("no network namespace: %s", os.strerror(ctypes.get_errno()))
+    log.info("No network namespace: %s", os.strerror(ctypes.get_errno()))
     return False
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """The limits of this process, and what it was before its first file.
+    """The limits of this process, and its memory before the first file.
 
-    What one file may cost is counted anew for each, so that a worker that has done thousands
-    is worth as much as a new one.
+    Limits apply per file, so that a worker that has processed thousands of files accepts the same
+    files as a new one.
 
     Attributes:
         limits: the limits of one file.
-        idle: bytes mapped before the first file.
+        idle_bytes: bytes of address space in use before the first file.
     """
 
     limits: Limits
-    idle: int
+    idle_bytes: int
 
-    def begin_file(self) -> None:
-        """Allow CPU time and memory for one more file; beyond them the kernel says no."""
+    def allow_one_file(self) -> None:
+        """Set the limits of CPU time and memory to the current use plus those of one file."""
         used = resource.getrusage(resource.RUSAGE_SELF)
         seconds = int(used.ru_utime + used.ru_stime + self.limits.cpu_seconds) + 1
-        _limit(resource.RLIMIT_CPU, seconds, resource.RLIM_INFINITY)
-        _limit(resource.RLIMIT_AS, _mapped_bytes() + self.limits.memory, resource.RLIM_INFINITY)
+        _set_limit(resource.RLIMIT_CPU, seconds, resource.RLIM_INFINITY)
+        _set_limit(resource.RLIMIT_AS, _mapped_bytes() + self.limits.memory, resource.RLIM_INFINITY)
 
-    def is_worn(self) -> bool:
-        """Whether files have left so much behind that a new process is better.
+    def has_leaked(self) -> bool:
+        """Return whether earlier files left so much memory allocated that a new process is better.
 
-        Before that, what nobody needs is given back: decoders in reference cycles, and freed
-        memory that the allocator keeps.
+        Before that, collect garbage (decoders can be in reference cycles) and return freed memory
+        to the system.
         """
-        most = self.limits.memory // _WORN
-        if _mapped_bytes() - self.idle > most // 2:
+        most = self.limits.memory * _LEFTOVER_SHARE
+        if _mapped_bytes() - self.idle_bytes > most / 2:
             gc.collect()
             ctypes.CDLL(None).malloc_trim(0)
-        return _mapped_bytes() - self.idle > most
+        return _mapped_bytes() - self.idle_bytes > most
 
 
 def confine(limits: Limits) -> Sandbox:
-    """Limit memory, open files, written bytes and core dumps of this process for good."""
+    """Permanently limit memory, open files, written bytes and core dumps of this process."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    idle = _mapped_bytes()
+    idle_bytes = _mapped_bytes()
     for kind, value in (
-        (resource.RLIMIT_AS, idle + limits.memory + limits.memory // _WORN),
+        (resource.RLIMIT_AS, idle_bytes + int(limits.memory * (1 + _LEFTOVER_SHARE))),
         (resource.RLIMIT_NOFILE, limits.open_files),
-        (resource.RLIMIT_FSIZE, _LARGEST_WRITE),
+        (resource.RLIMIT_FSIZE, _MAX_WRITE_BYTES),
         (resource.RLIMIT_CORE, 0),
     ):
-        _limit(kind, value, value)
-    return Sandbox(limits, idle)
+        _set_limit(kind, value, value)
+    return Sandbox(limits, idle_bytes)
 
 
-def out_of_memory(limits: Limits) -> MediaError:
-    """Say that a file needs more memory than one may have."""
+def out_of_memory_error(limits: Limits) -> MediaError:
+    """Return the error of a file that needs more memory than the limit."""
     return MediaError(
-        Reason.OUT_OF_MEMORY, f"over {limits.memory} bytes (limits.memory) are needed"
+        Reason.OUT_OF_MEMORY, f"more than {limits.memory} bytes are needed (limits.memory)"
     )
 
 
-def _limit(kind: int, soft: int, hard: int) -> None:
-    """Set a limit; where the system's own is lower, that one stays."""
-    _, ours = resource.getrlimit(kind)
-    if ours != resource.RLIM_INFINITY:
-        hard = ours if hard == resource.RLIM_INFINITY else min(hard, ours)
+def _set_limit(kind: int, soft: int, hard: int) -> None:
+    """Set a limit, but never above the hard limit that the process already has."""
+    _, current = resource.getrlimit(kind)
+    if current != resource.RLIM_INFINITY:
+        hard = current if hard == resource.RLIM_INFINITY else min(hard, current)
         soft = min(soft, hard)
     resource.setrlimit(kind, (soft, hard))
 

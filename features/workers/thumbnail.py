@@ -1,4 +1,4 @@
-"""One small picture of a clip, decoded like everything else: in a confined process.
+"""Makes a thumbnail of a clip in a confined process.
 
 ``thumbnail`` starts this module as ``python -m features.workers.thumbnail``.
 """
@@ -32,15 +32,16 @@ from features.video.timeline import Timeline
 from features.workers import sandbox
 from features.workers.process import child_environment
 
+# Pixels.
 WIDTH = 160
-_QUALITY = 80
+_JPEG_QUALITY = 80
 
 
 def thumbnail(path: Path, limits: Limits) -> bytes:
-    """Return the JPEG of a clip's middle frame, 160 pixels wide.
+    """Return a JPEG of a clip's middle frame, 160 pixels wide.
 
     Raises:
-        MediaError: the file gives no frame within the limits.
+        MediaError: no frame can be decoded within the limits.
     """
     job = {"path": str(path), "parent": os.getpid(), "limits": limits.model_dump(mode="json")}
     try:
@@ -53,7 +54,10 @@ def thumbnail(path: Path, limits: Limits) -> bytes:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise MediaError(Reason.TIMED_OUT, f"over {limits.wall_seconds} s") from error
+        raise MediaError(
+            Reason.TIMED_OUT,
+            f"longer than {limits.wall_seconds:g} s of wall time (limits.wall_seconds)",
+        ) from error
     if done.returncode or not done.stdout.startswith(b"\xff\xd8"):
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise MediaError(Reason.UNDECODABLE, f"no thumbnail: {''.join(last)[:200]}")
@@ -72,7 +76,7 @@ def _middle_frame(media: MediaFile) -> bytes:
         width, height = (max(2, round(scale * side)) for side in (frame.width, frame.height))
         scaled = set_default_colorspace(frame).reformat(width=width, height=height, format="bgr24")
         image = apply_display_matrix(np.asarray(scaled.to_ndarray(), np.uint8), matrix)
-        _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+        _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
         jpegs.append(jpeg.tobytes())
 
     sample_frames(media, select_pts, on_frame)
@@ -80,13 +84,13 @@ def _middle_frame(media: MediaFile) -> bytes:
 
 
 def main() -> int:
-    """Confine this process, read a job from stdin, write a JPEG to stdout."""
+    """Confine this process, read a job from stdin, write a JPEG to stdout; return the status."""
     job = json.loads(sys.stdin.buffer.read())
     av.logging.set_level(None)
     sandbox.die_with_parent(job["parent"])
     sandbox.leave_network()
     limits = Limits.model_validate(job["limits"])
-    sandbox.confine(limits).begin_file()
+    sandbox.confine(limits).allow_one_file()
     try:
         sys.stdout.buffer.write(_middle_frame(MediaFile(Path(job["path"]), limits)))
     except (MediaError, av.error.FFmpegError) as error:

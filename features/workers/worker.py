@@ -1,6 +1,6 @@
-"""The process in which files are decoded: reads jobs from stdin, writes results to stdout.
+"""Decodes files in a process of its own: reads jobs from stdin, writes results to stdout.
 
-Started by ``features.workers.pool`` as ``python -m features.workers.worker``. It imports no torch.
+``features.workers.pool`` starts it as ``python -m features.workers.worker``. It imports no torch.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _EXPECTED: dict[JobKind, Expected] = {
     JobKind.PROBE_VIDEO: Expected.VIDEO,
     JobKind.PROBE_MUSIC: Expected.MUSIC,
 }
-# What is true of a file whatever its bytes, or asks for a hash in vain.
-_OF_THE_FILE = (Reason.MISSING, Reason.UNREADABLE, Reason.HASH_MISMATCH)
-# A file that went away, or whose disk did, after it was checked.
-_GONE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTDIR)
+# Errors for which re-hashing the file cannot change the outcome.
+_NOT_ABOUT_CONTENT = (Reason.MISSING, Reason.UNREADABLE, Reason.HASH_MISMATCH)
+# The file or its disk became unavailable after the check.
+_UNAVAILABLE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTDIR)
 
 
 class Worker:
-    """Answers jobs, one at a time."""
+    """Runs jobs, one at a time."""
 
     def __init__(
         self, limits: Limits, visual: VisualConfig | None, audio: AudioConfig | None
@@ -55,24 +55,24 @@ class Worker:
         self.audio = _audio_extractor(audio) if audio else None
 
     def answer(self, job: dict[str, Any]) -> MediaInfo | ClipFeatures | MediaError:
-        """Return what a job gives; a file that cannot be used gives a MediaError."""
+        """Return the result of a job; a MediaError if the file is rejected."""
         try:
-            return self._work(job)
+            return self._run(job)
         except MediaError as error:
-            return _of_these_bytes(error, job)
+            return _unless_changed(error, job)
         except MemoryError:
-            return sandbox.out_of_memory(self.limits)
+            return sandbox.out_of_memory_error(self.limits)
         except av.error.FFmpegError as error:
-            return _of_these_bytes(MediaError(Reason.UNDECODABLE, f"ffmpeg: {error}"), job)
+            return _unless_changed(MediaError(Reason.UNDECODABLE, f"ffmpeg: {error}"), job)
         except OSError as error:
-            if error.errno not in _GONE:
+            if error.errno not in _UNAVAILABLE:
                 raise
-            return MediaError(Reason.UNREADABLE, f"while it was read: {error.strerror}")
+            return MediaError(Reason.UNREADABLE, f"while the file was read: {error.strerror}")
         except ResultError as error:
             return MediaError(Reason.UNDECODABLE, str(error))
 
-    def _work(self, job: dict[str, Any]) -> MediaInfo | ClipFeatures:
-        media = MediaFile(possible_path(job["path"]), self.limits)
+    def _run(self, job: dict[str, Any]) -> MediaInfo | ClipFeatures:
+        media = MediaFile(valid_path(job["path"]), self.limits)
         kind = JobKind(job["kind"])
         if kind in _EXPECTED:
             return probe(media, _EXPECTED[kind], job["content_hash"])
@@ -86,17 +86,17 @@ class Worker:
             visual = tuple(self.visual.extract(media, spans if kind is JobKind.SEGMENTS else None))
         if kind in (JobKind.MUSIC, JobKind.SEGMENTS):
             assert self.audio is not None
-            audio = tuple(self._sound(media, spans, visual))
+            audio = tuple(self._extract_audio(media, spans, visual))
         return ClipFeatures(visual, audio, time.process_time() - start)
 
-    def _sound(
+    def _extract_audio(
         self, media: MediaFile, spans: list[tuple[float, float]], visual: tuple[VisualFeatures, ...]
     ) -> list[AudioFeatures]:
         assert self.audio is not None
         if not visual:
             return list(self.audio.extract(media))
         try:
-            # Spans count from the first frame, and sound may start before or after it.
+            # Spans are relative to the first frame; sound may start before or after it.
             return list(self.audio.extract(media, spans, visual[0].origin))
         except MediaError as error:
             if error.reason is Reason.NO_AUDIO:
@@ -104,39 +104,39 @@ class Worker:
             raise
 
 
-def possible_path(text: str) -> Path:
-    """Return a path; one that holds a zero byte or is no Unicode names no file.
+def valid_path(text: str) -> Path:
+    """Return the path of a text that can name a file.
 
     Raises:
-        MediaError: missing.
+        MediaError: ``missing``: the text contains a zero byte or is not valid Unicode.
     """
     try:
         os.fsencode(text)
     except UnicodeEncodeError as error:
-        raise MediaError(Reason.MISSING, f"no path that can be: {error}") from error
+        raise MediaError(Reason.MISSING, f"an invalid path: {error}") from error
     if "\0" in text:
-        raise MediaError(Reason.MISSING, "no path that can be: it holds a zero byte")
+        raise MediaError(Reason.MISSING, "an invalid path: it contains a zero byte")
     return Path(text)
 
 
-def _of_these_bytes(error: MediaError, job: dict[str, Any]) -> MediaError:
-    """Return the error, unless the file changed meanwhile and it is about other bytes.
+def _unless_changed(error: MediaError, job: dict[str, Any]) -> MediaError:
+    """Return the error, or another one if the file changed while it was decoded.
 
-    What is said of a content is believed for good.
+    The error is stored for the file's content hash, so it must not be about other bytes.
     """
-    promised = job["content_hash"]
-    if promised is None or error.reason in _OF_THE_FILE:
+    expected_hash = job["content_hash"]
+    if expected_hash is None or error.reason in _NOT_ABOUT_CONTENT:
         return error
     try:
         # A new MediaFile reads the file again.
-        MediaFile(Path(job["path"])).check_hash(promised)
+        MediaFile(Path(job["path"])).check_hash(expected_hash)
     except MediaError as change:
-        return MediaError(change.reason, f"it changed while it was read: {change.detail}")
+        return MediaError(change.reason, f"the file changed while it was read: {change.detail}")
     return error
 
 
 def _audio_extractor(audio: AudioConfig) -> AudioExtractor:
-    # Its libraries take longer to load than all others: a worker for pictures goes without.
+    # librosa and scipy load slowly; a worker for pictures does not need them.
     from features.sound.extractor import AudioExtractor
 
     return AudioExtractor(audio)
@@ -144,7 +144,7 @@ def _audio_extractor(audio: AudioConfig) -> AudioExtractor:
 
 def main() -> None:
     """Confine this process, then answer jobs until stdin ends."""
-    # What libraries print must not land between messages.
+    # Text that libraries print must not mix with the messages.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     av.logging.set_level(None)
@@ -159,25 +159,25 @@ def main() -> None:
         VisualConfig.model_validate(setup["visual"]) if setup["visual"] else None,
         AudioConfig.model_validate(setup["audio"]) if setup["audio"] else None,
     )
-    walls = sandbox.confine(limits)
+    confined = sandbox.confine(limits)
     out.write(protocol.pack({"type": "ready"}))
     out.flush()
     while (job := protocol.read_message(sys.stdin.buffer)) is not None:
         out.write(protocol.pack({"type": "taken"}))
         out.flush()
-        walls.begin_file()
-        out.write(_message(worker.answer(job), walls))
+        confined.allow_one_file()
+        out.write(_message(worker.answer(job), confined))
         out.flush()
 
 
-def _message(result: MediaInfo | ClipFeatures | MediaError, walls: sandbox.Sandbox) -> bytes:
-    """Return the message for a result; one that does not fit becomes an error."""
+def _message(result: MediaInfo | ClipFeatures | MediaError, confined: sandbox.Sandbox) -> bytes:
+    """Return the message for a result, or for an error if the result is too large."""
     try:
-        return protocol.pack_result(result, worn=walls.is_worn())
-    except protocol.WireError as error:
-        return protocol.pack_result(MediaError(Reason.TOO_LARGE, f"its features have {error}"))
+        return protocol.pack_result(result, replace=confined.has_leaked())
+    except protocol.ProtocolError as error:
+        return protocol.pack_result(MediaError(Reason.TOO_LARGE, f"the features have {error}"))
     except MemoryError:
-        return protocol.pack_result(sandbox.out_of_memory(walls.limits), worn=True)
+        return protocol.pack_result(sandbox.out_of_memory_error(confined.limits), replace=True)
 
 
 if __name__ == "__main__":

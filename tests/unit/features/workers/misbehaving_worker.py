@@ -1,4 +1,4 @@
-"""A worker that does to itself what the name of its file says, as a broken decoder would."""
+"""Acts as a worker with a broken decoder: misbehaves as the file's name says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from features.workers import worker
 from features.workers.worker import Worker
 
-plain = Worker._work
+plain = Worker._run
 
 
 def misbehave(self: Worker, job: dict[str, Any]) -> Any:
@@ -32,7 +32,7 @@ def misbehave(self: Worker, job: dict[str, Any]) -> Any:
         while True:
             pass
     if name.startswith("memory"):
-        # Within what a machine would lend; only the worker's own limit refuses it.
+        # Most machines would grant this; the worker's own limit refuses it.
         np.empty(8 << 30, np.uint8)
     if name.startswith("garbage"):
         os.write(int(os.environ["WIRE"]), b"\xff" * 64)
@@ -52,7 +52,7 @@ def misbehave(self: Worker, job: dict[str, Any]) -> Any:
 def main() -> None:
     if os.environ.get("REFUSE"):
         sys.exit("the worker refuses to start")
-    Worker._work = misbehave  # type: ignore[method-assign]
+    Worker._run = misbehave  # type: ignore[method-assign]
     real = os.fdopen
 
     def remember(descriptor: int, *args: Any, **options: Any) -> Any:

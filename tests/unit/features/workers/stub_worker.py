@@ -1,4 +1,4 @@
-"""A worker without decoders: it starts at once and answers as the name of its file says."""
+"""Acts as a worker without decoders: starts at once, answers as the file's name says."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from features.results import ClipFeatures, Decoder, VisualFeatures
 from features.workers import protocol, sandbox
 
 
-def features(values: int, *, worn: bool = False) -> bytes:
+def features(values: int, *, replace: bool = False) -> bytes:
     embedding = np.zeros(values, np.float32)
     visual = VisualFeatures(embedding, np.zeros(1), np.zeros((1, 1), np.float16), Decoder.PYAV, 0.0)
-    return protocol.pack_result(ClipFeatures((visual,), (), 0.0), worn=worn)
+    return protocol.pack_result(ClipFeatures((visual,), (), 0.0), replace=replace)
 
 
 def answer(name: str) -> bytes:
@@ -41,7 +41,7 @@ def answer(name: str) -> bytes:
     if name.startswith("nested"):
         text = b"[" * 100_000
         return struct.pack("<I", len(text)) + text
-    return features(4_000_000 if name.startswith("big") else 10, worn=name.startswith("worn"))
+    return features(4_000_000 if name.startswith("big") else 10, replace=name.startswith("leak"))
 
 
 def main() -> None:

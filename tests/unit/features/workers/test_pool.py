@@ -47,7 +47,7 @@ def _bad_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def named(rendered: Rendered, tmp_path: Path) -> Callable[[str], Path]:
-    """Return a function that gives a good clip under a name."""
+    """Return a function that writes a good clip under a name."""
 
     def copy(name: str) -> Path:
         path = tmp_path / name
@@ -57,7 +57,7 @@ def named(rendered: Rendered, tmp_path: Path) -> Callable[[str], Path]:
     return copy
 
 
-def test_each_kind_of_job_gives_what_it_promises(run: Run, rendered: Rendered) -> None:
+def test_each_kind_of_job_gives_its_kind_of_result(run: Run, rendered: Rendered) -> None:
     film, song = rendered("film.mp4"), rendered("stereo.mp3")
     sha = hashlib.sha256(film.read_bytes()).hexdigest()
     spans = ((0.0, 2.0), (1.0, 3.5))
@@ -89,7 +89,7 @@ def test_each_kind_of_job_gives_what_it_promises(run: Run, rendered: Rendered) -
     assert (len(video.visual), len(video.audio)) == (1, 0)
     assert (len(music.visual), len(music.audio)) == (0, 1)
     assert (len(segments.visual), len(segments.audio)) == (2, 2)
-    # What comes over the wire is what this process computes.
+    # A worker returns what an extractor in this process returns.
     np.testing.assert_array_equal(
         video.visual[0].embedding, visual.extract(MediaFile(film))[0].embedding
     )
@@ -130,7 +130,9 @@ def test_a_file_that_is_not_what_the_job_needs_is_rejected(
         assert result.reason is cases[int(key)][2], cases[int(key)]
 
 
-def test_what_is_allowed_to_lack_is_allowed(run: Run, rendered: Rendered) -> None:
+def test_a_missing_stream_that_a_job_does_not_need_is_accepted(
+    run: Run, rendered: Rendered
+) -> None:
     found = run(
         [
             Job("silent", rendered("silent.mp4"), JobKind.SEGMENTS, segments=((0.0, 1.0),)),
@@ -149,7 +151,7 @@ def test_what_is_allowed_to_lack_is_allowed(run: Run, rendered: Rendered) -> Non
     assert isinstance(found["cover"], ClipFeatures)
 
 
-def test_bytes_that_are_not_the_promised_ones_are_not_decoded(run: Run, rendered: Rendered) -> None:
+def test_a_file_with_another_hash_is_not_decoded(run: Run, rendered: Rendered) -> None:
     jobs = [
         Job(kind, rendered("film.mp4"), kind, "0" * 64)
         for kind in (JobKind.PROBE, JobKind.VIDEO, JobKind.MUSIC, JobKind.SEGMENTS)
@@ -160,7 +162,9 @@ def test_bytes_that_are_not_the_promised_ones_are_not_decoded(run: Run, rendered
 
 
 @pytest.mark.usefixtures("_bad_worker")
-def test_a_bad_file_costs_only_itself(run: Run, named: Callable[[str], Path]) -> None:
+def test_a_file_that_breaks_its_worker_rejects_only_itself(
+    run: Run, named: Callable[[str], Path]
+) -> None:
     expected = {
         "segfault": Reason.CRASHED,
         "abort": Reason.CRASHED,
@@ -188,7 +192,7 @@ def test_a_bad_file_costs_only_itself(run: Run, named: Callable[[str], Path]) ->
 
 
 @pytest.mark.usefixtures("_bad_worker")
-def test_a_hang_ends_with_its_wall_time_and_the_others_go_on(
+def test_a_hang_is_timed_out_and_the_other_files_are_processed(
     run: Run, named: Callable[[str], Path]
 ) -> None:
     jobs = [Job(name, named(name), JobKind.PROBE) for name in ("hang", "good 1", "good 2")]
@@ -201,9 +205,7 @@ def test_a_hang_ends_with_its_wall_time_and_the_others_go_on(
 
 
 @pytest.mark.usefixtures("_bad_worker")
-def test_workers_have_few_files_and_write_nothing_large(
-    run: Run, named: Callable[[str], Path]
-) -> None:
+def test_workers_open_few_files_and_write_little(run: Run, named: Callable[[str], Path]) -> None:
     found = run([Job(name, named(name), JobKind.VIDEO) for name in ("files", "write")])
     assert all(isinstance(result, MediaError) for result in found.values())
     assert (named("write").parent / "out").stat().st_size <= 1 << 20
@@ -211,7 +213,7 @@ def test_workers_have_few_files_and_write_nothing_large(
 
 @pytest.mark.usefixtures("_bad_worker")
 @pytest.mark.skipif(os.getuid() != 0, reason="without user namespaces only root leaves a network")
-def test_workers_reach_no_network(run: Run, named: Callable[[str], Path]) -> None:
+def test_workers_cannot_reach_the_network(run: Run, named: Callable[[str], Path]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         name = f"network_{server.getsockname()[1]}"
         result = run([Job(name, named(name), JobKind.VIDEO)])[name]
@@ -222,7 +224,7 @@ def test_workers_reach_no_network(run: Run, named: Callable[[str], Path]) -> Non
     assert result.reason is Reason.CRASHED
 
 
-def test_a_worker_that_cannot_start_is_no_fault_of_a_file(
+def test_workers_that_cannot_start_end_the_run_and_reject_no_file(
     run: Run, rendered: Rendered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "_WORKER", ("-c", "import sys; sys.exit('no such codec')"))
@@ -230,10 +232,10 @@ def test_a_worker_that_cannot_start_is_no_fault_of_a_file(
         run([Job("it", rendered("film.mp4"), JobKind.VIDEO)])
 
 
-def test_a_job_without_its_extractor_is_refused(rendered: Rendered) -> None:
+def test_a_job_whose_extractor_is_missing_is_an_error(rendered: Rendered) -> None:
     with (
         MediaPool(1, Limits(), None, None) as media,
-        pytest.raises(ValueError, match="needs a VisualConfig"),
+        pytest.raises(ValueError, match="a pool with a VisualConfig"),
     ):
         list(media.run([Job("it", rendered("film.mp4"), JobKind.VIDEO)]))
 

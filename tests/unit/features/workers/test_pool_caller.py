@@ -1,4 +1,4 @@
-"""What a pool owes its caller: no result lost, nobody late by the caller's fault, nothing left."""
+"""A pool loses no result, times only the work on a file, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def pids(media: MediaPool) -> list[int]:
 
 
 def gone(pid: int) -> bool:
-    """Whether there is no such process, not even a zombie."""
+    """Whether the process does not exist, not even as a zombie."""
     return not Path(f"/proc/{pid}").exists()
 
 
@@ -58,7 +58,7 @@ def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_a_slow_caller_makes_nobody_late() -> None:
+def test_a_slow_caller_makes_no_file_late() -> None:
     with open_pool(2, wall_seconds=1) as media:
         found = {}
         for job, result in media.run(jobs("big 1", "big 2", "big 3", "big 4")):
@@ -67,7 +67,7 @@ def test_a_slow_caller_makes_nobody_late() -> None:
     assert found == dict.fromkeys(("big 1", "big 2", "big 3", "big 4"), ClipFeatures)
 
 
-def test_a_slow_source_of_jobs_makes_nobody_late() -> None:
+def test_a_slow_iterator_of_jobs_makes_no_file_late() -> None:
     def slow() -> Iterator[Job]:
         yield from jobs("big 1")
         time.sleep(1.5)
@@ -91,7 +91,7 @@ def test_a_worker_that_starts_while_the_caller_is_slow_is_not_late(
         assert len(list(results)) == 1
 
 
-def test_a_file_has_its_time_however_slow_the_caller_is() -> None:
+def test_a_file_is_timed_out_even_with_a_slow_caller() -> None:
     with open_pool(2, wall_seconds=1) as media:
         results = media.run(jobs("hang", "one", "two"))
         found = {}
@@ -102,7 +102,7 @@ def test_a_file_has_its_time_however_slow_the_caller_is() -> None:
     assert found["hang"].reason is Reason.TIMED_OUT
 
 
-def test_an_answer_that_stops_midway_costs_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_stops_midway_is_timed_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_ANSWER_SECONDS", 1.0)
     with open_pool() as media:
         found = {job.key: result for job, result in media.run(jobs("stalled", "good"))}
@@ -112,7 +112,7 @@ def test_an_answer_that_stops_midway_costs_its_file(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("name", ["nan", "unknown", "nested"])
-def test_a_result_that_does_not_fit_is_an_error_of_its_file(name: str) -> None:
+def test_an_invalid_result_rejects_its_file(name: str) -> None:
     with open_pool() as media:
         found = {job.key: result for job, result in media.run(jobs(name, "good"))}
     error = found[name]
@@ -122,22 +122,22 @@ def test_a_result_that_does_not_fit_is_an_error_of_its_file(name: str) -> None:
     assert isinstance(found["good"], ClipFeatures)
 
 
-def test_a_result_too_large_for_the_wire_is_an_error_of_its_file(
+def test_a_result_too_large_for_a_message_rejects_its_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(protocol, "HEADER_LIMIT", 200)
-    walls = sandbox.Sandbox(Limits(), 0)
+    confined = sandbox.Sandbox(Limits(), 0)
     long = MediaInfo(
         "0" * 64, 9, 1.5, (0.0, 1.5), 64, 48, 25.0, True, False, "mp4" * 50, "h264", ""
     )
-    ((header, arrays),) = protocol.Unpacker().feed(worker._message(long, walls))
+    ((header, arrays),) = protocol.Unpacker().feed(worker._message(long, confined))
     error = protocol.unpack_result(header, arrays)
     assert isinstance(error, MediaError)
     assert error.reason is Reason.TOO_LARGE
     assert "200" in error.detail
 
 
-def test_values_that_no_table_takes_are_an_error_of_their_file(
+def test_a_number_that_no_table_accepts_rejects_its_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def odd(*_: object) -> MediaInfo:
@@ -152,7 +152,7 @@ def test_values_that_no_table_takes_are_an_error_of_their_file(
     assert error.reason is Reason.UNDECODABLE
 
 
-def test_a_child_killed_from_outside_costs_its_file() -> None:
+def test_a_worker_killed_from_outside_rejects_its_file() -> None:
     with open_pool() as media:
         found = {job.key: result for job, result in media.run(jobs("die", "good"))}
     assert isinstance(found["die"], MediaError)
@@ -161,18 +161,18 @@ def test_a_child_killed_from_outside_costs_its_file() -> None:
     assert isinstance(found["good"], ClipFeatures)
 
 
-def test_last_words_are_those_about_the_file() -> None:
+def test_error_output_about_an_earlier_file_is_not_reported() -> None:
     with open_pool() as media:
         found = {job.key: result for job, result in media.run(jobs("says it", "segfault"))}
     error = found["segfault"]
     assert isinstance(error, MediaError)
     assert (error.reason, error.detail) == (
         Reason.CRASHED,
-        "the decoder died of SIGSEGV: it printed nothing",
+        "the decoder crashed (SIGSEGV): it printed nothing",
     )
 
 
-def test_a_child_that_dies_idle_costs_no_file() -> None:
+def test_a_worker_that_ends_while_idle_rejects_no_file() -> None:
     with open_pool(2) as media:
         first = list(media.run(jobs("one", "two")))
         for pid in pids(media):
@@ -182,7 +182,7 @@ def test_a_child_that_dies_idle_costs_no_file() -> None:
 
 
 @pytest.mark.parametrize("manner", ["refuse", "leave", "babble"])
-def test_children_that_die_one_after_the_other_end_the_run(
+def test_workers_that_fail_in_a_row_end_the_run(
     manner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "_WORKER", ("-P", STUB, manner))
@@ -200,7 +200,7 @@ def test_children_that_die_one_after_the_other_end_the_run(
     assert media._processes == []
 
 
-def test_one_child_that_cannot_start_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_cannot_start_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     commands = [("-P", STUB, "refuse"), ("-P", STUB, "refuse")]
     plain = MediaPool._start
 
@@ -213,7 +213,7 @@ def test_one_child_that_cannot_start_is_replaced(monkeypatch: pytest.MonkeyPatch
         assert len(list(media.run(jobs("one", "two")))) == 2
 
 
-def test_a_caller_that_stops_leaves_nothing_behind() -> None:
+def test_a_caller_that_stops_early_leaves_nothing_behind() -> None:
     before = open_descriptors()
     with open_pool(2) as media:
         results = media.run(jobs("one", "hang 1", "hang 2", "two"))
@@ -221,7 +221,7 @@ def test_a_caller_that_stops_leaves_nothing_behind() -> None:
         children = pids(media)
         results.close()  # type: ignore[attr-defined]
         assert all(child.job is None for child in media._processes)
-        # What was given up does not come with the results of another run.
+        # Results of the stopped run do not appear in the next run.
         assert [job.key for job, _ in media.run(jobs("three"))] == ["three"]
         children += pids(media)
     assert all(gone(pid) for pid in children)
@@ -241,7 +241,7 @@ def test_an_error_of_the_caller_leaves_nothing_behind(error: type[BaseException]
     assert open_descriptors() == before
 
 
-def test_an_error_of_the_source_of_jobs_leaves_nothing_behind() -> None:
+def test_an_error_of_the_iterator_of_jobs_leaves_nothing_behind() -> None:
     def broken() -> Iterator[Job]:
         yield from jobs("hang")
         raise KeyError("no more jobs")
@@ -271,16 +271,16 @@ def test_one_pool_has_one_run_at_a_time() -> None:
     with open_pool() as media:
         first = media.run(jobs("one", "two"))
         next(first)
-        with pytest.raises(RuntimeError, match="one run at a time"):
+        with pytest.raises(RuntimeError, match="another run"):
             next(media.run(jobs("three")))
         assert [job.key for job, _ in first] == ["two"]
 
 
-def test_a_worn_child_is_replaced() -> None:
+def test_a_worker_that_asks_to_be_replaced_is_replaced() -> None:
     with open_pool() as media:
-        results = media.run(jobs("one", "worn", "two", "three"))
+        results = media.run(jobs("one", "leak", "two", "three"))
         before, *after = [pids(media) for _ in results]
-    # By the time its last answer is read, the worn one is gone.
+    # The worker ended before its last result was yielded.
     assert after[0] == []
     assert after[1] == after[2] != before
 
@@ -318,13 +318,13 @@ def test_workers_end_with_a_parent_that_is_ended(killed_by: signal.Signals) -> N
 
 
 def ended(pid: int) -> bool:
-    """Whether a process that is not ours to reap has ended."""
+    """Whether a process has ended; a zombie of another parent has."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] == "Z"
     except FileNotFoundError:
         return True
 
 
-def test_a_pool_of_extractors_says_what_is_missing() -> None:
+def test_a_pool_needs_at_least_one_worker() -> None:
     with pytest.raises(ValueError, match="workers"):
         MediaPool(0, Limits(), VisualConfig(), None)

@@ -1,4 +1,4 @@
-"""Seeded damage to rendered files: whatever it is, each file gets an answer."""
+"""Damages rendered files with fixed seeds: each file gives a result, no worker is lost for good."""
 
 from __future__ import annotations
 
@@ -106,9 +106,7 @@ DAMAGES: tuple[Damage, ...] = (
 
 
 @pytest.mark.slow
-def test_whatever_is_done_to_a_file_it_gets_an_answer(
-    rendered: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_every_damaged_file_gives_a_result(rendered: Callable[[str], Path], tmp_path: Path) -> None:
     jobs = []
     for number in range(INPUTS):
         rng = np.random.default_rng(number)
@@ -129,5 +127,5 @@ def test_whatever_is_done_to_a_file_it_gets_an_answer(
     outcomes = Counter(
         r.reason.value if isinstance(r, MediaError) else "features" for r in found.values()
     )
-    # Damage that spoils everything, or nothing, would test little.
+    # If all files, or none, gave features, the damage would test little.
     assert INPUTS / 6 < outcomes["features"] < INPUTS * 5 / 6, outcomes

@@ -1,4 +1,4 @@
-"""Odd files of the wild, where they lie beside the checkout: nothing may take a worker down."""
+"""Processes odd files from the wild, if they are beside the checkout; none may crash a worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Outcome = ClipFeatures | MediaInfo | MediaError
 KINDS = (JobKind.PROBE, JobKind.VIDEO, JobKind.MUSIC)
 CPU_SECONDS = 240
 LOST = {Reason.CRASHED, Reason.TIMED_OUT, Reason.OUT_OF_MEMORY}
-# What others saw, by the beginning of their words, and what it must be for us as a video.
+# Result as a video, by the start of the note that other decoders' results gave in MANIFEST.csv.
 AS_VIDEO: dict[str, set[Reason | None]] = {
     "ok": {None},
     "exactly 1 frame": {None},
@@ -40,7 +40,7 @@ def odd() -> Path:
 
 @pytest.fixture(scope="module")
 def seen(odd: Path) -> dict[str, str]:
-    """Return what other decoders saw of each file that is there."""
+    """Return the note on other decoders' results for each file that exists."""
     with (odd / "MANIFEST.csv").open(newline="") as file:
         rows = {row["file"]: row["seen"] for row in csv.DictReader(file)}
     return {name: words for name, words in rows.items() if (odd / name).is_file()}
@@ -58,7 +58,7 @@ def outcomes(
     return {tuple(key.split("|")): result for key, result in found.items()}  # type: ignore[misc]
 
 
-def test_every_odd_file_ends_in_features_or_a_reason_and_costs_no_worker(
+def test_every_odd_file_gives_features_or_a_reason_and_crashes_no_worker(
     outcomes: dict[tuple[str, str], Outcome], seen: dict[str, str]
 ) -> None:
     assert len(seen) > 40
@@ -71,7 +71,7 @@ def test_every_odd_file_ends_in_features_or_a_reason_and_costs_no_worker(
     assert not lost
 
 
-def test_odd_files_give_what_is_in_them(
+def test_odd_files_give_the_expected_result(
     outcomes: dict[tuple[str, str], Outcome], seen: dict[str, str]
 ) -> None:
     wrong = {}
@@ -84,7 +84,7 @@ def test_odd_files_give_what_is_in_them(
     assert not wrong
 
 
-def test_a_probe_promises_no_more_than_there_is(
+def test_a_probe_finds_exactly_what_can_be_extracted(
     outcomes: dict[tuple[str, str], Outcome], seen: dict[str, str]
 ) -> None:
     for name in seen:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from features import EncoderError, Limits, Reason
-from features.workers.process import cause_of_death, child_environment
+from features.workers.process import child_environment, error_of_exit
 
 
 def test_workers_know_no_secret_of_their_parent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,16 +45,16 @@ def test_a_cache_folder_that_is_not_writable_is_an_error(
 @pytest.mark.parametrize(
     ("status", "printed", "reason", "detail"),
     [
-        (-24, "", Reason.TIMED_OUT, "120 s of CPU time"),
+        (-24, "", Reason.TIMED_OUT, "longer than 120 s of CPU time"),
         (-9, "", Reason.OUT_OF_MEMORY, "SIGKILL"),
         (-6, "terminate called: std::bad_alloc", Reason.OUT_OF_MEMORY, "limits.memory"),
-        (-11, "", Reason.CRASHED, "SIGSEGV: it printed nothing"),
-        (3, "first line\nlast line", Reason.CRASHED, "exit status 3: last line"),
+        (-11, "", Reason.CRASHED, "(SIGSEGV): it printed nothing"),
+        (3, "first line\nlast line", Reason.CRASHED, "(exit status 3): last line"),
     ],
 )
 def test_the_exit_status_and_the_output_say_why_a_worker_died(
     status: int, printed: str, reason: Reason, detail: str
 ) -> None:
-    error = cause_of_death(status, printed, Limits())
+    error = error_of_exit(status, printed, Limits())
     assert error.reason is reason
     assert detail in error.detail

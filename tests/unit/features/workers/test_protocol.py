@@ -11,8 +11,8 @@ from features.errors import MediaError, Reason
 from features.results import AudioFeatures, ClipFeatures, Decoder, MediaInfo, VisualFeatures
 from features.workers.protocol import (
     HEADER_LIMIT,
+    ProtocolError,
     Unpacker,
-    WireError,
     pack,
     pack_result,
     read_message,
@@ -37,7 +37,7 @@ def framed(text: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("step", [1, 7, 1 << 20])
-def test_messages_come_whole_however_the_bytes_are_cut(step: int) -> None:
+def test_messages_are_complete_for_any_size_of_chunks(step: int) -> None:
     arrays = [np.arange(6, dtype=np.float32).reshape(2, 3), np.zeros((0, 4), np.float16)]
     stream = pack({"n": 1}, arrays) + pack({"n": 2}) + pack({"n": 3}, arrays[:1])
     unpacker = Unpacker()
@@ -49,12 +49,12 @@ def test_messages_come_whole_however_the_bytes_are_cut(step: int) -> None:
 
 
 @pytest.mark.parametrize("result", [INFO, MediaError(Reason.TRUNCATED, "half of it")])
-def test_records_come_back_equal(result: MediaInfo | MediaError) -> None:
+def test_a_result_is_unpacked_equal(result: MediaInfo | MediaError) -> None:
     ((header, arrays),) = Unpacker().feed(pack_result(result))
     assert str(unpack_result(header, arrays)) == str(result)
 
 
-def test_features_come_back_bit_equal() -> None:
+def test_features_are_unpacked_bit_equal() -> None:
     sent = ClipFeatures((VISUAL, VISUAL), (AUDIO,), 1.25)
     ((header, arrays),) = Unpacker().feed(pack_result(sent))
     come = unpack_result(header, arrays)
@@ -82,8 +82,8 @@ def test_features_come_back_bit_equal() -> None:
         framed(json.dumps({"arrays": [["float64", [1 << 16, 1 << 16]]]}).encode()),
     ],
 )
-def test_bytes_that_are_no_message_are_refused(data: bytes) -> None:
-    with pytest.raises(WireError):
+def test_invalid_messages_are_errors(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
         list(Unpacker().feed(data))
 
 
@@ -98,28 +98,28 @@ def test_bytes_that_are_no_message_are_refused(data: bytes) -> None:
         {"type": "features", "visual": 3, "audio": [], "cpu_seconds": 0},
     ],
 )
-def test_results_that_do_not_fit_are_refused(header: dict[str, object]) -> None:
-    with pytest.raises(WireError):
+def test_invalid_results_are_errors(header: dict[str, object]) -> None:
+    with pytest.raises(ProtocolError):
         unpack_result(header, [])
 
 
-def test_values_that_are_not_finite_never_pass() -> None:
+def test_values_that_are_not_finite_are_errors() -> None:
     bad = pack_result(ClipFeatures((), (AUDIO,), 0.0)).replace(
         AUDIO.embedding.tobytes(), np.full(4, np.nan, np.float32).tobytes()
     )
     ((header, arrays),) = Unpacker().feed(bad)
-    with pytest.raises(WireError, match="finite"):
+    with pytest.raises(ProtocolError, match="finite"):
         unpack_result(header, arrays)
 
 
-def test_a_reader_takes_one_message_and_sees_the_end() -> None:
+def test_a_reader_reads_one_message_at_a_time_up_to_the_end() -> None:
     stream = io.BytesIO(pack({"n": 1}) + pack({"n": 2}))
     assert [read_message(stream)["n"] for _ in range(2)] == [1, 2]  # type: ignore[index]
     assert read_message(stream) is None
 
 
-def test_a_message_counts_though_what_follows_it_is_none() -> None:
+def test_a_complete_message_before_invalid_bytes_is_yielded() -> None:
     messages = Unpacker().feed(pack({"type": "taken"}) + b"\xff" * 64)
     assert next(messages)[0]["type"] == "taken"
-    with pytest.raises(WireError, match="a header of 4294967295 bytes"):
+    with pytest.raises(ProtocolError, match="a header of 4294967295 bytes"):
         next(messages)

@@ -11,24 +11,24 @@ from features import Limits, MediaError, Reason
 from features.workers import protocol, sandbox, worker
 
 
-def test_what_a_file_may_cost_is_counted_for_each_file() -> None:
-    """A long-lived worker: little for each file, in all more than one file may have."""
+def test_limits_apply_to_each_file() -> None:
+    """Each of eight files stays below the limits; together they exceed them."""
     script = textwrap.dedent(
         """
         import gc, time
         from features import Limits
         from features.workers import sandbox
-        walls = sandbox.confine(Limits(memory=400 << 20, cpu_seconds=1))
+        confined = sandbox.confine(Limits(memory=400 << 20, cpu_seconds=1))
         gc.disable()
-        # As a decoder does that its own callback holds.
+        # Like a decoder that its own callback refers to.
         cycle = [bytearray(250 << 20)]
         cycle.append(cycle)
         del cycle
-        assert not walls.is_worn()
+        assert not confined.has_leaked()
         kept = []
         for _ in range(8):
-            assert not walls.is_worn()
-            walls.begin_file()
+            assert not confined.has_leaked()
+            confined.allow_one_file()
             kept.append(bytearray(12 << 20))
             end = time.process_time() + 0.3
             while time.process_time() < end:
@@ -37,8 +37,8 @@ def test_what_a_file_may_cost_is_counted_for_each_file() -> None:
             bytearray(500 << 20)
         except MemoryError:
             kept.append(bytearray(150 << 20))
-            print("worn" if walls.is_worn() else "fresh")
-        walls.begin_file()
+            print("leaked" if confined.has_leaked() else "fresh")
+        confined.allow_one_file()
         while True:
             pass
         """
@@ -46,19 +46,19 @@ def test_what_a_file_may_cost_is_counted_for_each_file() -> None:
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=False
     )
-    assert done.stdout == "worn\n", done.stderr
+    assert done.stdout == "leaked\n", done.stderr
     assert done.returncode == -signal.SIGXCPU
 
 
-@pytest.mark.parametrize(("idle", "is_worn"), [(1 << 60, False), (0, True)])
-def test_a_worker_is_replaced_for_what_files_left_behind_not_for_what_they_asked(
-    idle: int, is_worn: bool
+@pytest.mark.parametrize(("idle", "replace"), [(1 << 60, False), (0, True)])
+def test_a_worker_is_replaced_for_memory_in_use_not_for_a_large_request(
+    idle: int, replace: bool
 ) -> None:
-    """A few bytes can ask for more memory than there is; a worker takes seconds to start."""
-    walls = sandbox.Sandbox(Limits(memory=1 << 20), idle)
+    """Any file can request too much memory; a new worker takes seconds to start."""
+    confined = sandbox.Sandbox(Limits(memory=1 << 20), idle)
     asked = MediaError(Reason.OUT_OF_MEMORY, "while opening the container")
-    ((header, _),) = protocol.Unpacker().feed(worker._message(asked, walls))
-    assert header["worn"] is is_worn
+    ((header, _),) = protocol.Unpacker().feed(worker._message(asked, confined))
+    assert header["replace"] is replace
 
 
 def test_a_worker_without_its_parent_does_not_start() -> None:

@@ -1,4 +1,4 @@
-"""What a worker answers when a file is not, or does not stay, what it was."""
+"""Checks what a worker answers when a file is missing, unreadable, or changes during the job."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 from features import Limits, MediaError, MediaInfo, Reason
 from features.workers import protocol, worker
 
-GOOD = b"the bytes that were promised"
+GOOD = b"the bytes with the expected hash"
 
 
 def answer(path: str, content_hash: str | None = None) -> MediaError:
-    """The answer to a probe, as it comes out of the wire."""
+    """Return the answer to a probe after packing and unpacking it."""
     job = {"path": path, "kind": "probe", "content_hash": content_hash, "segments": []}
     given = worker.Worker(Limits(), None, None).answer(job)
     ((header, arrays),) = protocol.Unpacker().feed(protocol.pack_result(given))
@@ -31,7 +31,7 @@ def answer(path: str, content_hash: str | None = None) -> MediaError:
     ["a\0b.mp4", chr(0xD800), chr(0xDCFF), "x" * 5000, ""],
     ids=["zero", "half a pair", "no utf-8", "long", "folder"],
 )
-def test_a_name_that_no_file_can_have_is_explained(name: str, tmp_path: Path) -> None:
+def test_an_impossible_file_name_is_rejected_with_a_reason(name: str, tmp_path: Path) -> None:
     error = answer(f"{tmp_path}/{name}")
     assert error.reason in (Reason.MISSING, Reason.UNREADABLE)
     error.detail.encode()
@@ -45,7 +45,7 @@ def test_a_name_that_no_file_can_have_is_explained(name: str, tmp_path: Path) ->
         (lambda path: path.unlink(), Reason.UNREADABLE),
     ],
 )
-def test_a_verdict_is_about_the_bytes_that_were_promised(
+def test_an_error_is_about_the_bytes_with_the_expected_hash(
     meanwhile: Callable[[Path], object],
     reason: Reason,
     tmp_path: Path,
@@ -62,7 +62,9 @@ def test_a_verdict_is_about_the_bytes_that_were_promised(
     assert answer(str(path), hashlib.sha256(GOOD).hexdigest()).reason is reason
 
 
-def test_a_disk_that_fails_is_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_disk_is_reported_as_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def probe(*_: object) -> MediaInfo:
         raise OSError(5, "Input/output error")
 
@@ -70,7 +72,7 @@ def test_a_disk_that_fails_is_no_crash(tmp_path: Path, monkeypatch: pytest.Monke
     error = answer(str(tmp_path / "film.mp4"))
     assert (error.reason, error.detail) == (
         Reason.UNREADABLE,
-        "while it was read: Input/output error",
+        "while the file was read: Input/output error",
     )
 
 
