@@ -27,6 +27,7 @@ import torch
 
 from models import ModelConfig, fit, metrics, train_student, train_teacher
 from models.baselines import (
+    LearnedBaseline,
     baseline_config,
     cca_scorer,
     genre_popularity_scorer,
@@ -146,8 +147,8 @@ class Contest:
         """Return the contenders that train their own teacher, or none."""
         seed = self.config.seed
         return {
-            "dual encoder": baseline_config("dual encoder", self.config),
-            "IPS": baseline_config("ips", self.config),
+            "dual encoder": baseline_config(LearnedBaseline.DUAL_ENCODER, self.config),
+            "IPS": baseline_config(LearnedBaseline.IPS, self.config),
             "released": ModelConfig.preset("released", seed=seed),
             "paper": ModelConfig.preset("paper", seed=seed),
         }
@@ -155,7 +156,7 @@ class Contest:
     def students(self) -> dict[str, tuple[WorldData, ModelConfig]]:
         """Return the contenders that learn from the teacher, each with its data."""
         unexplained = {"contrast": "catalogue", "adjustment": "none", "popularity": False}
-        nothing = baseline_config("distilled without picks", self.config)
+        nothing = baseline_config(LearnedBaseline.DISTILLED_WITHOUT_PICKS, self.config)
         rows = {
             "distilled without picks": (self.data, nothing),
             "debcm": (self.data, self.config),

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.debiasing import Contest, true_quality
 from models import ModelConfig, train_student
-from models.baselines import baseline_config, model_scorer
+from models.baselines import LearnedBaseline, baseline_config, model_scorer
 from models.model import Model
 from simulation.dataset import WorldData, make_data
 from simulation.world import World, WorldConfig, make_world
@@ -64,7 +64,7 @@ def run_world(law: dict[str, Any], seed: int) -> dict[str, float]:
     whole = config.model_copy(update={"interpolate": False})
     students = {
         "dual encoder": lambda: train_student(
-            data.training, None, baseline_config("dual encoder", config)
+            data.training, None, baseline_config(LearnedBaseline.DUAL_ENCODER, config)
         ),
         "teacher": lambda: contest.teacher,
         "all the way": lambda: train_student(data.training, contest.teacher, whole),
@@ -73,7 +73,8 @@ def run_world(law: dict[str, Any], seed: int) -> dict[str, float]:
     }
     models = {name: train() for name, train in students.items()}
     found = {name: _true_recall(world, data, model) for name, model in models.items()}
-    return found | {"share": models["debcm"].share, "teaching": models["debcm"].teaching}
+    debcm = models["debcm"]
+    return found | {"share": debcm.student_share, "teaching": debcm.teacher_weight}
 
 
 def _true_recall(world: World, data: WorldData, model: Model) -> float:

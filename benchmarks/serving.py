@@ -19,7 +19,7 @@ import polars as pl
 
 from features.arrays import Float32Array
 from models import Model, ModelConfig
-from models.networks import build_network
+from models.registry import variant_of
 from pipeline.publishing.release_contents import ReleaseContents, write_release_files
 from pipeline.releases import files, index
 from pipeline.releases.files import ReleaseInfo
@@ -44,7 +44,7 @@ def clustered(rows: int, dim: int, seed: int) -> Float32Array:
 def write_release(folder: Path, tracks: int, videos: int = 1000) -> None:
     """Write a release of random embeddings with the towers of an untrained model."""
     config = ModelConfig()
-    network = build_network(VIDEO_COLUMNS, MUSIC_COLUMNS, len(GROUPS), config)
+    network = variant_of(config).build_network(VIDEO_COLUMNS, MUSIC_COLUMNS, len(GROUPS), config)
     model = Model(network, config, VIDEO_COLUMNS, MUSIC_COLUMNS, len(GROUPS))
     dim = model.embed_videos(np.zeros((1, VIDEO_COLUMNS), np.float32)).shape[1]
     save_towers(Towers(model, np.eye(dim, dtype=np.float32), RUN), folder)

@@ -22,18 +22,18 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset
 
-from models import ModelConfig, Picks, TrainingData, losses, train_student, train_teacher
-from models.config import Variant
+from models import ModelConfig, Picks, TrainingData, paper, train_student, train_teacher
+from models.config import VariantName
 from models.model import Model
-from models.networks import DebcmNetwork, VariationalNetwork, device_of
-from models.objectives import Objective, PickChoice, VariationalMatch
+from models.registry import variant_of
 from models.setup import network_for
+from models.variant import Objective, Stage, device_of
 
 VIDEO_COLUMNS, MUSIC_COLUMNS, TRACKS, GROUPS = 2048, 256, 3_003, 6
 UPLOADERS_PER_ROW = 0.2
 EPOCH_ROWS = 146_000
 VALIDATION_SHARE = 0.1
-VARIANTS: tuple[Variant, ...] = ("released", "paper", "debcm")
+VARIANTS: tuple[VariantName, ...] = ("released", "paper", "debcm")
 PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default}
 
 
@@ -150,8 +150,8 @@ class PlainReleased(nn.Module):
         """Return the matching loss of one direction."""
         own = torch.eye(len(scores), dtype=torch.bool)
         others = scores[~own].view(len(scores), -1)
-        gap = (scores[own].view(-1, 1) - others - losses.MARGIN).clamp(min=0)
-        return -gap.topk(losses.HARDEST, dim=1).values.mean()
+        gap = (scores[own].view(-1, 1) - others - paper.MARGIN).clamp(min=0)
+        return -gap.topk(paper.HARDEST, dim=1).values.mean()
 
     def loss(
         self, teacher: "PlainReleased", video: Tensor, music: Tensor, preference: Tensor
@@ -165,9 +165,9 @@ class PlainReleased(nn.Module):
         with torch.no_grad():
             taught = teacher(video, music, None)
         scores = made.m_latent @ made.v_latent.T
-        kl = losses.standard_normal_kl(*made.v) + losses.standard_normal_kl(*made.m)
-        guided = losses.released_distillation(*made.v, *taught.v)
-        guided = guided + losses.released_distillation(*made.m, *taught.m)
+        kl = paper.standard_normal_kl(*made.v) + paper.standard_normal_kl(*made.m)
+        guided = paper.released_distillation(*made.v, *taught.v)
+        guided = guided + paper.released_distillation(*made.m, *taught.m)
         match = self.match(scores) + self.match(scores.T)
         return match + rebuilt() + kl + 5e-5 * guided, rebuilt()
 
@@ -241,12 +241,8 @@ def resident(like: Tensor) -> Tensor:
 
 def objective_of(data: TrainingData, teacher: Model, config: ModelConfig) -> Objective:
     """Return an untrained student's objective."""
-    network = network_for(data, config, "student").train()
-    if isinstance(network, DebcmNetwork):
-        assert isinstance(teacher.network, DebcmNetwork)
-        return PickChoice(network, teacher.network, data, config)
-    assert isinstance(teacher.network, VariationalNetwork)
-    return VariationalMatch(network, teacher.network, data, config, "student")
+    network = network_for(data, config, Stage.STUDENT).train()
+    return variant_of(config).prepare_student(network, teacher.network, data, config)
 
 
 def step_products(objective: Objective, batch: int) -> list[tuple[Tensor, Tensor]]:

@@ -1,9 +1,11 @@
-"""Arrays to models and metrics: pure PyTorch and NumPy, no tables, no Airflow.
+"""Trains and evaluates models on arrays: pure PyTorch and NumPy, no tables, no Airflow.
 
 docs/model.md explains every formula and has an example that runs.
 
-Importing this package loads no torch: settings and DAG files need the configuration alone.
+Importing this package does not load torch, because settings and DAG files need only ModelConfig.
 """
+
+from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -26,7 +28,7 @@ __all__ = [
     "train_teacher",
 ]
 
-_HOME = {
+_MODULES = {
     "EpochLog": "models.model",
     "Model": "models.model",
     "Picks": "models.data",
@@ -38,6 +40,6 @@ _HOME = {
 
 
 def __getattr__(name: str) -> object:
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'models' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Array types by element type; the docstrings of functions give shapes, units and ranges."""
+"""Declares array types by element type; docstrings of functions give shapes, units and ranges."""
 
 from __future__ import annotations
 

@@ -1,11 +1,14 @@
-"""What a model must beat. Every scorer maps raw video features to scores of all tracks.
+"""Scores tracks by baselines, which a model has to beat.
 
-A scorer takes float32[n, Dv] and returns float32[n, M], higher is better. The learned
-baselines are the model's own code with switches off (`baseline_config`).
+A scorer takes raw video features float32[n, Dv] and returns scores float32[n, M] of all tracks,
+higher is better. The learned baselines are the model's own code with switches off
+(`baseline_config`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Literal
+from enum import StrEnum
 
 import numpy as np
 import torch
@@ -14,29 +17,29 @@ from models.arrays import Float32Array, Float64Array
 from models.config import ModelConfig
 from models.data import TrainingData
 from models.model import Model
-from models.networks import Standardise
 from models.objectives import popularity_of
+from models.standardise import Standardise
 
 Scorer = Callable[[Float32Array], Float32Array]
 
+# Ridge of the closed-form baselines, in units of a standardised column's variance.
 _RIDGE = 1e-2
-"""Ridge of the closed-form baselines, in units of a standardised column's variance."""
 
 
 def model_scorer(model: Model, data: TrainingData) -> Scorer:
-    """Score with a trained model: a student, or a teacher alone."""
+    """Score with a trained model, student or teacher."""
     tracks = model.embed_music(data.music, data.genre_group)
     return lambda video: model.embed_videos(video) @ tracks.T
 
 
 def random_scorer(data: TrainingData, seed: int) -> Scorer:
-    """Score at random, anew for every video; the same seed gives the same scores."""
+    """Score at random, differently for every video; the same seed gives the same scores."""
     rng = np.random.default_rng(seed)
     return lambda video: rng.random((len(video), len(data.music)), dtype=np.float32)
 
 
 def popularity_scorer(data: TrainingData) -> Scorer:
-    """Score every track by its share of the training picks, the same for all videos."""
+    """Score each track by its share of the training picks; all videos get the same scores."""
     popularity = popularity_of(data.train, len(data.music))
     return lambda video: np.tile(popularity, (len(video), 1))
 
@@ -69,7 +72,7 @@ def cca_scorer(data: TrainingData, dim: int) -> Scorer:
 
     Args:
         data: pairs are the training picks.
-        dim: canonical directions kept, at most the smaller number of columns.
+        dim: number of canonical directions, at most the smaller number of columns.
     """
     video, music = _Columns(data.video[data.train.video]), _Columns(data.music)
     x, y = video.standard(data.video[data.train.video]), music.standard(data.music)
@@ -86,17 +89,22 @@ def cca_scorer(data: TrainingData, dim: int) -> Scorer:
     return score
 
 
-LearnedBaseline = Literal["dual encoder", "ips", "distilled without picks"]
+class LearnedBaseline(StrEnum):
+    """Baselines that are trained; the values are the names in tables of results."""
+
+    DUAL_ENCODER = "dual encoder"
+    IPS = "ips"
+    DISTILLED_WITHOUT_PICKS = "distilled without picks"
 
 
-def baseline_config(name: LearnedBaseline, config: ModelConfig) -> ModelConfig:
-    """Return the configuration of a learned baseline, sized like `config` (`debcm`).
+def baseline_config(baseline: LearnedBaseline, config: ModelConfig) -> ModelConfig:
+    """Return the configuration of a learned baseline with the sizes of `config` (`debcm`).
 
-    "dual encoder" is InfoNCE within the batch and nothing else; "ips" weights its rows by
-    inverse propensity; "distilled without picks" learns the teacher's scores on the UGC
-    videos and ignores what uploaders picked.
+    The dual encoder is InfoNCE within the batch and nothing else. IPS also weights its rows by
+    inverse propensity. Distilled without picks learns the teacher's scores on UGC videos and
+    ignores the picks.
     """
-    if name == "distilled without picks":
+    if baseline == LearnedBaseline.DISTILLED_WITHOUT_PICKS:
         return config.model_copy(update={"picks_weight": 0.0})
     plain = {
         "teacher": False,
@@ -105,13 +113,13 @@ def baseline_config(name: LearnedBaseline, config: ModelConfig) -> ModelConfig:
         "popularity": False,
         "masking": False,
         "contrast": "batch",
-        "ips": name == "ips",
+        "ips": baseline == LearnedBaseline.IPS,
     }
     return config.model_copy(update=plain)
 
 
 class _Columns:
-    """The towers' own standardisation of raw columns."""
+    """Standardises raw columns in the same way as the towers."""
 
     def __init__(self, rows: Float32Array) -> None:
         self._standardise = Standardise(rows.shape[1])
@@ -124,7 +132,7 @@ class _Columns:
 
 
 def _whitening(rows: Float64Array) -> Float64Array:
-    """Return [columns, columns]: the ridged inverse square root of the covariance."""
+    """Return [columns, columns]: the inverse square root of the covariance plus ridge."""
     covariance = rows.T @ rows / len(rows) + _RIDGE * np.eye(rows.shape[1])
     values, vectors = np.linalg.eigh(covariance)
     whitening: Float64Array = vectors / np.sqrt(values) @ vectors.T

@@ -1,4 +1,6 @@
-"""Checkpoints of training: one folder per epoch, written aside and renamed, never pickled."""
+"""Writes and reads checkpoints: a folder per epoch, written aside and renamed, without pickle."""
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -14,35 +16,36 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.model import EpochLog
+from models.variant import Stage
 
 _TENSORS = "state.safetensors"
 _STATE = "state.json"
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where training stood after an epoch.
+    """The state of a training after an epoch.
 
     Attributes:
-        tensors: every tensor of network, optimiser and best weights, by name.
-        history: one entry per finished epoch.
+        tensors: all tensors of network, optimiser and best weights, by name.
+        training_log: one entry per finished epoch.
         best: the best validation metric so far, or None.
     """
 
     tensors: dict[str, Tensor]
-    history: list[EpochLog]
+    training_log: list[EpochLog]
     best: float | None
 
 
 def fingerprint(*parts: str) -> str:
-    """Return the sha256 over the parts, 64 hex digits: what a checkpoint belongs to."""
+    """Return the sha256 of the parts, 64 hex digits; identifies the training of a checkpoint."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def tensors_digest(tensors: dict[str, Tensor]) -> str:
-    """Return the sha256 over names and bytes of tensors, 64 hex digits."""
+    """Return the sha256 of names and bytes of tensors, 64 hex digits."""
     hasher = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         hasher.update(name.encode())
@@ -51,7 +54,7 @@ def tensors_digest(tensors: dict[str, Tensor]) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Flush a file or folder to the disk."""
+    """Flush a file or folder to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -60,19 +63,19 @@ def _sync(path: Path) -> None:
 
 
 def write(folder: Path, belongs_to: str, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint and drop older ones; at every moment one whole one exists.
+    """Write a checkpoint, then remove older ones; a complete one exists at every moment.
 
     Args:
-        folder: made if missing, in one that exists: where that has gone away, nothing is begun
-            in its place.
+        folder: created if missing. Its parent is not created, because it may be on a disk that was
+            unmounted.
         belongs_to: `fingerprint` of configuration, data and stage.
-        checkpoint: what to keep.
+        checkpoint: the state to write.
 
     Raises:
-        FileNotFoundError: the folder above is not there.
+        FileNotFoundError: the parent folder is missing.
     """
     folder.mkdir(exist_ok=True)
-    epoch = len(checkpoint.history)
+    epoch = len(checkpoint.training_log)
     final = folder / f"epoch-{epoch:05d}"
     aside = folder / f".aside-{os.getpid()}"
     shutil.rmtree(aside, ignore_errors=True)
@@ -82,7 +85,7 @@ def write(folder: Path, belongs_to: str, checkpoint: Checkpoint) -> None:
     state = {
         "belongs_to": belongs_to,
         "best": checkpoint.best,
-        "history": [asdict(entry) for entry in checkpoint.history],
+        "history": [asdict(entry) for entry in checkpoint.training_log],
         "tensors": tensors_digest(tensors),
     }
     (aside / _STATE).write_text(json.dumps(state, sort_keys=True) + "\n", encoding="utf-8")
@@ -100,41 +103,43 @@ def write(folder: Path, belongs_to: str, checkpoint: Checkpoint) -> None:
 
 
 def read(folder: Path, belongs_to: str) -> Checkpoint | None:
-    """Return the last checkpoint of this very training, or None to start anew.
+    """Return the last checkpoint of the same training, or None if there is none to resume from.
 
-    A checkpoint of another configuration or other data, or one that is damaged, is left alone
-    with a warning: an epoch costs less than a wrong one.
+    A damaged checkpoint, and one of another configuration or other data, is ignored with a
+    warning: training again costs less than continuing from wrong weights.
 
     Args:
         folder: given to `write`; may be missing.
         belongs_to: `fingerprint` of configuration, data and stage.
     """
-    kept = sorted(folder.glob("epoch-*"))
-    if not kept:
+    found = sorted(folder.glob("epoch-*"))
+    if not found:
         return None
-    last = kept[-1]
+    last = found[-1]
     try:
         state = json.loads((last / _STATE).read_text(encoding="utf-8"))
         tensors = load_file(last / _TENSORS)
         damaged = state["tensors"] != tensors_digest(tensors)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        logger.warning("checkpoint %s cannot be read (%s): training starts anew", last, error)
+        log.warning("training starts again: checkpoint %s cannot be read (%s)", last, error)
         return None
     if damaged:
-        logger.warning("checkpoint %s is damaged: training starts anew", last)
+        log.warning("training starts again: checkpoint %s is damaged", last)
         return None
     if state["belongs_to"] != belongs_to:
-        logger.warning(
-            "checkpoint %s belongs to other data or another configuration: training starts anew",
+        log.warning(
+            "training starts again: checkpoint %s is from other data or another configuration",
             last,
         )
         return None
-    history = [EpochLog(**entry) for entry in state["history"]]
-    return Checkpoint(tensors, history, state["best"])
+    training_log = [
+        EpochLog(**entry | {"stage": Stage(entry["stage"])}) for entry in state["history"]
+    ]
+    return Checkpoint(tensors, training_log, state["best"])
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return an optimiser's state as flat named tensors: optimizer.<parameter>.<entry>."""
+    """Return an optimiser's state as tensors named optimizer.<parameter>.<entry>."""
     state = optimizer.state_dict()["state"]
     return {
         f"optimizer.{index}.{name}": value
@@ -144,7 +149,7 @@ def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `pack_optimizer` returned, among other tensors of a checkpoint."""
+    """Restore an optimiser's state from a checkpoint's tensors, named as by `pack_optimizer`."""
     described = optimizer.state_dict()
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

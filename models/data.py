@@ -1,4 +1,6 @@
-"""The arrays a model is trained on, checked at the door."""
+"""Holds the arrays that a model is trained on, and checks them."""
+
+from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields
@@ -22,25 +24,25 @@ def _check(
 
 
 def _check_rows(where: str, name: str, rows: Int64Array, count: int) -> None:
-    """Raise unless every row number lies in 0..count-1."""
+    """Raise unless every row number is in 0..count-1."""
     bad = np.flatnonzero((rows < 0) | (rows >= count))
     if len(bad):
         raise ValueError(
-            f"{where}.{name}[{bad[0]}] is {rows[bad[0]]}: it must name one of {count} rows"
+            f"{where}.{name}[{bad[0]}] is {rows[bad[0]]}: it must be in 0..{count - 1}"
         )
 
 
 @dataclass(frozen=True)
 class Picks:
-    """Observed choices: P uploads with the track their uploader picked.
+    """Observed choices: P uploads with the tracks that their uploaders picked.
 
     Attributes:
         video: int64[P], row of `TrainingData.video`.
         music: int64[P], row of `TrainingData.music`.
-        uploader: int64[P], any numbering of uploaders, 0 or more.
+        uploader: int64[P], any numbering of uploaders from 0.
         time: float64[P], seconds of the UTC epoch.
-        preference: float32[P, G], the uploader's genre preference from uploads strictly
-            earlier than the row (`models.preference`); rows sum to one.
+        preference: float32[P, G], the uploader's genre preference, estimated from uploads
+            strictly earlier than the row (`models.preference`); rows sum to one.
     """
 
     video: Int64Array
@@ -72,18 +74,18 @@ class Picks:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Features, picks and PGC pairs. Features arrive raw; the towers standardise them.
+    """Features, picks and PGC pairs. Features are raw; the encoders standardise them.
 
     Attributes:
         video: float32[N, Dv], one row per UGC video; may hold NaN.
         music: float32[M, Dm], one row per track; may hold NaN.
         genre_group: int64[M], in 0..n_groups-1.
         n_groups: number of genre groups G.
-        train: picks to learn from.
-        validation: later picks, to select by; may be empty.
-        segment_video: float32[S, Dv], pictures of PGC segments; S may be 0.
-        segment_music: float32[S, Dm], sound of the same segments.
-        population_preference: float32[G], sums to one, all positive: the prior mean.
+        train: picks to train on.
+        validation: later picks, to select a model by; may be empty.
+        segment_video: float32[S, Dv], video features of PGC segments; S may be 0.
+        segment_music: float32[S, Dm], music features of the same segments.
+        population_preference: float32[G], the prior mean of preferences; all positive, sums to one.
     """
 
     video: Float32Array

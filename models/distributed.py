@@ -1,4 +1,6 @@
-"""What the processes of a distributed training tell each other; alone, each is all of them."""
+"""Exchanges values between the processes of a distributed training; a single process works too."""
+
+from __future__ import annotations
 
 import torch
 from torch import Tensor, distributed
@@ -6,21 +8,31 @@ from torch.distributed.nn.functional import all_gather
 
 
 def rank() -> int:
-    """Return this process's number; 0 when alone."""
+    """Return this process's number; 0 without a process group."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def world() -> int:
-    """Return how many processes train together."""
+def world_size() -> int:
+    """Return how many processes train together; 1 without a process group."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def everywhere(local: Tensor) -> tuple[Tensor, int]:
-    """Return the rows of all processes and the place of our first; alone: (local, 0)."""
+def gather_rows(local: Tensor) -> tuple[Tensor, int]:
+    """Gather a tensor's rows from all processes; gradients flow back to each of them.
+
+    Args:
+        local: [n, ...], with the same n in every process.
+
+    Returns:
+        (rows [world_size * n, ...], position of this process's first row).
+
+    Raises:
+        ValueError: the processes have different numbers of rows.
+    """
     if not distributed.is_initialized():
         return local, 0
     count = torch.tensor(len(local))
-    counts = [torch.zeros_like(count) for _ in range(world())]
+    counts = [torch.zeros_like(count) for _ in range(world_size())]
     distributed.all_gather(counts, count)
     if len({int(each) for each in counts}) > 1:
         raise ValueError("every process needs the same number of rows in a step")
@@ -28,10 +40,13 @@ def everywhere(local: Tensor) -> tuple[Tensor, int]:
     return gathered, rank() * len(local)
 
 
-def agreed(value: float) -> float:
-    """Return the first process's value: all go on alike, though their machines round unlike."""
+def same_on_all(value: float) -> float:
+    """Return the first process's value.
+
+    Decisions are made by it, because rounding can differ between machines.
+    """
     if not distributed.is_initialized():
         return value
-    told = torch.tensor(value, dtype=torch.float64)
-    distributed.broadcast(told, src=0)
-    return float(told)
+    shared = torch.tensor(value, dtype=torch.float64)
+    distributed.broadcast(shared, src=0)
+    return float(shared)

@@ -1,11 +1,13 @@
-"""How far from its teacher a student may go: as far as later picks confirm, and no further.
+"""Interpolates between teacher and student as far as later picks confirm.
 
-A student starts as its teacher's copy, so the straight line between both sets of weights holds
-working models (WiSE-FT, Wortsman et al., arXiv 2109.01903). Few or careless picks teach a student
-habits and noise that a loss on these very picks cannot tell from match; picks that it was not
-trained on can. They also tell the reverse: where they would have the student go on past where
-training took it, its teacher held it back.
+A student starts as a copy of its teacher, so the straight line between both sets of weights
+consists of working models (WiSE-FT, Wortsman et al., arXiv 2109.01903). Few or careless picks teach
+a student habits and noise, which a loss on the same picks cannot tell from match; later picks,
+which it was not trained on, can. They also show the opposite: if the best point is beyond the
+trained student, the teacher held the student back.
 """
+
+from __future__ import annotations
 
 import logging
 from copy import deepcopy
@@ -20,188 +22,206 @@ from torch.nn import functional as F  # noqa: N812
 from models.arrays import Float32Array, Float64Array, Int64Array
 from models.config import ModelConfig
 from models.data import Picks, TrainingData
-from models.distributed import agreed
+from models.distributed import same_on_all
 from models.model import Model
 from models.networks import DebcmNetwork
 from models.objectives import PickChoice
-from models.pick_explanation import embedded, explain
+from models.pick_explanation import embed_steps, fit_explaining_parameters
 
-BEYOND = 1.25
-"""The point on the line beyond the trained student."""
+# The point on the line beyond the trained student.
+EXTRAPOLATED_SHARE = 1.25
 
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, BEYOND)
-"""Points of the line that are compared: 0 is the teacher, 1 the trained student."""
+# Points of the line that are compared: 0 is the teacher, 1 the trained student.
+STUDENT_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, EXTRAPOLATED_SHARE)
 
-HELD_BACK = 0.01
-"""Nats of a later pick that going `BEYOND` gains where the teacher holds the student back."""
+# Gain of EXTRAPOLATED_SHARE over the trained student, in nats per later pick, above which the
+# teacher is taken to hold the student back.
+HELD_BACK_GAIN = 0.01
 
-SURE = 0.975
-"""Probability (Student's t, over uploaders) from which a gain above zero is taken for real."""
+# Confidence of the one-sided test of `significantly_lower`.
+CONFIDENCE = 0.975
 
-_LATER_PICKS = 2048
+# Later picks that are used, at most.
+_MAX_PICKS = 2048
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A student and what later picks say of it.
+class PickLikelihood:
+    """How well a student predicts later picks.
 
     Attributes:
-        model: the student, where it stands.
-        surprise: float32[n], of later picks under it, in nats.
-        uploader: int64[n], who made these picks.
+        model: the student.
+        nll: float32[n], negative log-likelihood of each later pick under the student, in nats.
+        uploader: int64[n], the uploader of each pick.
         held_back: whether its teacher held it back.
-        mute: whether it did so with nothing to say: its own match makes no later pick surely less
-            surprising.
-        teacher: float32[n], the surprise under the teacher; without one, that under the student.
+        uninformative_teacher: whether it was held back by a teacher whose match does not
+            significantly improve the likelihood of later picks.
+        teacher_nll: float32[n], the same as `nll` under the teacher; without a teacher, `nll`.
     """
 
     model: Model
-    surprise: Float32Array
+    nll: Float32Array
     uploader: Int64Array
     held_back: bool
-    mute: bool
-    teacher: Float32Array
+    uninformative_teacher: bool
+    teacher_nll: Float32Array
 
 
-def judge(student: Model, data: TrainingData) -> Judged:
-    """Ask later picks of a student; it is not changed."""
-    found = surprise(deepcopy(_network(student)), data, student.config)
-    uploader = data.validation.uploader[_later(data)]
-    return Judged(student, found, uploader, held_back=False, mute=False, teacher=found)
+def measure_likelihood(student: Model, data: TrainingData) -> PickLikelihood:
+    """Measure how well a student, which is not changed, predicts later picks."""
+    nll = negative_log_likelihood(deepcopy(_network(student)), data, student.config)
+    uploader = data.validation.uploader[_validation_rows(data)]
+    return PickLikelihood(
+        student, nll, uploader, held_back=False, uninformative_teacher=False, teacher_nll=nll
+    )
 
 
-def interpolate(student: Model, teacher: Model, data: TrainingData) -> Judged:
-    """Move a trained student along the line from its teacher to where later picks want it.
+def interpolate(student: Model, teacher: Model, data: TrainingData) -> PickLikelihood:
+    """Move a trained student along the line from its teacher to the point later picks confirm.
 
     Args:
-        student: of variant `debcm`, all the way; its network and share are changed in place. Its
-            consideration set and confounders explain the later picks.
-        teacher: where the student started.
-        data: its validation picks decide; at least one.
+        student: fully trained, of variant `debcm`; its network and `student_share` are changed.
+            Its choice set and confounders explain the later picks.
+        teacher: that the student started from.
+        data: its validation picks are the later picks; at least one.
     """
-    first, last = _network(teacher), _network(student)
-    surprises = np.stack(
-        [surprise(between(first, last, share), data, student.config) for share in SHARES]
+    start, end = _network(teacher), _network(student)
+    nll = np.stack(
+        [
+            negative_log_likelihood(interpolated_network(start, end, share), data, student.config)
+            for share in STUDENT_SHARES
+        ]
     )
-    uploader = data.validation.uploader[_later(data)]
+    uploader = data.validation.uploader[_validation_rows(data)]
     if len(np.unique(uploader)) < 2:
-        logger.warning("all later picks are one uploader's: no move from the teacher can be sure")
-    gain_beyond = surprises[-2].mean() - surprises[-1].mean()
-    held_back = bool(agreed(float(gain_beyond > HELD_BACK)))
-    mute = held_back and not surely_less(
-        surprises[0], surprise(deepcopy(first), data, student.config, match=False), uploader
+        log.warning(
+            "all validation picks are from one uploader: the student stays at its teacher, because "
+            "no improvement can be significant"
+        )
+    held_back = bool(same_on_all(float(nll[-2].mean() - nll[-1].mean() > HELD_BACK_GAIN)))
+    uninformative = held_back and not significantly_lower(
+        nll[0],
+        negative_log_likelihood(deepcopy(start), data, student.config, use_match=False),
+        uploader,
     )
-    place = int(agreed(nearest_as_good(surprises, uploader)))
-    student.share = SHARES[place]
-    logger.info("student: %.2f of the way from its teacher", student.share)
-    last.load_state_dict(between(first, last, student.share).state_dict())
-    mute = bool(agreed(float(mute)))
-    return Judged(student, surprises[place], uploader, held_back, mute, surprises[0])
+    chosen = int(same_on_all(nearest_within_one_standard_error(nll, uploader)))
+    student.student_share = STUDENT_SHARES[chosen]
+    log.info(
+        "student: moved to %.2f on the line from its teacher (0) to where training ended (1)",
+        student.student_share,
+    )
+    end.load_state_dict(interpolated_network(start, end, student.student_share).state_dict())
+    uninformative = bool(same_on_all(float(uninformative)))
+    return PickLikelihood(student, nll[chosen], uploader, held_back, uninformative, nll[0])
 
 
 def _network(model: Model) -> DebcmNetwork:
     if not isinstance(model.network, DebcmNetwork):
-        raise TypeError(f"a {model.config.variant} model has no line to its teacher: only debcm")
+        raise TypeError(f"interpolation needs variant debcm, got {model.config.variant}")
     return model.network
 
 
-def between(teacher: DebcmNetwork, student: DebcmNetwork, share: float) -> DebcmNetwork:
-    """Return (1 - share) teacher + share student: towers and temperature.
+def interpolated_network(
+    teacher: DebcmNetwork, student: DebcmNetwork, share: float
+) -> DebcmNetwork:
+    """Return a network with weights (1 - share) teacher + share student.
 
-    What explains picks besides the match is the student's: a teacher has learned nothing of it.
+    Towers and temperature are interpolated. The explaining parameters are the student's, because
+    a teacher does not learn them.
     """
-    found = deepcopy(student)
+    mixed = deepcopy(student)
     with torch.no_grad():
         for name in ("video", "music"):
-            own = getattr(found, name).state_dict()
+            end = getattr(mixed, name).state_dict()
             start = getattr(teacher, name).state_dict()
-            mixed = {key: torch.lerp(start[key], value, share) for key, value in own.items()}
-            getattr(found, name).load_state_dict(mixed)
-        found.log_scale.copy_(torch.lerp(teacher.log_scale, student.log_scale, share))
-    return found
+            weights = {key: torch.lerp(start[key], value, share) for key, value in end.items()}
+            getattr(mixed, name).load_state_dict(weights)
+        mixed.log_scale.copy_(torch.lerp(teacher.log_scale, student.log_scale, share))
+    return mixed
 
 
-def _later(data: TrainingData) -> Int64Array:
+def _validation_rows(data: TrainingData) -> Int64Array:
     """Return int64[n]: at most 2,048 rows of the validation picks, evenly spread."""
-    step = -(-len(data.validation) // _LATER_PICKS)
+    step = -(-len(data.validation) // _MAX_PICKS)
     return np.arange(0, len(data.validation), step)
 
 
-def surprise(
-    network: DebcmNetwork, data: TrainingData, config: ModelConfig, *, match: bool = True
+def negative_log_likelihood(
+    network: DebcmNetwork, data: TrainingData, config: ModelConfig, *, use_match: bool = True
 ) -> Float32Array:
-    """Return float32[n]: - log P(pick | video, uploader) of later picks, nats.
+    """Return float32[n]: - log P(pick | video, uploader) of later picks, in nats.
 
-    Habits must not speak for a model that has absorbed them: what explains picks besides the
-    match is fitted to the later picks for each model anew.
+    The explaining parameters are fitted to the later picks for each network anew, so that a network
+    gains nothing by having absorbed preference or popularity.
 
     Args:
-        network: its explaining parameters are changed, in eval mode after.
-        data: at most 2,048 of its validation picks are looked at, evenly spread.
+        network: its explaining parameters are changed; in eval mode afterwards.
+        data: at most 2,048 of its validation picks are used, evenly spread.
         config: of the student.
-        match: False explains the picks without the towers, by preference and popularity alone.
+        use_match: False explains the picks by preference and popularity only.
     """
-    everything = replace(data, train=_joined(data.train, data.validation))
-    objective = PickChoice(network, None, everything, config).eval()
-    if not match:
+    all_picks = replace(data, train=_concatenated(data.train, data.validation))
+    objective = PickChoice(network, None, all_picks, config).eval()
+    if not use_match:
         network.expertise.requires_grad_(False).fill_(0.0)
-    parts = embedded(objective, len(data.train) + _later(data))
-    explain(objective, parts)
+    steps = embed_steps(objective, len(data.train) + _validation_rows(data))
+    fit_explaining_parameters(objective, steps)
     with torch.no_grad():
-        each = [F.cross_entropy(*objective.choice(part), reduction="none") for part in parts]
-    found: Float32Array = torch.cat(each).cpu().numpy()
-    return found
+        parts = [F.cross_entropy(*objective.choice(step), reduction="none") for step in steps]
+    nll: Float32Array = torch.cat(parts).cpu().numpy()
+    return nll
 
 
-def nearest_as_good(surprises: npt.NDArray[np.floating], uploader: Int64Array) -> int:
-    """Return the first row whose gain over row 0 is the best one's, less a standard error.
+def nearest_within_one_standard_error(nll: npt.NDArray[np.floating], uploader: Int64Array) -> int:
+    """Return the first row whose gain over row 0 is within a standard error of the best gain.
 
-    The one-standard-error rule (Breiman et al., 1984): of models that the data cannot tell
-    apart, the one that moved least. It is row 0 itself unless the other is surely better.
+    The one-standard-error rule (Breiman et al., 1984) chooses, among models that the data cannot
+    tell apart, the simplest: here the one nearest to the teacher. The result is 0 unless the
+    chosen row is significantly better than row 0.
 
     Args:
-        surprises: [S, n], of n picks under S models; row 0 is the teacher's.
-        uploader: int64[n], who made the picks.
+        nll: [S, n], negative log-likelihood of n picks under S models; row 0 is the teacher's.
+        uploader: int64[n], the uploader of each pick.
     """
-    gain: Float64Array = (surprises[:1] - surprises).astype(np.float64)
+    gain: Float64Array = (nll[:1] - nll).astype(np.float64)
     mean = gain.mean(axis=1)
     best = int(mean.argmax())
-    _, error = _mean_and_error(gain[best], uploader)
+    _, error = _clustered_mean_and_error(gain[best], uploader)
     near = int(np.argmax(mean >= mean[best] - error))
-    return near if surely_less(surprises[near], surprises[0], uploader) else 0
+    return near if significantly_lower(nll[near], nll[0], uploader) else 0
 
 
-def surely_less(
+def significantly_lower(
     one: npt.NDArray[np.floating], other: npt.NDArray[np.floating], uploader: Int64Array
 ) -> bool:
-    """Return whether one model's surprises are less than another's beyond chance.
+    """Return whether one model's mean negative log-likelihood is significantly lower.
 
-    Paired pick by pick, and over uploaders: picks of one uploader resemble each other and are no
-    independent witnesses. One uploader's picks are never sure.
+    A one-sided paired t-test at 97.5 %, with standard errors clustered by uploader, because picks
+    of one uploader are not independent. With one uploader, nothing is significant.
 
     Args:
-        one: [n], surprises in nats.
-        other: [n], of the same picks.
-        uploader: int64[n], who made them.
+        one: [n], negative log-likelihoods in nats.
+        other: [n], of the same picks under another model.
+        uploader: int64[n], the uploader of each pick.
     """
-    mean, error = _mean_and_error((other - one).astype(np.float64), uploader)
-    witnesses = len(np.unique(uploader))
-    return witnesses > 1 and mean > float(t.ppf(SURE, witnesses - 1)) * error
+    mean, error = _clustered_mean_and_error((other - one).astype(np.float64), uploader)
+    clusters = len(np.unique(uploader))
+    return clusters > 1 and mean > float(t.ppf(CONFIDENCE, clusters - 1)) * error
 
 
-def _mean_and_error(values: Float64Array, uploader: Int64Array) -> tuple[float, float]:
-    """Return the mean and its standard error, infinite where all are one uploader's."""
+def _clustered_mean_and_error(values: Float64Array, uploader: Int64Array) -> tuple[float, float]:
+    """Return the mean and its standard error, which is infinite for a single uploader."""
     _, row = np.unique(uploader, return_inverse=True)
     count, mean = int(row.max()) + 1, float(values.mean())
     if count < 2:
         return mean, float("inf")
-    apart = np.bincount(row, values - mean)
-    return mean, float(np.sqrt(np.square(apart).sum() * count / (count - 1)) / len(values))
+    deviation = np.bincount(row, values - mean)
+    return mean, float(np.sqrt(np.square(deviation).sum() * count / (count - 1)) / len(values))
 
 
-def _joined(first: Picks, second: Picks) -> Picks:
+def _concatenated(first: Picks, second: Picks) -> Picks:
     return Picks(
         *(
             np.concatenate([getattr(first, name), getattr(second, name)])

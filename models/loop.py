@@ -1,4 +1,6 @@
-"""The loop that trains every stage: seeded steps, one optimiser, a checkpoint an epoch."""
+"""Trains one stage: seeded steps, one optimiser, a checkpoint per epoch."""
+
+from __future__ import annotations
 
 import logging
 import math
@@ -17,64 +19,67 @@ from models import metrics
 from models.arrays import Int64Array
 from models.config import ModelConfig
 from models.data import Picks, TrainingData
-from models.distributed import rank, world
+from models.distributed import rank, world_size
 from models.model import EpochLog, Model
-from models.networks import DebcmNetwork, Network, device_of
-from models.objectives import Objective
-from models.setup import STAGES, seed_of
+from models.setup import seed_of
 from models.teacher_cache import take
+from models.variant import Network, Objective, Stage, device_of
 
 OnEpoch = Callable[[EpochLog], None]
 
+# Length of the list whose weighted recall selects an epoch, as in the paper.
 SELECTION_CUTOFF = 25
-"""Length of the list whose weighted recall selects an epoch, as in the paper."""
 
-_LEAST_STEPS = 4
-"""Steps of an epoch of few rows: of one large step each, epochs are too few to learn from."""
+# Batches are made smaller until an epoch has this many steps: with one step per epoch, the default
+# dozen of epochs would be a dozen steps.
+_MIN_STEPS = 4
 
-_SMALLEST_STEP = 64
-"""Rows that make no smaller step: in-batch negatives would be too few."""
+# Batches are not made smaller than this: in-batch negatives would be too few.
+_MIN_STEP_ROWS = 64
 
-_VALIDATION_ROWS = 4096
-_WARM_UP = 0.1
-_LARGEST_GRADIENT = 5.0
-_FASTER = 20.0
-"""Learning rate of the few explaining parameters, which move by whole units, over the rest's."""
+_MAX_VALIDATION_ROWS = 4096
+_MAX_GRADIENT_NORM = 5.0
 
-logger = logging.getLogger(__name__)
+# Learning rate of the explaining parameters, relative to that of the other weights: they are few
+# and move by whole units.
+_EXPLAINING_RATE = 20.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One stage: its name, rows of an epoch and of a step, epochs, highest learning rate."""
+    """What a stage's training consists of.
 
-    stage: str
+    Attributes:
+        stage: teacher or student.
+        rows: number of training pairs, which every epoch shuffles.
+        batch_size: rows per step, over all processes; reduced if rows are few.
+        epochs: passes over the rows.
+        learning_rate: highest learning rate.
+        learning_rate_factor: from (step, total steps) to a factor of the learning rate.
+    """
+
+    stage: Stage
     rows: int
     batch_size: int
     epochs: int
     learning_rate: float
-
-
-def _rate(step: int, total: int) -> float:
-    """Return the share of the highest learning rate: linear warm-up, then a cosine to zero."""
-    warm = max(1, round(_WARM_UP * total))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1.0 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+    learning_rate_factor: Callable[[int, int], float]
 
 
 class _State:
-    """What a training changes: weights, optimiser, best epoch, history."""
+    """Everything that a training changes: weights, optimiser, best epoch, training log."""
 
     def __init__(self, network: Network, plan: Plan, config: ModelConfig) -> None:
         self.network = network
-        few = network.explanations() if isinstance(network, DebcmNetwork) else []
-        ids = {id(each) for each in few}
-        many = [each for each in network.parameters() if id(each) not in ids]
+        explaining = network.explaining_parameters()
+        ids = {id(parameter) for parameter in explaining}
+        others = [p for p in network.parameters() if id(p) not in ids]
         self.optimizer = torch.optim.AdamW(
             [
-                {"params": [each for each in many if each.requires_grad], "faster": 1.0},
-                {"params": [each for each in few if each.requires_grad], "faster": _FASTER},
+                {"params": [p for p in others if p.requires_grad], "rate": 1.0},
+                {"params": [p for p in explaining if p.requires_grad], "rate": _EXPLAINING_RATE},
             ],
             lr=plan.learning_rate,
             weight_decay=config.weight_decay,
@@ -82,22 +87,22 @@ class _State:
         )
         self.best: dict[str, Tensor] = {}
         self.best_metric: float | None = None
-        self.history: list[EpochLog] = []
+        self.training_log: list[EpochLog] = []
 
-    def result(self) -> dict[str, Tensor]:
-        """Return a copy of the weights as they are now."""
+    def weights(self) -> dict[str, Tensor]:
+        """Return a copy of the current weights."""
         return {name: value.clone() for name, value in self.network.state_dict().items()}
 
     def pack(self) -> checkpoints.Checkpoint:
-        """Return everything as a checkpoint."""
+        """Return the state as a checkpoint."""
         tensors = {f"network.{name}": v for name, v in self.network.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         tensors |= checkpoints.pack_optimizer(self.optimizer)
         kept = {name: value.detach().cpu().clone() for name, value in tensors.items()}
-        return checkpoints.Checkpoint(kept, self.history, self.best_metric)
+        return checkpoints.Checkpoint(kept, self.training_log, self.best_metric)
 
     def unpack(self, found: checkpoints.Checkpoint) -> None:
-        """Continue where a checkpoint stopped."""
+        """Restore the state from a checkpoint."""
 
         def part(prefix: str) -> dict[str, Tensor]:
             names = [name for name in found.tensors if name.startswith(prefix)]
@@ -108,47 +113,63 @@ class _State:
         self.best = {name: value.to(device) for name, value in part("best.").items()}
         checkpoints.unpack_optimizer(self.optimizer, found.tensors)
         self.best_metric = found.best
-        self.history = found.history
+        self.training_log = found.training_log
 
 
 def run(
     plan: Plan,
     objective: Objective,
-    network: Network,
     data: TrainingData,
     config: ModelConfig,
     checkpoint: Path | None,
     belongs_to: str,
     on_epoch: OnEpoch | None,
 ) -> Model:
-    """Run the epochs that are left and return the chosen weights as a model."""
+    """Train the objective's network for the remaining epochs of a plan.
+
+    Args:
+        plan: stage, epochs and steps.
+        objective: with the network, which is changed in place.
+        data: features and picks; validation picks are scored after each epoch of a student.
+        config: variant and switches.
+        checkpoint: folder to save each epoch in and to resume from, or None.
+        belongs_to: fingerprint of configuration, data and stage; other checkpoints are ignored.
+        on_epoch: called after each epoch.
+
+    Returns:
+        The model with the weights of the last epoch or, with `select = "best"`, of the best one.
+
+    Raises:
+        FloatingPointError: a loss is not finite.
+    """
+    network = objective.network
     state = _State(network, plan, config)
     found = checkpoints.read(checkpoint, belongs_to) if checkpoint else None
     if found is not None:
         state.unpack(found)
-        logger.info("%s: resuming after epoch %d", plan.stage, len(state.history))
+        log.info("%s: resuming after epoch %d", plan.stage, len(state.training_log))
     step_module = _distribute(objective)
-    for epoch in range(len(state.history), plan.epochs):
+    for epoch in range(len(state.training_log), plan.epochs):
         started = time.perf_counter()
-        mean_losses = _epoch(plan, epoch, objective, step_module, state, config)
-        metric = _validate(state, data, config) if plan.stage == "student" else None
-        _select(state, metric, config)
+        mean_losses = _run_epoch(plan, epoch, objective, step_module, state, config)
+        metric = _validate(network, data) if plan.stage is Stage.STUDENT else None
+        _keep_if_best(state, metric, config)
         entry = EpochLog(plan.stage, epoch, mean_losses, metric, time.perf_counter() - started)
-        state.history.append(entry)
-        logger.info("%s", entry)
+        state.training_log.append(entry)
+        log.info("%s", entry)
         if checkpoint and rank() == 0:
             checkpoints.write(checkpoint, belongs_to, state.pack())
         if on_epoch is not None:
             on_epoch(entry)
-    chosen = state.best if config.select == "best" and state.best else state.result()
+    chosen = state.best if config.select == "best" and state.best else state.weights()
     network.load_state_dict(chosen)
     sizes = (data.video.shape[1], data.music.shape[1], data.n_groups)
-    return Model(network.eval(), config, *sizes, history=list(state.history))
+    return Model(network.eval(), config, *sizes, training_log=list(state.training_log))
 
 
 def _distribute(objective: Objective) -> nn.Module:
-    """Wrap the objective so that gradients are averaged over processes, if there are any."""
-    if world() > 1:
+    """Wrap the objective so that gradients are averaged over the processes, if several train."""
+    if world_size() > 1:
         return DistributedDataParallel(objective)
     return objective
 
@@ -156,18 +177,16 @@ def _distribute(objective: Objective) -> nn.Module:
 def _steps(plan: Plan, config: ModelConfig, epoch: int) -> list[Int64Array]:
     """Return this process's rows of every step: a seeded order, whole batches only.
 
-    A last, smaller batch is left to other epochs, unless it is the only one.
+    The rows of a last, smaller batch are left out of this epoch, unless it is the only batch.
     """
-    order = np.random.default_rng([config.seed, epoch, STAGES.index(plan.stage)]).permutation(
-        plan.rows
-    )
-    size = min(plan.batch_size, max(plan.rows // _LEAST_STEPS, _SMALLEST_STEP), plan.rows)
-    size -= size % world()
+    order = np.random.default_rng([config.seed, epoch, plan.stage.position]).permutation(plan.rows)
+    size = min(plan.batch_size, max(plan.rows // _MIN_STEPS, _MIN_STEP_ROWS), plan.rows)
+    size -= size % world_size()
     starts = range(0, plan.rows - size + 1, size)
-    return [order[start : start + size][rank() :: world()] for start in starts]
+    return [order[start : start + size][rank() :: world_size()] for start in starts]
 
 
-def _epoch(
+def _run_epoch(
     plan: Plan,
     epoch: int,
     objective: Objective,
@@ -175,27 +194,31 @@ def _epoch(
     state: _State,
     config: ModelConfig,
 ) -> dict[str, float]:
-    """Train one epoch; its randomness depends on seed, stage and number alone."""
+    """Train one epoch and return its mean losses.
+
+    Its randomness depends only on seed, stage and epoch, so that a resumed training continues
+    exactly as if it had not stopped.
+    """
     steps = _steps(plan, config, epoch)
     totals: dict[str, Tensor] = {}
     state.network.train()
     device = device_of(state.network)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed_of(config.seed, STAGES.index(plan.stage), epoch, rank()))
+        torch.manual_seed(seed_of(config.seed, plan.stage.position, epoch, rank()))
         for number, rows in enumerate(steps):
-            rate = plan.learning_rate
-            if config.variant == "debcm":
-                rate *= _rate(epoch * len(steps) + number, plan.epochs * len(steps))
+            factor = plan.learning_rate_factor(
+                epoch * len(steps) + number, plan.epochs * len(steps)
+            )
             for group in state.optimizer.param_groups:
-                group["lr"] = rate * group["faster"]
+                group["lr"] = plan.learning_rate * factor * group["rate"]
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
                 found: dict[str, Tensor] = step_module(rows)
                 parts = [objective.weights[name] * value for name, value in found.items()]
                 loss = torch.stack(parts).sum()
             state.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            trained = [each for each in state.network.parameters() if each.requires_grad]
-            nn.utils.clip_grad_norm_(trained, _LARGEST_GRADIENT)
+            trained = [p for p in state.network.parameters() if p.requires_grad]
+            nn.utils.clip_grad_norm_(trained, _MAX_GRADIENT_NORM)
             state.optimizer.step()
             for name, value in found.items():
                 totals[name] = totals.get(name, torch.zeros_like(value)) + value.detach()
@@ -203,24 +226,24 @@ def _epoch(
     bad = [name for name, mean in means.items() if not math.isfinite(mean)]
     if bad:
         raise FloatingPointError(
-            f"{plan.stage} epoch {epoch}: loss {bad[0]} is {means[bad[0]]}: lower the learning "
-            "rate or look for extreme features"
+            f"the loss {bad[0]!r} of {plan.stage} epoch {epoch} is {means[bad[0]]}.\n"
+            "Lower the learning rate, or look for extreme values in the features."
         )
     return means
 
 
-def _validate(state: _State, data: TrainingData, config: ModelConfig) -> float | None:
-    """Return inverse-popularity-weighted Recall@25 of validation picks, observed data only."""
+def _validate(network: Network, data: TrainingData) -> float | None:
+    """Return the selection metric of at most 4,096 validation picks; None without any."""
     if not len(data.validation):
         return None
-    step = -(-len(data.validation) // _VALIDATION_ROWS)
+    step = -(-len(data.validation) // _MAX_VALIDATION_ROWS)
     rows = np.arange(0, len(data.validation), step)
-    return selection_metric(state.network, data, data.validation, rows)
+    return selection_metric(network, data, data.validation, rows)
 
 
 @torch.no_grad()
 def selection_metric(network: Network, data: TrainingData, picks: Picks, rows: Int64Array) -> float:
-    """Return inverse-popularity-weighted Recall@25 over the full catalogue.
+    """Return inverse-popularity-weighted Recall@25 over the full catalogue, in 0..1.
 
     Args:
         network: left in eval mode.
@@ -239,10 +262,9 @@ def selection_metric(network: Network, data: TrainingData, picks: Picks, rows: I
     return float((hits * weights).sum())
 
 
-def _select(state: _State, metric: float | None, config: ModelConfig) -> None:
-    """Keep the weights if this epoch's metric is the best so far."""
+def _keep_if_best(state: _State, metric: float | None, config: ModelConfig) -> None:
     if config.select != "best" or metric is None:
         return
     if state.best_metric is None or metric > state.best_metric:
         state.best_metric = metric
-        state.best = state.result()
+        state.best = state.weights()

@@ -1,9 +1,10 @@
-"""Measures of a ranking, each over the full catalogue or over frozen negatives.
+"""Measures rankings, over the full catalogue or over frozen negatives.
 
-Ties are ranked pessimistically: a relevant track stands behind every track with the same
-score, so a collapsed model, all of whose scores are equal, finds nothing. A score that is not a
-number is an error: it has no place in an order.
+A relevant track is ranked behind all tracks with the same score, so that a collapsed model, whose
+scores are all equal, finds nothing. A score that is NaN is an error, because it has no rank.
 """
+
+from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
@@ -12,17 +13,18 @@ import numpy as np
 
 from models.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 
+# Share of the wanted genres mixed into the recommended ones, as in Steck (RecSys 2018), so that
+# a genre that is never recommended has a finite cost.
 CALIBRATION_MIXTURE = 0.01
-"""Share of the wanted genres mixed into the recommended ones, as by Steck (RecSys 2018)."""
 
 
 def _refuse_nan(scores: Float32Array) -> None:
-    """Raise where a score is not a number; infinite ones can be ordered."""
+    """Raise if a score is NaN; infinite scores can be ranked."""
     bad = np.isnan(scores)
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise ValueError(
-            f"the score of row {row}, track {column} is not a number: nothing ranks it"
+            f"the score of row {row}, track {column} is not a number and cannot be ranked"
         )
 
 
@@ -55,9 +57,14 @@ def recall_at_k(scores: Float32Array, relevant: Int64Array, k: int) -> Float64Ar
 
 
 def ndcg_at_k(scores: Float32Array, relevant: Int64Array, k: int) -> Float64Array:
-    """Return float64[n]: 1 / log2(rank + 2) where the relevant track is in the first k.
+    """Return float64[n]: 1 / log2(rank + 2) where the relevant track is in the first k, else 0.
 
     With one relevant track the ideal gain is 1, so this is the normalised gain.
+
+    Args:
+        scores: float32[n, M].
+        relevant: int64[n], the picked track of each row.
+        k: length of the recommended list.
     """
     rank = ranks(scores, relevant)
     return np.where(rank < k, 1.0 / np.log2(rank + 2.0), 0.0)
@@ -66,7 +73,11 @@ def ndcg_at_k(scores: Float32Array, relevant: Int64Array, k: int) -> Float64Arra
 def inverse_popularity_weights(relevant: Int64Array, n_music: int) -> Float64Array:
     """Return float64[n] that sum to one: each row weighs 1 / (rows with the same track).
 
-    The paper's weighting: every track that was picked at all counts the same.
+    The paper's weighting: all tracks that were picked have the same total weight.
+
+    Args:
+        relevant: int64[n], the picked track of each row.
+        n_music: size of the catalogue.
     """
     if not len(relevant):
         return np.zeros(0)
@@ -79,7 +90,11 @@ def inverse_popularity_weights(relevant: Int64Array, n_music: int) -> Float64Arr
 def top(scores: Float32Array, k: int) -> Int64Array:
     """Return int64[n, min(k, M)]: the best columns of each row, best first.
 
-    Ties go to the lower column, so the same scores always give the same list.
+    Ties go to the lower column, so that equal scores always give the same list.
+
+    Args:
+        scores: float32[n, M].
+        k: length of the list.
 
     Raises:
         ValueError: a score is NaN.
@@ -94,7 +109,7 @@ def set_recall(recommended: Int64Array, truth: Int64Array) -> Float64Array:
 
     Args:
         recommended: int64[n, k].
-        truth: int64[n, t], the tracks that truly match best, no repetition.
+        truth: int64[n, t], the tracks that truly match best, without repetition.
     """
     hit = (truth[:, :, None] == recommended[:, None, :]).any(axis=2)
     share: Float64Array = hit.mean(axis=1)
@@ -102,11 +117,11 @@ def set_recall(recommended: Int64Array, truth: Int64Array) -> Float64Array:
 
 
 def graded_ndcg(recommended: Int64Array, gain: Float64Array) -> Float64Array:
-    """Return float64[n]: discounted gain of a list, over that of the best possible list.
+    """Return float64[n]: discounted gain of a list divided by that of the best possible list.
 
     Args:
         recommended: int64[n, k], best first.
-        gain: float64[n, M], 0 or more: how good each track truly is.
+        gain: float64[n, M], 0 or more: the true value of each track.
     """
     k = recommended.shape[1]
     discount = 1.0 / np.log2(np.arange(k) + 2.0)
@@ -118,7 +133,7 @@ def graded_ndcg(recommended: Int64Array, gain: Float64Array) -> Float64Array:
 
 @dataclass(frozen=True)
 class FrozenNegatives:
-    """An evaluation set that never changes: each row's candidates, with a hash.
+    """A fixed evaluation set: each row's candidates, with their hash.
 
     Attributes:
         candidates: int64[n, 1 + negatives]; column 0 is the picked track.
@@ -132,12 +147,12 @@ class FrozenNegatives:
 def freeze_negatives(
     relevant: Int64Array, n_music: int, negatives: int, seed: int
 ) -> FrozenNegatives:
-    """Draw each row's negatives once: uniform, without repetition, never the picked track.
+    """Draw each row's negatives uniformly, without repetition and without the picked track.
 
     Args:
         relevant: int64[n], the picked tracks.
         n_music: size of the catalogue.
-        negatives: negatives of a row; fewer where the catalogue has fewer.
+        negatives: number of negatives per row; fewer if the catalogue is smaller.
         seed: of the drawing.
     """
     rng = np.random.default_rng(seed)
@@ -151,7 +166,7 @@ def freeze_negatives(
 
 
 def sampled_scores(scores: Float32Array, frozen: FrozenNegatives) -> Float32Array:
-    """Return float32[n, 1 + negatives]: scores of the frozen candidates; pick in column 0."""
+    """Return float32[n, 1 + negatives]: scores of the candidates; the pick is in column 0."""
     picked: Float32Array = np.take_along_axis(scores, frozen.candidates, axis=1)
     return picked
 
@@ -166,14 +181,14 @@ def genre_share(recommended: Int64Array, genre_group: Int64Array, n_groups: int)
 def genre_calibration(
     recommended: Int64Array, truth: Int64Array, genre_group: Int64Array, n_groups: int
 ) -> float:
-    """Return KL(p || 0.99 q + 0.01 p) in nats of the genre shares p wanted and q recommended.
+    """Return KL(p || 0.99 q + 0.01 p) in nats; p are the wanted, q the recommended genre shares.
 
-    Steck, "Calibrated recommendations" (RecSys 2018): 0 is perfectly calibrated, and a genre that
-    is never recommended costs its share times log 100, however many lists there are.
+    Steck, "Calibrated recommendations" (RecSys 2018). Zero is perfectly calibrated; a genre that
+    is never recommended costs its share times log 100, for any number of lists.
 
     Args:
-        recommended: int64[n, k], tracks recommended.
-        truth: int64[n, t], tracks that should be (true best matches, or observed picks).
+        recommended: int64[n, k], recommended tracks.
+        truth: int64[n, t], wanted tracks (true best matches, or observed picks).
         genre_group: int64[M].
         n_groups: number of genre groups G.
     """
@@ -185,18 +200,17 @@ def genre_calibration(
 
 
 def coverage(recommended: Int64Array, n_music: int) -> float:
-    """Return the share of the catalogue that is recommended at all, in 0..1."""
+    """Return the share of the catalogue that is recommended at least once, in 0..1."""
     return len(np.unique(recommended)) / n_music
 
 
 def paired_bootstrap(
     a: Float64Array, b: Float64Array, weights: Float64Array, clusters: Int64Array, n: int, seed: int
 ) -> tuple[float, float, float]:
-    """Compare two models on the same rows, which come in clusters.
+    """Compare two models on the same rows by a cluster bootstrap.
 
-    Whole clusters are drawn: rows of one uploader resemble each other, and an interval from rows
-    drawn one by one would be too narrow by as much as uploaders differ (Cameron, Gelbach and
-    Miller, 2008).
+    Whole clusters are resampled, because rows of one uploader are not independent: an interval
+    from single rows would be too narrow (Cameron, Gelbach and Miller, 2008).
 
     Args:
         a: float64[n_rows], per-row measure of one model, in 0..1.
@@ -207,15 +221,15 @@ def paired_bootstrap(
         seed: of the resampling.
 
     Returns:
-        (difference, low, high): weighted mean of a - b, with its 95 % interval. One cluster tells
-        nothing of others: the interval is then -1 to 1, all that measures within 0..1 allow.
+        (difference, low, high): weighted mean of a - b, with its 95 % interval. With one cluster
+        the interval is -1 to 1, the largest possible for measures in 0..1.
 
     Raises:
         ValueError: lengths differ, or there are no rows.
     """
     if not len(a) == len(b) == len(weights) == len(clusters) or not len(a):
         raise ValueError(
-            f"a, b, weights and clusters must be equally long and not empty, "
+            f"a, b, weights and clusters must have the same length and not be empty, "
             f"got {len(a)}, {len(b)}, {len(weights)} and {len(clusters)}"
         )
     rng = np.random.default_rng(seed)
@@ -241,7 +255,7 @@ def by_slice(
     Args:
         values: float64[n], a per-row measure.
         weights: float64[n], 0 or more.
-        slices: name -> bool[n], for instance one per genre group, cold and known music.
+        slices: name -> bool[n], for example one per genre group, cold and known music.
     """
     means = {}
     for name, rows in slices.items():

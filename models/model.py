@@ -1,4 +1,6 @@
-"""A trained model: embeddings whose dot product is the debiased score; saved without pickle."""
+"""Embeds and ranks with a trained model; saves and loads it without pickle."""
+
+from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
@@ -11,39 +13,45 @@ from torch import Tensor, nn
 
 from models.arrays import Float32Array, Int64Array
 from models.config import ModelConfig
-from models.networks import Network, build_network, device_of
+from models.registry import variant_of
+from models.variant import Network, Stage, device_of
 
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "model.json"
 
-RETIRED = ("candidates",)
-"""Fields of a configuration that are no more: a model trained with one is still read."""
+# Fields that ModelConfig no longer has; models saved with them can still be loaded.
+REMOVED_FIELDS = ("candidates",)
 
-_ROWS = 8192
-"""Rows embedded at a time: bounds memory, changes no result."""
+# Rows embedded at a time, to bound memory.
+_CHUNK = 8192
 
 
 @dataclass(frozen=True)
 class EpochLog:
-    """What one epoch of training did.
+    """Measures of one epoch of training.
 
     Attributes:
-        stage: "teacher" or "student".
+        stage: which network was trained.
         epoch: 0-based.
         losses: mean of each loss over the epoch's steps, before weighting.
-        validation: the selection metric, or None without validation rows.
+        validation: the selection metric, in 0..1; None without validation picks.
         seconds: wall time of the epoch.
     """
 
-    stage: str
+    stage: Stage
     epoch: int
     losses: dict[str, float]
     validation: float | None
     seconds: float
 
+    def __str__(self) -> str:
+        losses = ", ".join(f"{name} {value:.4f}" for name, value in self.losses.items())
+        metric = "" if self.validation is None else f", validation {self.validation:.4f}"
+        return f"{self.stage} epoch {self.epoch}: {losses}{metric}, {self.seconds:.1f} s"
+
 
 class VideoTower(nn.Module):
-    """Raw video features float32[B, Dv] to serving embeddings float32[B, D]."""
+    """Maps raw video features float32[B, Dv] to serving embeddings float32[B, D]."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -55,14 +63,14 @@ class VideoTower(nn.Module):
 
 
 class MusicTower(nn.Module):
-    """Raw music features float32[B, Dm] and genre group int64[B] to float32[B, D]."""
+    """Maps raw music features float32[B, Dm] and genre groups int64[B] to float32[B, D]."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, rows: Tensor, genre_group: Tensor) -> Tensor:
-        """Return float32[B, D], adjusted."""
+        """Return float32[B, D], with backdoor adjustment."""
         return self.network.embed_music(rows, genre_group)
 
 
@@ -70,19 +78,21 @@ class MusicTower(nn.Module):
 class Model:
     """A network with its configuration.
 
-    The debiased score of a video and a track is exactly the dot product of their
-    embeddings, so any inner-product index serves it.
+    The debiased score of a video and a track is the dot product of their embeddings, so any
+    inner-product index can serve it.
 
     Attributes:
         network: in eval mode.
-        config: what it was trained with.
+        config: configuration of the training.
         video_columns: Dv.
         music_columns: Dm.
         n_groups: G.
-        share: how far a student went from its teacher (`models.interpolation`); 1 without one.
-        teaching: weight of the teacher's word, as a share of `config.distill_weight`: 1, or less
-            where it held the student back (`models.train`); 0 without one.
-        history: one entry per epoch of the training that made it; empty after `load`.
+        student_share: position on the line from the teacher (0) to the trained student (1), in
+            0..1.25 (`models.interpolation`); 1 without a teacher.
+        teacher_weight: weight of the distillation as a share of `config.distill_weight`: 1, or
+            less if the teacher held the student back (`models.student_selection`); 0 without a
+            teacher.
+        training_log: one entry per epoch of the training; empty after `load`.
     """
 
     network: Network
@@ -90,13 +100,13 @@ class Model:
     video_columns: int
     music_columns: int
     n_groups: int
-    share: float = 1.0
-    teaching: float = 0.0
-    history: list[EpochLog] = field(default_factory=list)
+    student_share: float = 1.0
+    teacher_weight: float = 0.0
+    training_log: list[EpochLog] = field(default_factory=list)
 
     @property
     def video_tower(self) -> VideoTower:
-        """The module from raw video features to embeddings, for torch.onnx.export."""
+        """The module from raw video features to embeddings, for example for torch.onnx.export."""
         return VideoTower(self.network).eval()
 
     @property
@@ -106,7 +116,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return device_of(self.network)
 
     @torch.inference_mode()
@@ -114,19 +124,19 @@ class Model:
         """Embed videos.
 
         Args:
-            video: float32[N, Dv], raw features; NaN counts as the column's mean.
+            video: float32[N, Dv], raw features; NaN is replaced by the column's mean.
 
         Returns:
             float32[N, D].
 
         Raises:
-            ValueError: the number of columns is not the one trained on.
+            ValueError: the number of columns differs from that of the training.
         """
         self._check("video", video, self.video_columns)
         self.network.eval()
         parts = [
-            self.network.embed_video(self._tensor(video[start : start + _ROWS])).cpu().numpy()
-            for start in range(0, max(len(video), 1), _ROWS)
+            self.network.embed_video(self._tensor(video[start : start + _CHUNK])).cpu().numpy()
+            for start in range(0, max(len(video), 1), _CHUNK)
         ]
         return np.concatenate(parts)
 
@@ -137,26 +147,26 @@ class Model:
         """Embed tracks.
 
         Args:
-            music: float32[M, Dm], raw features; NaN counts as the column's mean.
+            music: float32[M, Dm], raw features; NaN is replaced by the column's mean.
             genre_group: int64[M], in 0..G-1.
-            adjusted: False leaves the confounders' effect in, as a model without backdoor
-                adjustment would; the difference of the two scores is what debiasing took.
+            adjusted: False keeps the confounders' effect, like a model without backdoor
+                adjustment. The difference between the two scores is the effect of debiasing.
 
         Returns:
             float32[M, D].
 
         Raises:
-            ValueError: wrong number of columns, or a genre group out of range.
+            ValueError: a number of columns or of rows is wrong, or a genre group is out of range.
         """
         self._check("music", music, self.music_columns)
         if len(genre_group) != len(music):
             raise ValueError(f"{len(music)} tracks but {len(genre_group)} genre groups")
         if len(genre_group) and not 0 <= genre_group.min() <= genre_group.max() < self.n_groups:
-            raise ValueError(f"genre_group must lie in 0..{self.n_groups - 1}")
+            raise ValueError(f"genre_group must be in 0..{self.n_groups - 1}")
         self.network.eval()
         parts = []
-        for start in range(0, max(len(music), 1), _ROWS):
-            rows = slice(start, start + _ROWS)
+        for start in range(0, max(len(music), 1), _CHUNK):
+            rows = slice(start, start + _CHUNK)
             group = torch.from_numpy(np.array(genre_group[rows], dtype=np.int64)).to(self.device)
             embedded = self.network.embed_music(self._tensor(music[rows]), group, adjusted)
             parts.append(embedded.cpu().numpy())
@@ -182,8 +192,8 @@ class Model:
         top = min(top, len(tracks))
         indices = np.empty((len(videos), top), dtype=np.int64)
         scores = np.empty((len(videos), top), dtype=np.float32)
-        for start in range(0, len(videos), _ROWS):
-            rows = slice(start, start + _ROWS)
+        for start in range(0, len(videos), _CHUNK):
+            rows = slice(start, start + _CHUNK)
             block = videos[rows] @ tracks.T
             indices[rows] = np.argsort(-block, axis=1, kind="stable")[:, :top]
             scores[rows] = np.take_along_axis(block, indices[rows], axis=1)
@@ -193,8 +203,11 @@ class Model:
         """Write weights.safetensors and model.json; equal models give equal bytes.
 
         Args:
-            folder: made if missing, though not the one above, which may have gone away; files of
-                the same names are replaced.
+            folder: created if missing; existing files are replaced. Its parent is not created,
+                because it may be on a disk that was unmounted.
+
+        Raises:
+            FileNotFoundError: the parent folder is missing.
         """
         folder.mkdir(exist_ok=True)
         weights = {
@@ -208,44 +221,48 @@ class Model:
             "video_columns": self.video_columns,
             "music_columns": self.music_columns,
             "n_groups": self.n_groups,
-            "share": self.share,
-            "teaching": self.teaching,
+            "share": self.student_share,
+            "teaching": self.teacher_weight,
         }
         text = json.dumps(described, indent=1, sort_keys=True) + "\n"
         (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, device: str = "cpu") -> "Model":
-        """Read a model that `save` wrote.
+    def load(cls, folder: Path, device: str = "cpu") -> Model:
+        """Load a model that `save` wrote.
 
         Args:
-            folder: holds weights.safetensors and model.json.
-            device: torch device to put the weights on.
+            folder: contains weights.safetensors and model.json.
+            device: torch device for the weights.
 
         Raises:
             FileNotFoundError: a file is missing.
-            ValueError: the format is unknown, or the weights do not fit the description.
+            ValueError: the format is unknown, or the weights do not match the description.
         """
         described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         if described.get("format") != 1:
             raise ValueError(
-                f"{folder / DESCRIPTION} has format {described.get('format')}, this code reads 1: "
-                "train the model again or use the release's own version"
+                f"{folder / DESCRIPTION} has format {described.get('format')}; this version reads "
+                "format 1.\nTrain the model again, or use the version of debcm that wrote it."
             )
-        known = {k: v for k, v in described["config"].items() if k not in RETIRED}
+        known = {k: v for k, v in described["config"].items() if k not in REMOVED_FIELDS}
         config = ModelConfig.model_validate(known)
         sizes = (described["video_columns"], described["music_columns"], described["n_groups"])
-        network = build_network(*sizes, config)
+        network: Network = variant_of(config).build_network(*sizes, config)
         try:
             network.load_state_dict(load_file(folder / WEIGHTS))
         except RuntimeError as error:
             raise ValueError(
-                f"{folder / WEIGHTS} does not fit {DESCRIPTION} beside it: {error}"
+                f"{folder / WEIGHTS} does not match {DESCRIPTION} in the same folder: {error}"
             ) from error
-        share = described.get("share", 1.0)
-        # Before there was a choice, a teacher spoke at its full weight.
-        teaching = described.get("teaching", float(config.taught))
-        return cls(network.to(device).eval(), config, *sizes, share=share, teaching=teaching)
+        return cls(
+            network.to(device).eval(),
+            config,
+            *sizes,
+            student_share=described.get("share", 1.0),
+            # Models saved without this field were trained with the full weight of the teacher.
+            teacher_weight=described.get("teaching", float(config.uses_teacher)),
+        )
 
     def _check(self, name: str, rows: Float32Array, columns: int) -> None:
         if rows.ndim != 2 or rows.shape[1] != columns:

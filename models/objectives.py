@@ -1,28 +1,30 @@
-"""What one training step computes, for each variant and stage.
+"""Objectives of the default variant: what one training step computes.
 
-An objective is a module whose forward takes rows of the training pairs and returns named
-losses; `weights` says how they add up. B rows of a step, M tracks, D dimensions, G groups.
+B rows of a step, M tracks of the catalogue, C tracks of a step, D dimensions, G genre groups.
 """
+
+from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from models import losses
 from models.arrays import Float32Array, Int64Array
-from models.choice_set import history_table
+from models.choice_set import uploader_tracks
 from models.config import ModelConfig
 from models.data import Picks, TrainingData
-from models.distributed import everywhere
-from models.networks import DebcmNetwork, VariationalNetwork, device_of
-from models.teacher_cache import Taught, take
+from models.distributed import gather_rows
+from models.networks import DebcmNetwork
+from models.teacher_cache import TeacherCache, take
+from models.variant import Objective, device_of
 
+# Largest inverse propensity weight, in units of the mean weight.
 IPS_CLIP = 10.0
-"""Largest inverse propensity weight, in units of the mean weight."""
 
 
 def popularity_of(picks: Picks, n_music: int) -> Float32Array:
@@ -40,15 +42,15 @@ def inverse_propensity(picks: Picks, n_music: int) -> Float32Array:
     return result
 
 
-class SegmentContrast(nn.Module):
-    """Teacher of `debcm`: a segment's pictures against the sounds of the step's segments."""
+class SegmentContrast(Objective):
+    """Objective of the teacher: contrasts a segment's picture with the sounds of the step."""
 
-    def __init__(self, network: DebcmNetwork, data: TrainingData, config: ModelConfig) -> None:
+    def __init__(self, network: DebcmNetwork, data: TrainingData) -> None:
         super().__init__()
-        self.network = network
+        self.network: DebcmNetwork = network
         self.data = data
         self.weights = {"match": 1.0}
-        for unused in network.explanations():
+        for unused in network.explaining_parameters():
             unused.requires_grad_(False)
 
     def forward(self, rows: Int64Array) -> dict[str, Tensor]:
@@ -56,20 +58,39 @@ class SegmentContrast(nn.Module):
         device = device_of(self.network)
         video = self.network.video(take(self.data.segment_video, rows, device))
         music = self.network.music(take(self.data.segment_music, rows, device))
-        all_video, start = everywhere(video)
-        all_music, _ = everywhere(music)
+        all_video, start = gather_rows(video)
+        all_music, _ = gather_rows(music)
         own = torch.arange(start, start + len(rows), device=device)
         scale = self.network.scale
-        to_music = losses.contrastive_loss(scale * video @ all_music.T, own)
-        to_video = losses.contrastive_loss(scale * music @ all_video.T, own)
+        to_music = losses.choice_loss(scale * video @ all_music.T, own)
+        to_video = losses.choice_loss(scale * music @ all_video.T, own)
         return {"match": 0.5 * (to_music + to_video)}
 
 
-class PickChoice(nn.Module):
-    """Student of `debcm`: distilled scores, and picks explained by match and confounders.
+@dataclass(frozen=True)
+class StepEmbeddings:
+    """The embeddings of a step's picks and of the tracks that they are contrasted with.
+
+    Attributes:
+        rows: int64[B], rows of the picks.
+        tracks: int64[C], ascending.
+        sample: int64[S], positions in `tracks` of a uniform sample of the catalogue.
+        video: [B, D].
+        music: [C, D], of `tracks`.
+    """
+
+    rows: Int64Array
+    tracks: Int64Array
+    sample: Int64Array
+    video: Tensor
+    music: Tensor
+
+
+class PickChoice(Objective):
+    """Objective of the student: distilled scores, and picks explained by match and confounders.
 
     logit(v, m, z) = e s(v, m) + b_group(m)(z) + lean_group(m) + gamma log popularity(m), in a
-    softmax over what the uploader knows. Serving keeps s, and its average over z.
+    softmax over the uploader's choice set. Serving keeps s, averaged over z.
     """
 
     def __init__(
@@ -80,7 +101,7 @@ class PickChoice(nn.Module):
         config: ModelConfig,
     ) -> None:
         super().__init__()
-        self.network = network
+        self.network: DebcmNetwork = network
         self.data = data
         self.config = config
         self.device = device_of(network)
@@ -88,80 +109,82 @@ class PickChoice(nn.Module):
         popularity = popularity_of(data.train, len(data.music))
         self.log_popularity = torch.from_numpy(np.log(popularity)).to(self.device)
         self.propensity = inverse_propensity(data.train, len(data.music)) if config.ips else None
-        self.row, self.table = history_table(data.train, config.history)
-        picks = config.picks_weight > 0
-        network.confounder.requires_grad_(picks and config.adjustment != "none")
-        network.lean.requires_grad_(picks and config.adjustment != "none")
-        network.popularity.requires_grad_(picks and config.popularity)
-        network.expertise.requires_grad_(picks)
+        self.uploader_row, self.uploader_tracks = uploader_tracks(data.train, config.history)
+        learns = config.picks_weight > 0
+        network.confounder.requires_grad_(learns and config.adjustment != "none")
+        network.lean.requires_grad_(learns and config.adjustment != "none")
+        network.popularity.requires_grad_(learns and config.popularity)
+        network.expertise.requires_grad_(learns)
         self.weights = {"picks": config.picks_weight, "distil": config.distill_weight}
-        self.taught: Taught | None = None
-        if teacher is not None and config.taught:
-            guide = teacher.eval()
-            self.taught = Taught(
-                lambda rows: guide.scale * guide.video(rows), guide.music, data, self.device
+        self.teacher: TeacherCache | None = None
+        if teacher is not None and config.uses_teacher:
+            frozen = teacher.eval()
+            self.teacher = TeacherCache(
+                lambda rows: frozen.scale * frozen.video(rows), frozen.music, data, self.device
             )
-
-    def _tracks(self, rows: Int64Array) -> tuple[Int64Array, Int64Array]:
-        """Draw the tracks of a step.
-
-        Returns:
-            (tracks int64[C], ascending: the picks, a uniform sample of the catalogue and, where
-            it is what picks are contrasted with, the whole history of their uploaders;
-            sample int64[S]: places in `tracks`, drawn uniformly).
-        """
-        drawn = torch.randperm(len(self.data.music))[: self.config.sample].numpy()
-        parts = [drawn, self.data.train.music[rows]]
-        if self.config.contrast == "history":
-            known = self.table[np.unique(self.row[rows])]
-            parts.append(known[known >= 0])
-        tracks = np.unique(np.concatenate(parts))
-        return tracks, np.searchsorted(tracks, drawn)
 
     def forward(self, rows: Int64Array) -> dict[str, Tensor]:
         """Return {"picks", "distil"}, those that are switched on, for picks `rows` int64[B]."""
         step = self.embed(rows)
         found: dict[str, Tensor] = {}
-        if self.taught is not None:
-            drawn = step.tracks[step.drawn]
-            guide = self.taught.video(self.data.train.video[rows]), self.taught.music(drawn)
-            found["distil"] = self._distillation(step.video, step.music[step.drawn], *guide)
+        if self.teacher is not None:
+            target_video = self.teacher.video(self.data.train.video[rows])
+            target_music = self.teacher.music(step.tracks[step.sample])
+            found["distil"] = self._distillation(
+                step.video, step.music[step.sample], target_video, target_music
+            )
         if self.config.picks_weight > 0:
             found["picks"] = losses.choice_loss(*self.choice(step), self._row_weights(rows))
         return found
 
-    def embed(self, rows: Int64Array) -> "Step":
-        """Embed picks `rows` int64[B] and what they are contrasted with."""
+    def embed(self, rows: Int64Array) -> StepEmbeddings:
+        """Embed picks `rows` int64[B] and the tracks that they are contrasted with."""
         train = self.data.train
-        tracks, drawn = self._tracks(rows)
+        tracks, sample = self._draw_tracks(rows)
         video = self.network.video(take(self.data.video, train.video[rows], self.device))
         music = self.network.music(take(self.data.music, tracks, self.device))
-        return Step(rows, tracks, drawn, video, music)
+        return StepEmbeddings(rows, tracks, sample, video, music)
 
-    def choice(self, step: "Step") -> tuple[Tensor, Tensor]:
-        """Return (logits [B, K] of what was known, int64[B] the picks' columns)."""
+    def choice(self, step: StepEmbeddings) -> tuple[Tensor, Tensor]:
+        """Return (logits [B, K] of each pick's alternatives, int64[B] columns of the picks)."""
         picked = np.searchsorted(step.tracks, self.data.train.music[step.rows])
         own = torch.from_numpy(picked).to(self.device)
         tracks = torch.from_numpy(step.tracks).to(self.device)
-        chooser, offer = self._factors(step.rows, step.video, step.music, tracks)
+        pick_factor, track_factor = self._logit_factors(step.rows, step.video, step.music, tracks)
         if self.config.contrast == "batch":
-            return self._against_batch(chooser, offer[own], tracks[own])
-        sample = torch.from_numpy(step.drawn).to(self.device)
-        logits = self._against_known(step.rows, chooser, offer, own, tracks, sample)
+            return self._in_batch_logits(pick_factor, track_factor[own], tracks[own])
+        sample = torch.from_numpy(step.sample).to(self.device)
+        logits = self._choice_set_logits(step.rows, pick_factor, track_factor, own, tracks, sample)
         return logits, torch.zeros_like(own)
 
+    def _draw_tracks(self, rows: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """Draw the tracks of a step.
+
+        Returns:
+            (tracks int64[C], ascending: the picked tracks, a uniform sample of the catalogue and,
+            with `contrast = "history"`, all tracks of the uploaders; sample int64[S]: positions of
+            the uniform sample in `tracks`).
+        """
+        drawn = torch.randperm(len(self.data.music))[: self.config.sample].numpy()
+        parts = [drawn, self.data.train.music[rows]]
+        if self.config.contrast == "history":
+            theirs = self.uploader_tracks[np.unique(self.uploader_row[rows])]
+            parts.append(theirs[theirs >= 0])
+        tracks = np.unique(np.concatenate(parts))
+        return tracks, np.searchsorted(tracks, drawn)
+
     def _distillation(
-        self, video: Tensor, music: Tensor, taught: Tensor, columns: Tensor
+        self, video: Tensor, music: Tensor, target_video: Tensor, target_music: Tensor
     ) -> Tensor:
-        """Return what parts student and teacher: of scores, or of unit-variance latents."""
+        """Return the divergence from the teacher: of scores, or of unit-variance latents."""
         if self.config.distill == "scores":
             return losses.score_distillation(
-                self.network.scale * video @ music.T, taught @ columns.T
+                self.network.scale * video @ music.T, target_video @ target_music.T
             )
-        same = torch.zeros((), device=self.device)
-        towards = F.normalize(taught, dim=1)
-        of_video = losses.gaussian_kl(video, same.expand_as(video), towards, same)
-        return of_video + losses.gaussian_kl(music, same.expand_as(music), columns, same)
+        zero = torch.zeros((), device=self.device)
+        direction = F.normalize(target_video, dim=1)
+        of_video = losses.gaussian_kl(video, zero.expand_as(video), direction, zero)
+        return of_video + losses.gaussian_kl(music, zero.expand_as(music), target_music, zero)
 
     def _row_weights(self, rows: Int64Array) -> Tensor | None:
         """Return [B] self-normalised inverse propensities, or None for equal weights."""
@@ -170,10 +193,10 @@ class PickChoice(nn.Module):
         raw = torch.from_numpy(self.propensity[rows]).to(self.device)
         return raw / raw.sum()
 
-    def _factors(
+    def _logit_factors(
         self, rows: Int64Array, video: Tensor, music: Tensor, tracks: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return what explains picks as two factors, whose products are the logits.
+        """Return two factors whose dot products are the logits of picks.
 
         Args:
             rows: int64[B], rows of the training picks.
@@ -182,25 +205,30 @@ class PickChoice(nn.Module):
             tracks: int64[C].
 
         Returns:
-            (chooser [B, K], offer [C, K]): the match, and the confounders switched on.
+            (pick_factor [B, K], track_factor [C, K]); K is D plus the columns of the confounders
+            that are switched on.
         """
-        chooser, offer = [self.network.expertise * self.network.scale * video], [music]
+        pick_factor = [self.network.expertise * self.network.scale * video]
+        track_factor = [music]
         if self.config.adjustment != "none":
             preference = torch.from_numpy(self.data.train.preference[rows]).to(self.device)
             if self.config.adjustment == "batch":
                 preference = preference.mean(dim=0, keepdim=True).expand_as(preference)
-            chooser.append(self.network.confounding(preference) + self.network.lean)
-            offer.append(F.one_hot(self.group[tracks], self.data.n_groups).to(music.dtype))
+            pick_factor.append(self.network.confounding(preference) + self.network.lean)
+            track_factor.append(F.one_hot(self.group[tracks], self.data.n_groups).to(music.dtype))
         if self.config.popularity:
-            chooser.append(self.network.popularity.expand(len(rows), 1))
-            offer.append(self.log_popularity[tracks][:, None])
-        return torch.cat(chooser, dim=1), torch.cat(offer, dim=1)
+            pick_factor.append(self.network.popularity.expand(len(rows), 1))
+            track_factor.append(self.log_popularity[tracks][:, None])
+        return torch.cat(pick_factor, dim=1), torch.cat(track_factor, dim=1)
 
-    def _against_batch(
-        self, chooser: Tensor, offer: Tensor, picked: Tensor
+    def _in_batch_logits(
+        self, pick_factor: Tensor, picked_factor: Tensor, picked: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Contrast with the step's own picks, which are drawn by popularity (logQ)."""
-        logits = chooser @ offer.T
+        """Return (logits [B, B] of the step's picked tracks, int64[B] columns of the picks).
+
+        Picked tracks come in proportion to their popularity, which is corrected for (logQ).
+        """
+        logits = pick_factor @ picked_factor.T
         if self.config.popularity:
             logits = logits - self.log_popularity[picked]
         if self.config.masking:
@@ -209,161 +237,56 @@ class PickChoice(nn.Module):
             logits = logits.masked_fill(same, -torch.inf)
         return logits, torch.arange(len(picked), device=self.device)
 
-    def _against_known(
+    def _choice_set_logits(
         self,
         rows: Int64Array,
-        chooser: Tensor,
-        offer: Tensor,
+        pick_factor: Tensor,
+        track_factor: Tensor,
         own: Tensor,
         tracks: Tensor,
         sample: Tensor,
     ) -> Tensor:
-        """Return [B, 1 + H + S] logits: the pick, its uploader's history, a uniform sample.
+        """Return [B, 1 + H + S] logits: the pick, the uploader's tracks, a uniform sample.
 
-        The sample stands for the `known` tracks that an uploader is taken to know besides,
-        or for the whole catalogue. Tracks of the history are struck from it, for they have a
-        column of their own, and with `masking` so is the pick.
+        The sample represents the `known` further tracks of the choice set or, with
+        `contrast = "catalogue"`, the whole catalogue. The uploader's tracks are excluded from it,
+        since they have columns of their own; with `masking`, so is the pick.
         """
-        own_logit = (chooser * offer[own]).sum(dim=1, keepdim=True)
+        own_logit = (pick_factor * track_factor[own]).sum(dim=1, keepdim=True)
         in_sample = torch.full((len(tracks) + 1,), len(sample), device=self.device)
         in_sample[sample] = torch.arange(len(sample), device=self.device)
-        struck = torch.zeros(len(rows), len(sample) + 1, dtype=torch.bool, device=self.device)
+        excluded = torch.zeros(len(rows), len(sample) + 1, dtype=torch.bool, device=self.device)
         if self.config.masking:
-            struck.scatter_(1, in_sample[own][:, None], True)
-        columns, sampled_from = [own_logit], len(self.data.music)
+            excluded.scatter_(1, in_sample[own][:, None], True)
+        columns, represented = [own_logit], len(self.data.music)
         if self.config.contrast == "history":
-            place = self._history(rows, own, tracks)
-            struck.scatter_(1, in_sample[place], True)
-            columns.append(self._at(chooser, offer, place))
-            sampled_from = min(self.config.known, sampled_from)
-        rest = chooser @ offer[sample].T + math.log(sampled_from / len(sample))
-        columns.append(rest.masked_fill(struck[:, :-1], -torch.inf))
+            position = self._uploader_positions(rows, own, tracks)
+            excluded.scatter_(1, in_sample[position], True)
+            columns.append(self._logits_at(pick_factor, track_factor, position))
+            represented = min(self.config.known, represented)
+        rest = pick_factor @ track_factor[sample].T + math.log(represented / len(sample))
+        columns.append(rest.masked_fill(excluded[:, :-1], -torch.inf))
         return torch.cat(columns, dim=1)
 
-    def _history(self, rows: Int64Array, own: Tensor, tracks: Tensor) -> Tensor:
-        """Return int64[B, H], places in `tracks` of the uploaders' history; -1 for none."""
-        place_of = torch.full((len(self.group) + 1,), -1, device=self.device)
-        place_of[tracks] = torch.arange(len(tracks), device=self.device)
-        place = place_of[torch.from_numpy(self.table[self.row[rows]]).to(self.device)]
+    def _uploader_positions(self, rows: Int64Array, own: Tensor, tracks: Tensor) -> Tensor:
+        """Return int64[B, H]: positions in `tracks` of each uploader's tracks; -1 for none."""
+        position_of = torch.full((len(self.group) + 1,), -1, device=self.device)
+        position_of[tracks] = torch.arange(len(tracks), device=self.device)
+        theirs = torch.from_numpy(self.uploader_tracks[self.uploader_row[rows]])
+        position = position_of[theirs.to(self.device)]
         if self.config.masking:
-            place = place.masked_fill(place == own[:, None], -1)
-        return place
+            position = position.masked_fill(position == own[:, None], -1)
+        return position
 
     @staticmethod
-    def _at(chooser: Tensor, offer: Tensor, place: Tensor) -> Tensor:
-        """Return [B, H]: logits of the offers named by `place`, -inf where it is -1.
+    def _logits_at(pick_factor: Tensor, track_factor: Tensor, position: Tensor) -> Tensor:
+        """Return [B, H]: logits of the tracks at `position`, -inf where it is -1.
 
-        Of the padded table only the places that hold a track are multiplied.
+        Only positions that hold a track are multiplied, because most of the table is padding.
         """
-        present = place >= 0
-        pairs = chooser.index_select(0, present.nonzero()[:, 0]) * offer.index_select(
-            0, place[present]
+        present = position >= 0
+        pairs = pick_factor.index_select(0, present.nonzero()[:, 0]) * track_factor.index_select(
+            0, position[present]
         )
-        none = chooser.new_full(place.shape, -torch.inf)
+        none = pick_factor.new_full(position.shape, -torch.inf)
         return none.masked_scatter(present, pairs.sum(dim=1))
-
-
-@dataclass(frozen=True)
-class Step:
-    """Picks, and what they are contrasted with, embedded.
-
-    Attributes:
-        rows: int64[B], rows of the picks.
-        tracks: int64[C], ascending.
-        drawn: int64[S], places in `tracks` of a uniform sample.
-        video: [B, D].
-        music: [C, D], of `tracks`.
-    """
-
-    rows: Int64Array
-    tracks: Int64Array
-    drawn: Int64Array
-    video: Tensor
-    music: Tensor
-
-
-class VariationalMatch(nn.Module):
-    """Teacher and student of `paper` and `released`, over pairs of one step."""
-
-    def __init__(
-        self,
-        network: VariationalNetwork,
-        teacher: VariationalNetwork | None,
-        data: TrainingData,
-        config: ModelConfig,
-        stage: str,
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.data = data
-        self.config = config
-        self.stage = stage
-        self.released = config.variant == "released"
-        self.weights = {
-            "match": 1.0,
-            "reconstruction": 1.0,
-            "kl": config.kl_weight,
-            "distil": config.distill_weight,
-        }
-        self.taught: Taught | None = None
-        if teacher is not None and config.taught:
-            guide = teacher.eval()
-            self.taught = Taught(
-                lambda rows: torch.cat(guide.video(rows), dim=1),
-                lambda rows: torch.cat(guide.music(rows), dim=1),
-                data,
-                device_of(network),
-            )
-        if stage == "teacher" or config.adjustment == "none":
-            for unused in (network.confounder, *network.fusion.parameters()):
-                unused.requires_grad_(False)
-
-    def _pairs(self, rows: Int64Array) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Return (video, music, preference [G], track int64[B]) of the rows of this stage."""
-        device = device_of(self.network)
-        if self.stage == "teacher":
-            video = take(self.data.segment_video, rows, device)
-            return video, take(self.data.segment_music, rows, device), None, None
-        train = self.data.train
-        video = take(self.data.video, train.video[rows], device)
-        music = take(self.data.music, train.music[rows], device)
-        preference = torch.from_numpy(train.preference[rows]).to(device).mean(dim=0)
-        return video, music, preference, torch.from_numpy(train.music[rows]).to(device)
-
-    def forward(self, rows: Int64Array) -> dict[str, Tensor]:
-        """Return {"match", "reconstruction", "kl", "distil"} for rows int64[B]."""
-        video, music, preference, track = self._pairs(rows)
-        network = self.network
-        to_video, to_music = network.video.standardise(video), network.music.standardise(music)
-        video_mean, video_logvar = network.video.encode(to_video)
-        music_mean, music_logvar = network.music.encode(to_music)
-        video_latent = video_mean + torch.randn_like(video_mean) * torch.exp(video_logvar / 2)
-        music_latent = music_mean + torch.randn_like(music_mean) * torch.exp(music_logvar / 2)
-        fused = music_latent if preference is None else network.fuse(music_latent, preference)
-        found = {
-            "match": self._match(fused @ video_latent.T, track),
-            "reconstruction": F.mse_loss(network.music_from_video(video_latent), to_music)
-            + F.mse_loss(network.video_from_music(music_latent), to_video),
-            "kl": losses.standard_normal_kl(video_mean, video_logvar)
-            + losses.standard_normal_kl(music_mean, music_logvar),
-        }
-        if self.taught is not None:
-            train = self.data.train
-            of_video = self.taught.video(train.video[rows]).chunk(2, dim=1)
-            of_music = self.taught.music(train.music[rows]).chunk(2, dim=1)
-            kl = losses.released_distillation if self.released else losses.gaussian_kl
-            found["distil"] = kl(video_mean, video_logvar, *of_video)
-            found["distil"] = found["distil"] + kl(music_mean, music_logvar, *of_music)
-        return found
-
-    def _match(self, scores: Tensor, track: Tensor | None) -> Tensor:
-        """Return the matching loss of both directions of scores [B, B]."""
-        if self.released:
-            return losses.released_matching(scores) + losses.released_matching(scores.T)
-        same = None
-        if self.config.masking and track is not None:
-            same = track[:, None] == track[None, :]
-        return losses.hard_matching(scores, same) + losses.hard_matching(scores.T, same)
-
-
-Objective = SegmentContrast | PickChoice | VariationalMatch

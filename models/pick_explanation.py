@@ -1,9 +1,11 @@
-"""What explains a pick besides the match, fitted by itself: a few numbers, a convex problem.
+"""Fits the parameters that explain picks besides the match: a small convex problem.
 
-The logit of a pick is linear in preference, lean, popularity and expertise while the towers stand
-still, so their likelihood has one maximum and L-BFGS finds it. Towers that learn from picks whose
-explanation still stands at zero take habits for match first, and give them back slowly or never.
+With fixed towers, the logit of a pick is linear in preference, lean, popularity and expertise.
+Their likelihood then has one maximum, which L-BFGS finds. Without this fit, the towers would learn
+preference and popularity as match in the first steps and would unlearn them slowly or never.
 """
+
+from __future__ import annotations
 
 import numpy as np
 import torch
@@ -11,67 +13,71 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from models.arrays import Int64Array
-from models.objectives import PickChoice, Step
+from models.objectives import PickChoice, StepEmbeddings
 
-_PICKS = 4096
-_ROWS = 1024
-_FIT_STEPS = 30
-_LEAST_EXPERTISE = 0.1
-"""Nobody is taken to act against the match: the towers could not learn from such picks."""
+_MAX_PICKS = 4096
+_STEP_ROWS = 1024
+_FIT_ITERATIONS = 30
+
+# With an expertise of zero or less, the towers would get no gradient or the opposite one.
+_MIN_EXPERTISE = 0.1
 
 
-def explain_first(objective: PickChoice) -> None:
-    """Fit the explaining parameters to the training picks before the towers learn.
+def fit_before_training(objective: PickChoice) -> None:
+    """Fit the explaining parameters to the training picks before the towers are trained.
 
-    Towers that nobody has trained yet have no match to speak of: they are left out of the fit, and
-    uploaders are taken for experts.
+    Without a teacher, the towers are untrained and their match is noise. It is left out of the
+    fit, and the expertise of uploaders is set to one.
 
     Args:
-        objective: of the student; its network's explaining parameters are changed, those that are
-            switched off are not. At most 4,096 of its picks are looked at, evenly spread.
+        objective: of the student. Those of its network's explaining parameters that are switched
+            on are changed. At most 4,096 of its picks are used, evenly spread.
     """
-    network, untaught = objective.network, objective.taught is None
-    training, expert = network.training, network.expertise
-    learns = expert.requires_grad
-    if untaught:
-        expert.requires_grad_(False).fill_(0.0)
+    network, untrained = objective.network, objective.teacher is None
+    training, expertise = network.training, network.expertise
+    learns = expertise.requires_grad
+    if untrained:
+        expertise.requires_grad_(False).fill_(0.0)
     network.eval()
-    rows = np.arange(0, len(objective.data.train), -(-len(objective.data.train) // _PICKS))
-    explain(objective, embedded(objective, rows))
+    rows = np.arange(0, len(objective.data.train), -(-len(objective.data.train) // _MAX_PICKS))
+    fit_explaining_parameters(objective, embed_steps(objective, rows))
     with torch.no_grad():
-        expert.fill_(1.0) if untaught else expert.clamp_(min=_LEAST_EXPERTISE)
-    expert.requires_grad_(learns)
+        expertise.fill_(1.0) if untrained else expertise.clamp_(min=_MIN_EXPERTISE)
+    expertise.requires_grad_(learns)
     network.train(training)
 
 
-def embedded(objective: PickChoice, rows: Int64Array) -> list[Step]:
-    """Return the steps of picks `rows` int64[n], embedded without gradients, seeded samples."""
+def embed_steps(objective: PickChoice, rows: Int64Array) -> list[StepEmbeddings]:
+    """Embed picks `rows` int64[n] in steps, without gradients; samples are seeded."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(objective.config.seed)
         return [
-            objective.embed(rows[start : start + _ROWS]) for start in range(0, len(rows), _ROWS)
+            objective.embed(rows[start : start + _STEP_ROWS])
+            for start in range(0, len(rows), _STEP_ROWS)
         ]
 
 
-def explain(objective: PickChoice, steps: list[Step]) -> None:
-    """Fit the explaining parameters to steps: the most probable ones, a priori N(as found, 1).
+def fit_explaining_parameters(objective: PickChoice, steps: list[StepEmbeddings]) -> None:
+    """Fit the explaining parameters to steps: maximum a posteriori, prior N(current value, 1).
 
     Args:
         objective: its network's explaining parameters are changed.
-        steps: what `embedded` returned.
+        steps: from `embed_steps`.
     """
-    free = [each for each in objective.network.explanations() if each.requires_grad]
-    if not free:
+    parameters = [p for p in objective.network.explaining_parameters() if p.requires_grad]
+    if not parameters:
         return
-    found = [each.detach().clone() for each in free]
-    optimizer = torch.optim.LBFGS(free, max_iter=_FIT_STEPS, line_search_fn="strong_wolfe")
+    start = [p.detach().clone() for p in parameters]
+    optimizer = torch.optim.LBFGS(
+        parameters, max_iter=_FIT_ITERATIONS, line_search_fn="strong_wolfe"
+    )
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        apart = [(a - b).square().sum() for a, b in zip(free, found, strict=True)]
-        total = 0.5 * torch.stack(apart).sum()
+        squares = [(p - s).square().sum() for p, s in zip(parameters, start, strict=True)]
+        total = 0.5 * torch.stack(squares).sum()
         total.backward()  # type: ignore[no-untyped-call]
-        # One step's graph at a time: together they would hold every score at once.
+        # Backward per step: the graphs of all steps together would hold every score at once.
         for step in steps:
             loss = F.cross_entropy(*objective.choice(step), reduction="sum")
             loss.backward()  # type: ignore[no-untyped-call]

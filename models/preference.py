@@ -1,4 +1,6 @@
-"""Genre preference of uploaders: a Dirichlet posterior mean that sees only the past."""
+"""Estimates uploaders' genre preferences from their past uploads: a Dirichlet posterior mean."""
+
+from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -6,11 +8,10 @@ from scipy.special import gammaln
 
 from models.arrays import Float64Array, Int64Array
 
-_LARGEST = 1e6
-"""Concentration reported where uploaders do not differ at all."""
-
-_SMALLEST = 1e-2
-"""Concentration reported where every uploader keeps to one genre group."""
+# Bounds of the fitted concentration: the first is reached if every uploader uploads a single genre
+# group, the second if uploaders do not differ at all.
+_MIN_CONCENTRATION = 1e-2
+_MAX_CONCENTRATION = 1e6
 
 
 def point_in_time_counts(
@@ -25,18 +26,18 @@ def point_in_time_counts(
         n_groups: number of groups G.
 
     Returns:
-        int64[P, G]. Uploads of one uploader at the very same time do not see each other.
+        int64[P, G]. Uploads of one uploader at the same time do not count each other.
 
     Raises:
         ValueError: lengths differ, or a group is out of range.
     """
     if not len(uploader) == len(time) == len(group):
         raise ValueError(
-            f"uploader, time and group must be equally long, "
+            f"uploader, time and group must have the same length, "
             f"got {len(uploader)}, {len(time)} and {len(group)}"
         )
     if len(group) and (group.min() < 0 or group.max() >= n_groups):
-        raise ValueError(f"group must lie in 0..{n_groups - 1}, got {group.min()}..{group.max()}")
+        raise ValueError(f"group must be in 0..{n_groups - 1}, got {group.min()}..{group.max()}")
     order = np.lexsort((time, uploader))
     who, when = uploader[order], time[order]
     hits = np.zeros((len(order) + 1, n_groups), dtype=np.int64)
@@ -79,15 +80,15 @@ def fit_concentration(counts: Int64Array, prior_mean: Float64Array) -> float:
 
     Maximises the Dirichlet-multinomial likelihood of all uploaders' counts (Minka,
     "Estimating a Dirichlet distribution", 2000) over the one number that the fixed prior
-    mean leaves open.
+    mean leaves free.
 
     Args:
         counts: int64[U, G], uploads per genre group of U uploaders.
         prior_mean: float64[G], the population's preference, all positive, sums to one.
 
     Returns:
-        The concentration in uploads, between 0.01 and 1,000,000. With nobody who has two
-        uploads nothing can be learned and the result is G, a weak prior.
+        The concentration in uploads, between 0.01 and 1,000,000. If no uploader has two uploads,
+        nothing can be estimated and the result is G, a weak prior.
 
     Raises:
         ValueError: a prior mean is not positive.
@@ -106,6 +107,6 @@ def fit_concentration(counts: Int64Array, prior_mean: Float64Array) -> float:
         by_uploader = gammaln(strength) - gammaln(total + strength)
         return -float(by_group.sum() + by_uploader.sum())
 
-    bounds = (np.log(_SMALLEST), np.log(_LARGEST))
+    bounds = (np.log(_MIN_CONCENTRATION), np.log(_MAX_CONCENTRATION))
     found = minimize_scalar(negative_log_likelihood, bounds=bounds, method="bounded")
     return float(np.exp(found.x))

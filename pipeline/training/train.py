@@ -12,7 +12,7 @@ from pathlib import Path
 
 from models import Model, ModelConfig, train_student, train_teacher
 from models.data import TrainingData
-from models.train import no_teacher
+from models.train import no_teacher_reason
 from pipeline.context import Context
 from pipeline.settings.load import Settings
 from pipeline.storage.locks import locked
@@ -73,7 +73,7 @@ def teacher(context: Context, run_id: str) -> TrainingSummary:
     config = model_config(context.settings)
 
     def train(data: TrainingData, checkpoint: Path) -> Model | str:
-        return no_teacher(data, config) or train_teacher(data, config, checkpoint)
+        return no_teacher_reason(data, config) or train_teacher(data, config, checkpoint)
 
     return _train_stage(context.store, run_id, Stage.TEACHER, train)
 
@@ -89,7 +89,7 @@ def student(context: Context, run_id: str) -> TrainingSummary:
 
     def train(data: TrainingData, checkpoint: Path) -> Model:
         teacher = None
-        if not no_teacher(data, config):
+        if not no_teacher_reason(data, config):
             teacher = Model.load(store.fetch(f"runs/{run_id}/{Stage.TEACHER}"))
         return train_student(data, teacher, config, checkpoint)
 
@@ -136,18 +136,18 @@ def _save(
     """Write model and training log to the store, and remove the checkpoint."""
     with store.writing(f"runs/{run_id}/{stage}") as folder:
         model.save(folder)
-        epochs = [asdict(epoch) for epoch in model.history]
+        epochs = [asdict(epoch) for epoch in model.training_log]
         (folder / TRAINING_LOG).write_text(json.dumps(epochs, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(checkpoint, ignore_errors=True)
-    last = model.history[-1] if model.history else None
+    last = model.training_log[-1] if model.training_log else None
     summary = TrainingSummary(
         run_id,
         stage,
         unchanged=False,
-        epochs=len(model.history),
+        epochs=len(model.training_log),
         validation=last.validation if last else None,
-        seconds=round(sum(epoch.seconds for epoch in model.history), 1),
-        share=model.share if model.teaching else None,
+        seconds=round(sum(epoch.seconds for epoch in model.training_log), 1),
+        share=model.student_share if model.teacher_weight else None,
     )
     log.info("%s", summary)
     return summary

@@ -91,9 +91,9 @@ NAMES = {
         "features.errors": ("Reason", "_GUIDANCE"),
     },
     "A model variant": {
-        "models.config": ("Variant", "_DEFAULTS", "_UNREAD", "ModelConfig"),
-        "models.networks": ("build_network",),
-        "models.train": ("train_teacher", "_learn"),
+        "models.config": ("VariantName", "_PRESETS", "_IGNORED", "ModelConfig"),
+        "models.variant": ("Variant", "Network", "Objective"),
+        "models.registry": ("variant_of",),
     },
     "A sink": {
         "pipeline.publishing.sinks.base": (

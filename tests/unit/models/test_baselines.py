@@ -1,4 +1,4 @@
-"""Baselines against slow plain twins, and the order they must come in."""
+"""Baselines, against slow plain versions and in their expected order."""
 
 import dataclasses
 
@@ -7,6 +7,7 @@ import pytest
 
 from models import ModelConfig, TrainingData, fit, metrics
 from models.baselines import (
+    LearnedBaseline,
     Scorer,
     baseline_config,
     cca_scorer,
@@ -25,7 +26,9 @@ def true_recall(score: Scorer, world: World, data: WorldData) -> float:
     return float(metrics.set_recall(recommended, truth).mean())
 
 
-def test_random_is_repeatable_and_knows_nothing(tiny_world: World, world_data: WorldData) -> None:
+def test_random_scores_are_repeatable_and_no_better_than_chance(
+    tiny_world: World, world_data: WorldData
+) -> None:
     training = world_data.training
     videos = training.video[:9]
     one, same, other = (random_scorer(training, seed)(videos) for seed in (1, 1, 2))
@@ -54,7 +57,7 @@ def test_popularity_per_genre_ranks_within_a_genre_by_popularity(training: Train
 
 
 def test_cca_finds_the_one_shared_direction(training: TrainingData) -> None:
-    """One column of the videos says which track was picked; the rest is noise."""
+    """One column of the videos depends on the picked track; the others are noise."""
     rng = np.random.default_rng(0)
     video = rng.normal(size=training.video.shape).astype(np.float32)
     music = rng.normal(size=training.music.shape).astype(np.float32)
@@ -66,21 +69,26 @@ def test_cca_finds_the_one_shared_direction(training: TrainingData) -> None:
         assert np.mean(np.sign(music[best, 2]) == np.sign(own - 5)) > 0.8
 
 
-@pytest.mark.parametrize("name", ["dual encoder", "ips", "distilled without picks"])
-def test_learned_baselines_have_only_their_own_losses(name: str, training: TrainingData) -> None:
+@pytest.mark.parametrize("baseline", LearnedBaseline)
+def test_learned_baselines_train_only_their_own_losses(
+    baseline: LearnedBaseline, training: TrainingData
+) -> None:
     config = ModelConfig(epochs=1, teacher_epochs=1, batch_size=128, dim=8, hidden=16)
-    model = fit(training, baseline_config(name, config))
-    wanted = {"distil"} if name == "distilled without picks" else {"picks"}
-    assert set(model.history[-1].losses) == wanted
-    stages = {log.stage for log in model.history}
-    assert stages == ({"teacher", "student"} if wanted == {"distil"} else {"student"})
+    model = fit(training, baseline_config(baseline, config))
+    distilled = baseline is LearnedBaseline.DISTILLED_WITHOUT_PICKS
+    wanted = {"distil"} if distilled else {"picks"}
+    assert set(model.training_log[-1].losses) == wanted
+    stages = {log.stage for log in model.training_log}
+    assert stages == ({"teacher", "student"} if distilled else {"student"})
 
 
-def test_every_learned_way_beats_popularity(tiny_world: World, world_data: WorldData) -> None:
+def test_cca_and_the_dual_encoder_beat_popularity(tiny_world: World, world_data: WorldData) -> None:
     training = world_data.training
     config = ModelConfig(epochs=15, teacher_epochs=30, batch_size=128, teacher_batch_size=128)
     floor = true_recall(popularity_scorer(training), tiny_world, world_data)
     cca = cca_scorer(training, 8)
-    dual = model_scorer(fit(training, baseline_config("dual encoder", config)), training)
+    dual = model_scorer(
+        fit(training, baseline_config(LearnedBaseline.DUAL_ENCODER, config)), training
+    )
     assert true_recall(cca, tiny_world, world_data) > 1.2 * floor
     assert true_recall(dual, tiny_world, world_data) > 1.2 * floor

@@ -8,18 +8,21 @@ import torch
 from models import checkpoint as checkpoints
 from models.checkpoint import Checkpoint
 from models.model import EpochLog
+from models.variant import Stage
 
 
 def state(epochs: int) -> Checkpoint:
-    history = [EpochLog("student", epoch, {"picks": 0.1}, 0.5, 1.0) for epoch in range(epochs)]
-    return Checkpoint({"network.a": torch.full((3,), float(epochs))}, history, 0.5)
+    training_log = [
+        EpochLog(Stage.STUDENT, epoch, {"picks": 0.1}, 0.5, 1.0) for epoch in range(epochs)
+    ]
+    return Checkpoint({"network.a": torch.full((3,), float(epochs))}, training_log, 0.5)
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     checkpoints.write(tmp_path, "mine", state(2))
     found = checkpoints.read(tmp_path, "mine")
     assert found is not None
-    assert found.history == state(2).history
+    assert found.training_log == state(2).training_log
     assert found.best == 0.5
     assert torch.equal(found.tensors["network.a"], torch.full((3,), 2.0))
 
@@ -30,34 +33,34 @@ def test_only_the_last_epoch_is_kept(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-00012"]
 
 
-def test_a_folder_that_went_away_is_not_made_again(tmp_path: Path) -> None:
-    """The lake that held it is on a disk that was unmounted."""
+def test_a_missing_parent_folder_is_not_created(tmp_path: Path) -> None:
+    """The disk of the lake was unmounted."""
     folder = tmp_path / "lake" / "checkpoint"
     with pytest.raises(FileNotFoundError):
         checkpoints.write(folder, "mine", state(1))
     assert not any(tmp_path.iterdir())
 
 
-def test_nothing_yet_is_no_error(tmp_path: Path) -> None:
+def test_a_missing_folder_has_no_checkpoint(tmp_path: Path) -> None:
     assert checkpoints.read(tmp_path / "missing", "mine") is None
 
 
-def test_another_trainings_checkpoint_starts_anew_with_a_warning(
+def test_the_checkpoint_of_another_training_is_ignored_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     checkpoints.write(tmp_path, "mine", state(7))
     with caplog.at_level(logging.WARNING):
         assert checkpoints.read(tmp_path, "another's") is None
-    assert "training starts anew" in caplog.text
+    assert "training starts again" in caplog.text
     checkpoints.write(tmp_path, "another's", state(1))
     found = checkpoints.read(tmp_path, "another's")
     assert found is not None
-    assert len(found.history) == 1
+    assert len(found.training_log) == 1
 
 
 @pytest.mark.parametrize("file", ["state.safetensors", "state.json"])
 @pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
-def test_a_damaged_checkpoint_is_named_and_not_used(
+def test_a_damaged_checkpoint_is_ignored_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str, damage: str
 ) -> None:
     checkpoints.write(tmp_path, "mine", state(3))
@@ -74,7 +77,7 @@ def test_a_damaged_checkpoint_is_named_and_not_used(
     assert "epoch-00003" in caplog.text
 
 
-def test_a_writer_killed_half_way_leaves_the_older_checkpoint(
+def test_a_killed_write_keeps_the_older_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints.write(tmp_path, "mine", state(1))
@@ -88,12 +91,12 @@ def test_a_writer_killed_half_way_leaves_the_older_checkpoint(
             checkpoints.write(tmp_path, "mine", state(2))
     found = checkpoints.read(tmp_path, "mine")
     assert found is not None
-    assert len(found.history) == 1
+    assert len(found.training_log) == 1
     checkpoints.write(tmp_path, "mine", state(3))
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-00003"]
 
 
-def test_optimizer_state_comes_back() -> None:
+def test_the_optimizer_state_is_restored() -> None:
     def trained(steps: int) -> tuple[torch.nn.Linear, torch.optim.AdamW]:
         torch.manual_seed(0)
         layer = torch.nn.Linear(3, 2)
@@ -118,3 +121,4 @@ def test_the_state_file_is_plain_json(tmp_path: Path) -> None:
     checkpoints.write(tmp_path, "mine", state(1))
     read = json.loads((tmp_path / "epoch-00001" / "state.json").read_text())
     assert read["belongs_to"] == "mine"
+    assert [entry["stage"] for entry in read["history"]] == ["student"]

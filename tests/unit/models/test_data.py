@@ -32,7 +32,7 @@ def make() -> dict[str, Any]:
     }
 
 
-def test_sound_arrays_pass_and_print_shapes_not_data() -> None:
+def test_valid_arrays_are_accepted_and_repr_shows_shapes() -> None:
     data = TrainingData(**make())
     assert repr(data) == "TrainingData(video[4, 3], music[5, 2], 3 + 0 picks, 0 segments)"
     assert repr(data.train) == "Picks(3 rows, 2 genre groups)"
@@ -43,14 +43,14 @@ def test_sound_arrays_pass_and_print_shapes_not_data() -> None:
     [
         ("video", np.zeros((4, 3)), "TrainingData.video must be float32, got float64"),
         ("music", np.zeros(5, dtype=np.float32), "TrainingData.music must have shape"),
-        ("genre_group", np.full(5, 2), r"genre_group\[0\] is 2: it must name one of 2 rows"),
+        ("genre_group", np.full(5, 2), r"genre_group\[0\] is 2: it must be in 0..1"),
         ("segment_music", np.zeros((1, 2), dtype=np.float32), "segment_music must have shape"),
         ("population_preference", np.array([1.0, 0.0], dtype=np.float32), "positive in every"),
         ("train", Picks(**picks(0)), "at least one track and one pick"),
         ("train", Picks(**picks(groups=3)), r"train.preference must have shape \('any', 2\)"),
     ],
 )
-def test_unsound_training_data_are_refused(name: str, value: Any, message: str) -> None:
+def test_invalid_training_data_is_refused(name: str, value: Any, message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         TrainingData(**make() | {name: value})
 
@@ -64,10 +64,10 @@ def negative(fields: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("change", [outside, negative])
-def test_picks_of_missing_rows_are_refused(change: Callable[[dict[str, Any]], None]) -> None:
+def test_picks_of_rows_out_of_range_are_refused(change: Callable[[dict[str, Any]], None]) -> None:
     fields = picks()
     change(fields)
-    with pytest.raises(ValueError, match="must name one of"):
+    with pytest.raises(ValueError, match=r"it must be in 0\.\."):
         TrainingData(**make() | {"train": Picks(**fields)})
 
 
@@ -81,12 +81,12 @@ def test_picks_of_missing_rows_are_refused(change: Callable[[dict[str, Any]], No
         ("preference", np.full((3, 2), np.nan, dtype=np.float32), "must be finite"),
     ],
 )
-def test_unsound_picks_are_refused(name: str, value: Any, message: str) -> None:
+def test_invalid_picks_are_refused(name: str, value: Any, message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         Picks(**picks() | {name: value})
 
 
-def test_the_digest_sees_every_array() -> None:
+def test_the_digest_depends_on_every_array() -> None:
     first = TrainingData(**make())
     assert first.digest() == TrainingData(**make()).digest()
     seen = {first.digest()}

@@ -1,4 +1,4 @@
-"""Training in processes of its own: two gloo processes together, and one that is killed."""
+"""Training in other processes: two gloo processes together, and one that is killed."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
+ROOT = Path(__file__).parents[3]
+SCRIPT = ROOT / "tests" / "helpers" / "train_one_process.py"
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
 KILLED = """
 import os, runpy, signal, sys
@@ -27,11 +27,11 @@ runpy.run_path(sys.argv[1])["train"](Path(sys.argv[2]), kill)
 
 
 def run_two(folder: Path) -> list[dict[str, Any]]:
-    """Train in two processes; return what each found."""
+    """Train in two processes and return the result of each."""
     outs = [folder / f"{rank}.json" for rank in range(2)]
     processes = [
         subprocess.Popen(
-            [sys.executable, str(HERE / "one_process.py"), str(rank), "2",
+            [sys.executable, str(SCRIPT), str(rank), "2",
              str(folder / "meeting"), str(out)],
             env=ENVIRONMENT,
             cwd=ROOT,
@@ -51,8 +51,8 @@ def run_two(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(out.read_text(encoding="utf-8")) for out in outs]
 
 
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    alone = runpy.run_path(str(HERE / "one_process.py"))["train"]()
+def test_two_processes_train_like_one(tmp_path: Path) -> None:
+    alone = runpy.run_path(str(SCRIPT))["train"]()
     first, second = run_two(tmp_path)
     assert first["weights"] == second["weights"], "processes must end with the same weights"
     assert len(alone["losses"]) == len(first["losses"]) == 6
@@ -63,17 +63,16 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
             np.testing.assert_allclose(np.mean(halves), value, rtol=2e-3, err_msg=f"{epoch} {name}")
 
 
-def test_a_process_that_was_killed_is_resumed_to_the_same_weights(tmp_path: Path) -> None:
-    script = HERE / "one_process.py"
+def test_a_killed_process_is_resumed_to_the_same_weights(tmp_path: Path) -> None:
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(script), str(tmp_path)],
+        [sys.executable, "-c", KILLED, str(SCRIPT), str(tmp_path)],
         env=ENVIRONMENT,
         cwd=ROOT,
         timeout=200,
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL
-    train = runpy.run_path(str(script))["train"]
+    train = runpy.run_path(str(SCRIPT))["train"]
     resumed: list[tuple[str, int]] = []
     found = train(tmp_path, lambda log: resumed.append((log.stage, log.epoch)))
     assert resumed[0] == ("student", 2)

@@ -37,7 +37,7 @@ def test_choice_loss_by_hand() -> None:
     assert float(losses.choice_loss(logits, torch.tensor([1]))) == pytest.approx(math.log(4.0))
 
 
-def test_a_masked_track_gets_no_gradient() -> None:
+def test_an_excluded_track_gets_no_gradient() -> None:
     logits = torch.zeros(1, 3, requires_grad=True)
     mask = torch.tensor([[False, False, True]])
     losses.choice_loss(logits.masked_fill(mask, -torch.inf), torch.tensor([0])).backward()
@@ -76,7 +76,7 @@ def test_score_distillation_has_the_gradient_of_the_written_out_kl() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 1000))
-def test_distillation_is_least_at_the_teacher_and_blind_to_shifts(seed: int) -> None:
+def test_distillation_is_lowest_at_the_teacher_and_ignores_shifts(seed: int) -> None:
     teacher = random(3, 5, seed=seed)
     other = random(3, 5, seed=seed + 1)
     at_teacher = float(losses.score_distillation(teacher + 2.0, teacher))
@@ -94,110 +94,16 @@ def test_gaussian_kl_equals_torch_and_a_value_by_hand() -> None:
     assert float(losses.gaussian_kl(2 * one, zero, zero, zero)) == 2.0
 
 
-def test_standard_normal_kl_is_the_gaussian_kl_to_the_standard_normal() -> None:
-    mean, logvar, zero = random(3, 4), random(3, 4, seed=1), torch.zeros(3, 4, dtype=torch.float64)
-    torch.testing.assert_close(
-        losses.standard_normal_kl(mean, logvar), losses.gaussian_kl(mean, logvar, zero, zero)
-    )
-
-
-def test_kl_falls_towards_the_teacher_and_the_released_one_rises() -> None:
-    """Fault 2, with the figures of its sign: 0, -1/8, -1/2, -2 for shifts 0, 1/2, 1, 2."""
-    zero = torch.zeros(1, 1)
-    shifts = [torch.full((1, 1), shift) for shift in (0.0, 0.5, 1.0, 2.0)]
-    true = [float(losses.gaussian_kl(shift, zero, zero, zero)) for shift in shifts]
-    released = [float(losses.released_distillation(shift, zero, zero, zero)) for shift in shifts]
-    assert true == pytest.approx([0.0, 0.125, 0.5, 2.0])
-    assert released == pytest.approx([0.0, -0.125, -0.5, -2.0])
-
-
-def plain_hinge(scores: Tensor, same: Tensor) -> float:
-    total = 0.0
-    for row in range(len(scores)):
-        hinge = [
-            0.0
-            if same[row, column]
-            else max(0.0, losses.MARGIN - float(scores[row, row] - scores[row, column]))
-            for column in range(len(scores))
-        ]
-        total += sum(sorted(hinge)[-losses.HARDEST :]) / min(losses.HARDEST, len(scores))
-    return total / len(scores)
-
-
-@pytest.mark.parametrize("rows", [6, 50])
-def test_hard_matching_equals_a_plain_loop(rows: int) -> None:
-    scores = 0.1 * random(rows, rows)
-    track = torch.arange(rows) // 2
-    same = track[:, None] == track[None, :]
-    got = float(losses.hard_matching(scores, same))
-    assert got == pytest.approx(plain_hinge(scores, same))
-    diagonal = torch.eye(rows, dtype=torch.bool)
-    got = float(losses.hard_matching(scores, None))
-    assert got == pytest.approx(plain_hinge(scores, diagonal))
-
-
-def test_released_matching_equals_a_plain_loop() -> None:
-    scores = random(50, 50)
-    total = 0.0
-    for row in range(50):
-        gaps = [max(0.0, float(scores[row, row] - s) - losses.MARGIN) for s in scores[row]]
-        total -= sum(sorted(gaps)[-40:]) / 40
-    assert float(losses.released_matching(scores)) == pytest.approx(total / 50)
-
-
-def test_a_violating_negative_gets_gradient_only_in_the_mended_loss() -> None:
-    """Fault 1: the negative that beats its positive is the one to learn from."""
-    scores = torch.tensor([[0.5, 0.9], [0.0, 0.5]], requires_grad=True)
-    losses.released_matching(scores).backward()
-    assert scores.grad is not None
-    assert scores.grad[0].tolist() == [0.0, 0.0]
-    assert scores.grad[1, 0] > 0
-    scores.grad = None
-    losses.hard_matching(scores, None).backward()
-    assert scores.grad is not None
-    assert scores.grad[0, 1] > 0
-    assert scores.grad[0, 0] < 0
-    assert scores.grad[1].tolist() == [0.0, 0.0]
-
-
-def test_the_same_track_in_two_rows_is_a_negative_only_in_the_released_loss() -> None:
-    """Fault 5: rows 0 and 1 hold one track."""
-    scores = torch.tensor([[0.5, 0.48, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, 0.5]])
-    track = torch.tensor([4, 4, 9])
-    mended = scores.clone().requires_grad_()
-    losses.hard_matching(mended, track[:, None] == track[None, :]).backward()
-    assert mended.grad is not None
-    assert float(mended.grad[0, 1]) == 0.0
-    unmasked = scores.clone().requires_grad_()
-    losses.hard_matching(unmasked, None).backward()
-    assert unmasked.grad is not None
-    assert float(unmasked.grad[0, 1]) > 0
-    released = (scores - 0.4 * (1 - torch.eye(3))).requires_grad_()
-    losses.released_matching(released).backward()
-    assert released.grad is not None
-    assert float(released.grad[0, 1]) > 0
-
-
 @settings(max_examples=20, deadline=None)
 @given(st.permutations(range(6)))
-def test_permuting_a_batch_changes_no_loss(order: list[int]) -> None:
+def test_losses_do_not_depend_on_the_order_of_a_batch(order: list[int]) -> None:
     scores = 0.1 * random(6, 6)
-    moved = scores[order][:, order]
-    torch.testing.assert_close(
-        losses.hard_matching(scores, None), losses.hard_matching(moved, None)
-    )
-    torch.testing.assert_close(losses.released_matching(scores), losses.released_matching(moved))
-    own = torch.arange(6)
+    moved, own = scores[order][:, order], torch.arange(6)
     torch.testing.assert_close(
         losses.choice_loss(scores, own), losses.choice_loss(moved, own), rtol=1e-5, atol=1e-6
     )
 
 
-def test_gradients_of_smooth_losses() -> None:
+def test_gaussian_kl_has_the_right_gradient() -> None:
     inputs = [random(3, 4, seed=seed).requires_grad_() for seed in range(4)]
     assert torch.autograd.gradcheck(losses.gaussian_kl, inputs)
-    assert torch.autograd.gradcheck(losses.released_distillation, inputs)
-    assert torch.autograd.gradcheck(losses.standard_normal_kl, inputs[:2])
-    assert torch.autograd.gradcheck(
-        lambda s: losses.hard_matching(s, None), [random(4, 4).requires_grad_()]
-    )

@@ -48,14 +48,14 @@ def test_a_collapsed_model_finds_nothing() -> None:
     ],
     ids=["recall", "ndcg", "top"],
 )
-def test_a_score_that_is_no_number_is_an_error(
+def test_a_nan_score_is_an_error(
     measure: Callable[[np.ndarray], np.ndarray],
 ) -> None:
     scores = np.zeros((2, 5), dtype=np.float32)
     scores[0, 1] = -np.inf
     assert np.isfinite(measure(scores)).all()
     scores[1, 3] = np.nan
-    with pytest.raises(ValueError, match="row 1, track 3 is not a number"):
+    with pytest.raises(ValueError, match="row 1, track 3 is not a number and cannot be ranked"):
         measure(scores)
 
 
@@ -123,7 +123,9 @@ def test_genre_calibration_by_hand() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 1000])
-def test_a_group_never_recommended_costs_the_same_however_many_rows(rows: int) -> None:
+def test_the_cost_of_a_group_never_recommended_is_independent_of_the_number_of_rows(
+    rows: int,
+) -> None:
     group = np.array([0, 1])
     recommended = np.zeros((rows, 1), dtype=np.int64)
     value = metrics.genre_calibration(recommended, np.array([[1]]), group, 2)
@@ -134,7 +136,7 @@ def test_coverage_by_hand() -> None:
     assert metrics.coverage(np.array([[0, 1], [1, 2]]), 6) == 0.5
 
 
-def test_bootstrap_finds_a_real_difference_and_no_false_one() -> None:
+def test_the_bootstrap_interval_excludes_zero_only_for_a_real_difference() -> None:
     rng = np.random.default_rng(0)
     noise, alone = rng.normal(size=400), np.arange(400)
     weights = rng.random(400)
@@ -158,8 +160,8 @@ def test_bootstrap_weights_rows() -> None:
     assert difference == pytest.approx(0.75)
 
 
-def test_bootstrap_intervals_hold_where_rows_come_in_clusters() -> None:
-    """Of 200 samples of 30 clusters of 20 rows, nearly 95 % of the intervals hold the truth."""
+def test_bootstrap_intervals_of_clustered_rows_cover_the_truth() -> None:
+    """200 samples of 30 clusters of 20 rows: about 95 % of the intervals contain the truth."""
     rng = np.random.default_rng(0)
     clusters, held, held_by_rows = np.repeat(np.arange(30), 20), 0, 0
     for sample in range(200):
@@ -176,13 +178,13 @@ def test_bootstrap_intervals_hold_where_rows_come_in_clusters() -> None:
     assert held_by_rows < 160
 
 
-def test_one_cluster_says_nothing_of_others() -> None:
+def test_one_cluster_gives_the_widest_interval() -> None:
     found = metrics.paired_bootstrap(np.ones(9), np.zeros(9), np.ones(9), np.zeros(9), 50, seed=0)
     assert found == (1.0, -1.0, 1.0)
 
 
 def test_bootstrap_refuses_unequal_lengths() -> None:
-    with pytest.raises(ValueError, match="equally long"):
+    with pytest.raises(ValueError, match="must have the same length"):
         metrics.paired_bootstrap(np.zeros(2), np.zeros(3), np.ones(2), np.zeros(2), 10, seed=0)
 
 
@@ -197,7 +199,7 @@ def test_slices_by_hand() -> None:
 
 @settings(max_examples=30)
 @given(st.permutations(range(6)))
-def test_permuting_the_catalogue_changes_no_rank(order: list[int]) -> None:
+def test_ranks_do_not_depend_on_the_order_of_the_catalogue(order: list[int]) -> None:
     scores = np.random.default_rng(1).random((3, 6), dtype=np.float32)
     relevant = np.array([0, 3, 5])
     moved = np.argsort(order)[relevant]

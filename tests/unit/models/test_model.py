@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 from typing import get_args
@@ -8,9 +9,9 @@ import pytest
 import torch
 
 from models import Model, ModelConfig, TrainingData, fit
-from models.config import Variant
+from models.config import VariantName
 
-VARIANTS = get_args(Variant)
+VARIANTS = get_args(VariantName)
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -39,7 +40,7 @@ def test_unadjusted_scores_differ(model: Model, training: TrainingData) -> None:
     assert not np.allclose(adjusted, plain)
 
 
-def test_a_saved_model_comes_back_and_its_bytes_are_the_same_twice(
+def test_a_saved_model_is_loaded_equal_and_saved_with_equal_bytes(
     model: Model, training: TrainingData, tmp_path: Path
 ) -> None:
     model.save(tmp_path / "a")
@@ -59,11 +60,11 @@ def test_weights_of_another_shape_are_refused(model: Model, tmp_path: Path) -> N
     model.save(tmp_path)
     text = (tmp_path / "model.json").read_text()
     (tmp_path / "model.json").write_text(text.replace('"n_groups": 6', '"n_groups": 5'))
-    with pytest.raises(ValueError, match=r"does not fit model\.json"):
+    with pytest.raises(ValueError, match=r"does not match model\.json"):
         Model.load(tmp_path)
 
 
-def test_a_model_of_an_earlier_version_is_read(model: Model, tmp_path: Path) -> None:
+def test_a_model_saved_by_an_earlier_version_is_loaded(model: Model, tmp_path: Path) -> None:
     model.save(tmp_path)
     described = json.loads((tmp_path / "model.json").read_text())
     del described["teaching"], described["share"]
@@ -71,7 +72,7 @@ def test_a_model_of_an_earlier_version_is_read(model: Model, tmp_path: Path) -> 
     (tmp_path / "model.json").write_text(json.dumps(described))
     loaded = Model.load(tmp_path)
     assert loaded.config == model.config
-    assert (loaded.share, loaded.teaching) == (1.0, 1.0)
+    assert (loaded.student_share, loaded.teacher_weight) == (1.0, 1.0)
 
 
 def test_an_unknown_format_is_refused(model: Model, tmp_path: Path) -> None:
@@ -126,3 +127,13 @@ def test_wrong_columns_and_groups_are_refused(model: Model, training: TrainingDa
 
 def test_no_rows_give_no_embeddings(model: Model, training: TrainingData) -> None:
     assert model.embed_videos(training.video[:0]).shape[0] == 0
+
+
+def test_share_and_teacher_weight_are_saved_under_the_names_of_the_format(
+    model: Model, tmp_path: Path
+) -> None:
+    dataclasses.replace(model, student_share=0.75, teacher_weight=0.25).save(tmp_path)
+    described = json.loads((tmp_path / "model.json").read_text())
+    assert (described["share"], described["teaching"]) == (0.75, 0.25)
+    loaded = Model.load(tmp_path)
+    assert (loaded.student_share, loaded.teacher_weight) == (0.75, 0.25)

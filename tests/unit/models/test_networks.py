@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.networks import Dropout, Standardise, plausible
+from models import ModelConfig, TrainingData
+from models.networks import DebcmNetwork, Dropout, Tower
 
 
-def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
+def test_dropout_drops_its_probability_and_keeps_the_mean() -> None:
     torch.manual_seed(0)
     x = torch.ones(400, 501)
     y = Dropout(0.1)(x)
@@ -15,15 +16,15 @@ def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
     assert y.unique().tolist() == pytest.approx([0.0, 1 / (1 - dropped)])
 
 
-def test_dropout_draws_each_element_by_itself() -> None:
-    """Neighbours of one random word, and words of one row, share nothing."""
+def test_dropout_draws_elements_independently() -> None:
+    """Bytes of one random word and words of one row are uncorrelated."""
     torch.manual_seed(0)
     kept = (Dropout(0.5)(torch.ones(2000, 16)) > 0).double().numpy()
     correlation = np.corrcoef(kept, rowvar=False) - np.eye(16)
     assert np.abs(correlation).max() < 0.1
 
 
-def test_what_is_dropped_gets_no_gradient() -> None:
+def test_dropped_elements_get_no_gradient() -> None:
     torch.manual_seed(0)
     x = torch.randn(7, 13, requires_grad=True)
     y = Dropout(0.3)(x)
@@ -32,73 +33,33 @@ def test_what_is_dropped_gets_no_gradient() -> None:
     torch.testing.assert_close(x.grad * x.detach(), y.detach())
 
 
-@pytest.mark.parametrize(("share", "training"), [(0.0, True), (0.3, False)])
-def test_dropout_that_is_off_changes_nothing(share: float, training: bool) -> None:
+@pytest.mark.parametrize(("probability", "training"), [(0.0, True), (0.3, False)])
+def test_dropout_changes_nothing_when_it_is_off(probability: float, training: bool) -> None:
     x = torch.randn(5, 5)
-    assert Dropout(share).train(training)(x) is x
+    assert Dropout(probability).train(training)(x) is x
 
 
-def test_columns_are_standardised_and_gaps_become_the_mean() -> None:
-    rows = torch.tensor([[1.0, 7.0, 0.0], [3.0, 7.0, float("nan")], [5.0, 7.0, float("inf")]])
-    standardise = Standardise(3)
-    standardise.fit(rows)
-    spread = (8 / 3) ** 0.5
-    wanted = torch.tensor([[-2 / spread, 0.0, 0.0], [0.0, 0.0, 0.0], [2 / spread, 0.0, 0.0]])
-    torch.testing.assert_close(standardise(rows), wanted)
-    assert torch.isnan(rows[1, 2]), "the features handed in are left alone"
+def test_a_tower_returns_unit_vectors(quick: ModelConfig, training: TrainingData) -> None:
+    tower = Tower(training.video.shape[1], quick).eval()
+    with torch.no_grad():
+        latents = tower(torch.from_numpy(training.video[:50]))
+    assert latents.shape == (50, quick.dim)
+    torch.testing.assert_close(latents.norm(dim=1), torch.ones(50))
 
 
-def columns_of(rows: int) -> torch.Tensor:
-    """Normal, log-normal, uniform, mostly zero and constant columns, far from zero and not."""
-    generator = torch.Generator().manual_seed(0)
-    normal = torch.randn(rows, generator=generator)
-    rare = (torch.rand(rows, generator=generator) < 0.02).float()
-    uniform = torch.rand(rows, generator=generator)
-    constant = torch.full((rows,), 3.0)
-    return torch.stack([50 + 2 * normal, normal.exp(), uniform, rare, constant], dim=1)
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [1e6, -1e6, 1e30, 0.0, float("nan"), float("inf")],
-    ids=["huge", "negative", "beyond float32 squares", "zeros", "nan", "inf"],
-)
-@pytest.mark.parametrize("rows", [200, 20_000])
-def test_a_few_broken_rows_set_no_deviation(broken: float, rows: int) -> None:
-    sound = columns_of(rows)
-    wanted, found = Standardise(5), Standardise(5)
-    wanted.fit(sound)
-    both = sound.clone()
-    both[7::100] = broken if broken != 1e6 else sound[7::100] * 1e6
-    found.fit(both)
-    for name in ("scale", "mean"):
-        one, other = getattr(found, name)[:3], getattr(wanted, name)[:3]
-        torch.testing.assert_close(one, other, rtol=0.1, atol=0.02)
-    standard = found(both)
-    assert torch.isfinite(standard).all()
-    assert float(standard.abs().max()) <= 10.0
-
-
-def test_what_is_no_number_does_not_count_as_a_value() -> None:
-    sound, holes = columns_of(200), torch.full((100, 5), torch.nan)
-    holes[::2] = torch.inf
-    for one, other in zip(plausible(torch.cat([sound, holes])), plausible(sound), strict=True):
-        torch.testing.assert_close(one, other)
-
-
-def test_no_column_of_sound_rows_is_cut() -> None:
-    rows = columns_of(20_000)
-    low, high = plausible(rows)
-    kept = ((rows >= low) & (rows <= high)).float().mean(dim=0)
-    assert kept.tolist() == pytest.approx([1.0, 0.999, 1.0, 1.0, 1.0], abs=1e-3)
-    standardise = Standardise(5)
-    standardise.fit(rows)
-    torch.testing.assert_close(1 / standardise.scale[:4], rows.std(dim=0)[:4], rtol=0.15, atol=0.0)
-    assert float(standardise.scale[4]) == 0.0
-    assert float(standardise(rows)[:, 4].abs().max()) == 0.0
-
-
-def test_an_empty_table_is_standardised_to_zero() -> None:
-    standardise = Standardise(2)
-    standardise.fit(torch.full((4, 2), float("nan")))
-    assert standardise(torch.tensor([[1.0, float("nan")]])).tolist() == [[0.0, 0.0]]
+def test_the_averaged_probability_is_the_plain_mean_over_uploaders(
+    quick: ModelConfig,
+) -> None:
+    """P(Y | V, do(M)) = mean over uploaders of exp b_g(z) / sum_h share_h exp b_h(z)."""
+    network = DebcmNetwork(32, 24, 6, quick)
+    network.centre.copy_(torch.randn(6, generator=torch.Generator().manual_seed(0)))
+    with torch.no_grad():
+        network.confounder.copy_(torch.eye(6))
+        preference = torch.tensor([[0.5, 0.1, 0.1, 0.1, 0.1, 0.1], [0.1, 0.5, 0.1, 0.1, 0.1, 0.1]])
+        share = torch.tensor([0.4, 0.2, 0.1, 0.1, 0.1, 0.1])
+        network.fit_adjustment(preference, share)
+        total = torch.zeros(6)
+        for row in preference:
+            b = torch.log(row) - network.centre
+            total += b.exp() / (share * b.exp()).sum() / 2
+    torch.testing.assert_close(network.adjustment, total.log())

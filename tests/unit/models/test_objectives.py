@@ -1,4 +1,4 @@
-"""The objectives against slow plain twins, row by row."""
+"""The objectives, against slow plain versions that compute one row at a time."""
 
 import math
 from typing import Any
@@ -8,16 +8,18 @@ import pytest
 import torch
 
 from models import ModelConfig, Picks, TrainingData, train_teacher
+from models.debcm import latest_preferences
 from models.networks import DebcmNetwork
 from models.objectives import PickChoice, inverse_propensity, popularity_of
-from models.setup import network_for, population_of
+from models.setup import network_for
+from models.variant import Stage
 
 ROWS = np.arange(0, 60, 3)
 
 
 def objective(training: TrainingData, **changes: Any) -> PickChoice:
     config = ModelConfig(dim=8, hidden=16, dropout=0.0, **changes)
-    network = network_for(training, config, "student")
+    network = network_for(training, config, Stage.STUDENT)
     assert isinstance(network, DebcmNetwork)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -25,7 +27,7 @@ def objective(training: TrainingData, **changes: Any) -> PickChoice:
         network.lean.copy_(torch.randn(6, generator=generator))
         network.popularity.fill_(0.7)
         network.expertise.fill_(0.8)
-    network.centre_on(population_of(training))
+    network.centre_on(latest_preferences(training))
     return PickChoice(network.eval(), None, training, config)
 
 
@@ -56,8 +58,8 @@ def negative_log_likelihood(logits: list[float], own: int, others: list[int]) ->
     return math.log(total) - logits[own]
 
 
-def history_loss(made: PickChoice, row: int, sampled: list[int], masking: bool = True) -> float:
-    """Return one pick's loss against history and sample, one track at a time."""
+def choice_set_loss(made: PickChoice, row: int, sampled: list[int], masking: bool = True) -> float:
+    """Return one pick's loss over the uploader's tracks and the sample, one track at a time."""
     train, logits = made.data.train, plain_logits(made, row)
     own = int(train.music[row])
     mine = set(train.music[train.uploader == train.uploader[row]].tolist())
@@ -71,34 +73,34 @@ def history_loss(made: PickChoice, row: int, sampled: list[int], masking: bool =
 @pytest.mark.parametrize(
     "changes", [{}, {"adjustment": "none"}, {"popularity": False}], ids=["all", "no-z", "no-pop"]
 )
-def test_the_history_contrast_equals_a_plain_loop(
+def test_the_choice_set_loss_equals_a_plain_loop(
     training: TrainingData, changes: dict[str, Any]
 ) -> None:
     made = objective(training, contrast="history", **changes)
     every = list(range(len(training.music)))
-    expected = np.mean([history_loss(made, row, every) for row in ROWS])
+    expected = np.mean([choice_set_loss(made, row, every) for row in ROWS])
     assert float(made(ROWS)["picks"].detach()) == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_sample_stands_for_the_tracks_known_besides(training: TrainingData) -> None:
-    # The history is whole though the sample misses most of it: as in a large catalogue.
+def test_a_sample_represents_the_further_tracks_of_the_choice_set(training: TrainingData) -> None:
+    # As in a large catalogue, the sample misses most of the uploader's tracks.
     made = objective(training, contrast="history", sample=20)
     torch.manual_seed(3)
     found = float(made(ROWS)["picks"].detach())
     torch.manual_seed(3)
     sampled = torch.randperm(len(training.music))[:20].tolist()
-    expected = np.mean([history_loss(made, row, sampled) for row in ROWS])
+    expected = np.mean([choice_set_loss(made, row, sampled) for row in ROWS])
     assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_without_masking_the_own_track_is_its_own_negative(training: TrainingData) -> None:
     made = objective(training, contrast="history", masking=False)
     every = list(range(len(training.music)))
-    expected = np.mean([history_loss(made, row, every, masking=False) for row in ROWS])
+    expected = np.mean([choice_set_loss(made, row, every, masking=False) for row in ROWS])
     assert float(made(ROWS)["picks"].detach()) == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_catalogue_contrast_equals_a_plain_loop(training: TrainingData) -> None:
+def test_the_catalogue_loss_equals_a_plain_loop(training: TrainingData) -> None:
     made = objective(training, contrast="catalogue")
     total = 0.0
     for row in ROWS:
@@ -109,7 +111,7 @@ def test_the_catalogue_contrast_equals_a_plain_loop(training: TrainingData) -> N
 
 
 @pytest.mark.parametrize("masking", [True, False])
-def test_the_batch_contrast_equals_a_plain_loop(training: TrainingData, masking: bool) -> None:
+def test_the_in_batch_loss_equals_a_plain_loop(training: TrainingData, masking: bool) -> None:
     made = objective(training, contrast="batch", masking=masking)
     train = training.train
     log_share = np.log(popularity_of(train, len(training.music)))
@@ -159,11 +161,11 @@ def test_propensity_weights_are_clipped_and_average_one() -> None:
     )
 
 
-def test_permuting_a_step_changes_no_loss(training: TrainingData) -> None:
+def test_losses_do_not_depend_on_the_order_of_a_step(training: TrainingData) -> None:
     teacher = train_teacher(training, ModelConfig(dim=8, hidden=16, teacher_epochs=1))
     assert isinstance(teacher.network, DebcmNetwork)
     config = ModelConfig(dim=8, hidden=16, dropout=0.0)
-    network = network_for(training, config, "student")
+    network = network_for(training, config, Stage.STUDENT)
     assert isinstance(network, DebcmNetwork)
     made = PickChoice(network.eval(), teacher.network, training, config)
     one, other = made(ROWS), made(ROWS[::-1].copy())

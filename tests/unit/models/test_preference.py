@@ -44,7 +44,7 @@ def test_a_future_upload_changes_no_earlier_row(
     assert (before == after).all()
 
 
-def test_a_row_does_not_count_itself_nor_its_ties() -> None:
+def test_a_row_counts_neither_itself_nor_uploads_of_the_same_time() -> None:
     counts = point_in_time_counts(
         np.array([7, 7, 7]), np.array([1.0, 1.0, 2.0]), np.array([0, 1, 1]), 2
     )
@@ -52,7 +52,7 @@ def test_a_row_does_not_count_itself_nor_its_ties() -> None:
 
 
 def test_counts_refuse_a_group_out_of_range() -> None:
-    with pytest.raises(ValueError, match=r"group must lie in 0\.\.1"):
+    with pytest.raises(ValueError, match=r"group must be in 0\.\.1"):
         point_in_time_counts(np.array([0]), np.array([0.0]), np.array([2]), 2)
 
 
@@ -70,7 +70,7 @@ def test_posterior_mean_is_a_distribution(concentration: float, count: int) -> N
 
 
 @pytest.mark.parametrize("truth", [1.0, 8.0, 60.0])
-def test_the_concentration_of_a_known_population_is_found(truth: float) -> None:
+def test_the_concentration_of_a_simulated_population_is_recovered(truth: float) -> None:
     rng = np.random.default_rng(0)
     prior = np.array([0.5, 0.3, 0.2])
     preferences = rng.dirichlet(truth * prior, size=3000)
@@ -78,7 +78,7 @@ def test_the_concentration_of_a_known_population_is_found(truth: float) -> None:
     assert fit_concentration(counts, prior) == pytest.approx(truth, rel=0.15)
 
 
-def test_uploaders_without_two_uploads_teach_nothing() -> None:
+def test_without_two_uploads_of_an_uploader_the_prior_is_weak() -> None:
     assert fit_concentration(np.array([[1, 0], [0, 1]]), np.array([0.5, 0.5])) == 2.0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from models.interpolation import SHARES
+from models.interpolation import STUDENT_SHARES
 from pipeline.context import Context
 from pipeline.errors import ProvenanceError
 from pipeline.lake.schemas import TABLES
@@ -153,7 +153,7 @@ def test_every_section_is_filled_for_a_run_with_all_data(published: Any) -> None
     assert set(history) == {"teacher", "student"}
     assert len(history["student"]) == published.settings.model.epochs
     assert values["history_plot"].startswith("data:image/svg+xml;base64,")
-    assert values["share"] in SHARES
+    assert values["share"] in STUDENT_SHARES
     assert f"are {100 * values['share']:.0f} % of the way from the teacher's" in text
 
 

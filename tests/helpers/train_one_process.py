@@ -1,6 +1,6 @@
-"""One process of a distributed training: `one_process.py RANK WORLD MEETING OUT`.
+"""Trains a tiny world in one process: `train_one_process.py RANK WORLD RENDEZVOUS OUT`.
 
-Trains the tiny world and, on rank 0, writes the losses of every epoch. MEETING is a file.
+RENDEZVOUS is a file by which the processes find each other; OUT gets losses and digest of weights.
 """
 
 import json
@@ -32,10 +32,10 @@ CONFIG = ModelConfig(
 def train(
     checkpoint: Path | None = None, on_epoch: Callable[[EpochLog], None] | None = None
 ) -> dict[str, object]:
-    """Return the losses of every epoch and the digest of the weights."""
+    """Train, and return the losses of every epoch and the digest of the weights."""
     training = make_data(make_world(WorldConfig(**SMALL))).training
     model = fit(training, CONFIG, checkpoint, on_epoch)
-    losses = [log.losses for log in model.history]
+    losses = [log.losses for log in model.training_log]
     return {"losses": losses, "weights": tensors_digest(model.network.state_dict())}
 
 
