@@ -1,8 +1,8 @@
-"""Every step of the pipeline as one call: a DAG's task and the `debcm` command call the same.
+"""Defines every step of the pipeline as one function, for Airflow tasks and `debcm` commands.
 
-Arguments and results are plain JSON values: names, days and counts, never data. Each call loads
-the settings in force, so a task, a retry and a person at the keyboard do the same work. A step
-named `x` is implemented by the module that its function imports.
+Arguments and results are JSON values: names, days and counts, never data. Each function loads the
+settings itself, so that a task, a retry and a command do the same work. A step is implemented in
+the module that its function imports.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 
 Result = dict[str, Any]
 
-# Each step imports its module when it is called: `debcm status` must not wait for torch, nor a
-# decoding task for the model.
+# Each function imports its module when it is called: neither `debcm status` nor a decoding task
+# should wait for the import of torch.
 
 
 def late_days(day: str) -> dict[str, str]:
-    """Return the days before `day` whose delivery is new or changed: day -> its fingerprint."""
+    """Return the earlier days whose delivery is new or changed: day -> its fingerprint."""
     from pipeline.ingestion import delivery
 
     context = Context.load()
@@ -82,21 +82,21 @@ def extract(
 
 
 def check(day: str) -> Result:
-    """Account for every row of a day."""
+    """Check that each row of a day has features or is in quarantine."""
     from pipeline.extraction import accounting
 
     return asdict(accounting.check(Context.load(), dt.date.fromisoformat(day)))
 
 
 def measure_day(ingested: Result, checked: Result, shards: Sequence[Result]) -> dict[str, float]:
-    """Return the metrics of a day, from the results of its tasks."""
+    """Return the metrics of a landing day from the results of its tasks, by name."""
     from pipeline.reporting import metrics
 
     return metrics.of_day(Context.load().lake, ingested, checked, shards)
 
 
 def measure_run(decision: Result) -> dict[str, float]:
-    """Return the metrics of a run after the gate has decided."""
+    """Return the metrics of a run from the gate's decision, by name."""
     from pipeline.reporting import metrics
     from pipeline.training import evaluate
 
@@ -104,14 +104,14 @@ def measure_run(decision: Result) -> dict[str, float]:
 
 
 def is_settled(run_id: str) -> bool:
-    """Return whether a run needs no further work: it was refused, or published, on equal data."""
+    """Return whether a run needs no further work: it was refused or published already."""
     from pipeline.publishing import publish
 
     return publish.is_settled(Context.load(), run_id)
 
 
 def run_ids() -> list[str]:
-    """Return the runs that are kept, oldest first; none if there is no lake."""
+    """Return the ids of the kept runs, oldest first; none if there is no lake."""
     return sorted(Context.load().store.children("runs"))
 
 
@@ -119,23 +119,23 @@ def newest_day() -> str:
     """Return the newest day whose features are complete.
 
     Raises:
-        NotEnoughDataError: there is none.
+        NotEnoughDataError: no day has complete features.
     """
     newest = Context.load().lake.read("feature_days")["dt"].max()
     if not isinstance(newest, dt.date):
-        raise NotEnoughDataError("no day has features yet", where="feature_days")
+        raise NotEnoughDataError("no landing day has complete features yet", where="feature_days")
     return newest.isoformat()
 
 
 def confounders(as_of: str) -> Result:
-    """Write the uploaders' genre preferences."""
+    """Compute and write the uploaders' genre preferences."""
     from pipeline.training import confounders
 
     return asdict(confounders.run(Context.load(), dt.date.fromisoformat(as_of)))
 
 
 def dataset(as_of: str) -> Result:
-    """Write the arrays of a run; later steps take its `run_id`."""
+    """Write the training data of a run; later steps take its `run_id`."""
     from pipeline.training import dataset
 
     return asdict(dataset.build(Context.load(), dt.date.fromisoformat(as_of)))
@@ -156,7 +156,7 @@ def student(run_id: str) -> Result:
 
 
 def evaluate(run_id: str) -> Result:
-    """Score challenger, champion and baselines on the held-out picks."""
+    """Evaluate challenger, champion and baselines on the held-out picks."""
     from pipeline.training import evaluate
 
     return asdict(evaluate.run(Context.load(), run_id))
@@ -167,7 +167,7 @@ def gate(run_id: str, force: tuple[str, str] | None = None) -> Result:
 
     Args:
         run_id: the run.
-        force: who overrules a refusal, and why.
+        force: name and reason of a person who overrules a refusal; None: do not overrule.
     """
     from pipeline.training import gate
 
@@ -176,7 +176,7 @@ def gate(run_id: str, force: tuple[str, str] | None = None) -> Result:
 
 
 def publish(run_id: str) -> Result:
-    """Write the release and make it current."""
+    """Write the release of a run and make it current."""
     from pipeline.publishing import publish
 
     return asdict(publish.run(Context.load(), run_id))
@@ -222,21 +222,21 @@ def apply_deletions() -> Result:
 
 
 def retention(*, dry_run: bool = False) -> Result:
-    """Remove leftovers of killed tasks, and runs and releases past their retention."""
+    """Remove leftovers of killed tasks, and runs and releases older than their retention."""
     from pipeline.upkeep import retention
 
     return asdict(retention.run(Context.load(), dry_run=dry_run))
 
 
 def compaction() -> Result:
-    """Compact every table and vacuum its old versions."""
+    """Compact every table and remove its old versions."""
     from pipeline.upkeep import compaction
 
     return compaction.run(Context.load())
 
 
 def sizes() -> Result:
-    """Return rows, files and bytes of every table."""
+    """Return the number of rows, files and bytes of every table."""
     from pipeline.lake import table_sizes
 
     return table_sizes.sizes(Context.load().lake)

@@ -28,7 +28,7 @@ def test_the_newest_day_is_that_of_the_newest_features(
     settings: Settings, account: Callable[[dt.date], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEBCM_LAKE__ROOT", settings.lake.root)
-    with pytest.raises(NotEnoughDataError, match="no day has features"):
+    with pytest.raises(NotEnoughDataError, match="no landing day has complete features"):
         steps.newest_day()
     for day in (DAY + dt.timedelta(days=1), DAY):
         account(day)
