@@ -11,7 +11,7 @@ from pipeline.storage.locks import locked
 _TRY = """
 import fcntl, os, sys
 handle = os.open(sys.argv[1], os.O_RDONLY)
-fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
 """
 
 
