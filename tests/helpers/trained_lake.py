@@ -1,4 +1,4 @@
-"""A small lake with a trained student, made from a simulated world."""
+"""Makes a small lake with a trained run from a simulated world."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ SETTINGS = Settings(
 
 
 @dataclass(frozen=True)
-class Toy:
-    """A lake in a folder of its own, with a run that is trained; published too, in `published`."""
+class TrainedLake:
+    """A lake with a trained run, in its own folder; in the fixture `published` with its release."""
 
     settings: Settings
     lake: Lake
@@ -59,19 +59,19 @@ class Toy:
     run_id: str
     world: World
 
-    def ask(self, kind: str, *names: str) -> None:
-        """Request deletions."""
+    def request_deletions(self, kind: str, *names: str) -> None:
+        """Add deletion requests to the lake."""
         same = {"kind": kind, "requested_at": dt.datetime(2026, 3, 4, tzinfo=dt.UTC), "dt": DAY}
         rows = [{"id_hash": id_hash(kind, name)} | same for name in names]
         self.lake.add("deletions", TABLES["deletions"].frame(rows))
 
-    def forget(self) -> None:
-        """Remove all old versions of tables."""
+    def remove_old_versions(self) -> None:
+        """Remove all old versions of all tables."""
         for table in TABLES:
             self.lake.remove_old_versions(table, 0)
 
-    def everything(self) -> dict[str, pl.DataFrame]:
-        """The rows of every table but those of deletion itself."""
+    def all_rows(self) -> dict[str, pl.DataFrame]:
+        """Return the rows of every table, except the deletion requests and the erasures."""
         return {
             name: self.lake.read(name).sort(table.key)
             for name, table in TABLES.items()
@@ -79,7 +79,7 @@ class Toy:
         }
 
     def quarantine(self, *rows: tuple[str, str, str, str | None]) -> None:
-        """Put kind, id, detail and content hash of rejected rows into quarantine."""
+        """Quarantine rows, given as kind, id, detail and content hash."""
         same = {"dt": DAY, "step": "ingest", "reason": "id_conflict", "attempts": 1}
         names = ("kind", "id", "detail", "content_hash")
         rejected = [dict(zip(names, row, strict=True)) | same for row in rows]
@@ -97,7 +97,7 @@ def content_hash(name: str) -> str:
 
 
 def write_tables(lake: Lake, world: World) -> None:
-    """The world's arrays as rows of the catalogue and of the features, delivered on one day."""
+    """Write the world's arrays as rows of the catalogue and of the features."""
     now = dt.datetime(2026, 3, 4, tzinfo=dt.UTC)
     n, m = len(world.video_latent), len(world.music_latent)
     visual, audio = extractor_name(SETTINGS.visual), extractor_name(SETTINGS.audio)
@@ -185,7 +185,7 @@ def write_tables(lake: Lake, world: World) -> None:
 
 
 def train_lake(root: Path) -> tuple[str, World]:
-    """Fill a new lake from the world, and train a run; return its run_id."""
+    """Fill a new lake from the world and train a run; return its run_id and the world."""
     settings = settings_in(root)
     world = make_world(CONFIG)
     write_tables(Lake(settings.lake), world)
@@ -195,13 +195,13 @@ def train_lake(root: Path) -> tuple[str, World]:
     return run_id, world
 
 
-def copy_of(root: Path, run_id: str, world: World, to: Path) -> Toy:
+def copy_of(root: Path, run_id: str, world: World, to: Path) -> TrainedLake:
     shutil.copytree(root, to)
     settings = settings_in(to)
-    return Toy(settings, Lake(settings.lake), Store(settings.lake), run_id, world)
+    return TrainedLake(settings, Lake(settings.lake), Store(settings.lake), run_id, world)
 
 
-def publish_run(toy: Toy, run_id: str) -> None:
+def publish_run(toy: TrainedLake, run_id: str) -> None:
     evaluate.run(Context(toy.settings), run_id)
     decision = gate.decide(Context(toy.settings), run_id)
     assert decision.may_publish, decision.failed

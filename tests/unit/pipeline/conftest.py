@@ -26,14 +26,14 @@ from simulation.world import World
 from tests.helpers import deliveries
 from tests.helpers.deliveries import Row
 from tests.helpers.trained_lake import DAY as TRAINED_DAY
-from tests.helpers.trained_lake import Toy, copy_of, publish_run, train_lake
+from tests.helpers.trained_lake import TrainedLake, copy_of, publish_run, train_lake
 
 DAY = dt.date(2026, 3, 1)
 
 
 @dataclass
 class Platform:
-    """Somebody who delivers landing days."""
+    """Delivers landing days, as the platform does."""
 
     root: Path
     media: Path
@@ -49,7 +49,7 @@ class Platform:
 
 @pytest.fixture(scope="session")
 def tiny_media(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures and sounds of a second or so, and a music video of seven seconds."""
+    """Videos and tracks of about a second, and a music video of seven seconds."""
     return deliveries.small_media(tmp_path_factory.mktemp("media"))
 
 
@@ -79,7 +79,7 @@ def store(settings: Settings) -> Store:
 
 @pytest.fixture
 def account(lake: Lake) -> Callable[[dt.date], None]:
-    """Writes of a day what `check` does when every clip has features."""
+    """Mark a day as checked, as if every clip had features."""
 
     def write(day: dt.date) -> None:
         row = {
@@ -97,7 +97,7 @@ def account(lake: Lake) -> Callable[[dt.date], None]:
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Store]:
-    """The store of a lake in an empty bucket; its copies lie below `tmp_path / "cache"`."""
+    """The store of a lake in an empty bucket; its copies are below `tmp_path / "cache"`."""
     boto3 = pytest.importorskip("boto3")
     moto = pytest.importorskip("moto.server")
     _answer_one_by_one(moto.DomainDispatcherApplication, monkeypatch)
@@ -120,7 +120,7 @@ def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Store]:
 
 
 def _answer_one_by_one(application: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    """S3 compares an ETag and writes in one step; moto's threads may come between."""
+    """Serialise requests: S3 compares and writes atomically, but moto's threads do not."""
     answer, one = application.__call__, Lock()
 
     def locked(self: object, *request: object) -> object:
@@ -138,7 +138,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, World]
 
 
 @pytest.fixture
-def toy(trained: tuple[Path, str, World], tmp_path: Path) -> Toy:
+def toy(trained: tuple[Path, str, World], tmp_path: Path) -> TrainedLake:
     return copy_of(*trained, tmp_path / "lake")
 
 
@@ -153,7 +153,9 @@ def published_once(
 
 
 @pytest.fixture
-def published(published_once: Path, trained: tuple[Path, str, World], tmp_path: Path) -> Toy:
+def published(
+    published_once: Path, trained: tuple[Path, str, World], tmp_path: Path
+) -> TrainedLake:
     return copy_of(published_once, *trained[1:], tmp_path / "published")
 
 
@@ -161,7 +163,9 @@ def published(published_once: Path, trained: tuple[Path, str, World], tmp_path: 
 def next_run() -> Callable[..., str]:
     """Another run over the same rows, with a student changed by the caller."""
 
-    def make(toy: Toy, change: Callable[[Model], Model | None] | None = None, days: int = 1) -> str:
+    def make(
+        toy: TrainedLake, change: Callable[[Model], Model | None] | None = None, days: int = 1
+    ) -> str:
         made = dataset.build(Context(toy.settings), TRAINED_DAY + dt.timedelta(days=days))
         student = Model.load(toy.store.fetch(f"runs/{toy.run_id}/student"))
         changed = change(student) if change else None
@@ -173,7 +177,7 @@ def next_run() -> Callable[..., str]:
 
 
 @pytest.fixture
-def publishing() -> Callable[[Toy, str], None]:
+def publishing() -> Callable[[TrainedLake, str], None]:
     return publish_run
 
 

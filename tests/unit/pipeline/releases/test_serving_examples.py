@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.releases.serving import Release
 from tests.helpers.examples import run_example
-from tests.helpers.trained_lake import Toy
+from tests.helpers.trained_lake import TrainedLake
 
 
 def ranked(lines: list[str]) -> list[tuple[str, float]]:
@@ -19,7 +19,7 @@ def ranked(lines: list[str]) -> list[tuple[str, float]]:
 
 
 @pytest.mark.parametrize("name", ["recommend.py", "read_release.py"])
-def test_a_release_gives_its_best_tracks(name: str, published: Toy) -> None:
+def test_a_release_gives_its_best_tracks(name: str, published: TrainedLake) -> None:
     root = published.settings.lake.root
     release = Release.open(root)
     head, *lines = run_example(name, root, "v0003", "--top", "3")

@@ -22,8 +22,8 @@ def test_the_release_answers_without_it_at_once(published) -> None:
     toy = published
     first = Release.open(toy.settings.lake.root)
     best = first.recommend_known("v0000", top=4)
-    toy.ask("music", best[0].music_id)
-    toy.ask("video", "v0001")
+    toy.request_deletions("music", best[0].music_id)
+    toy.request_deletions("video", "v0001")
     summary = erasure.run(Context(toy.settings))
     assert summary.releases == (f"{toy.run_id}.1",)
     second = Release.open(toy.settings.lake.root)
@@ -49,11 +49,11 @@ def test_every_kept_release_is_written_again_and_history_goes_on(
     toy = published
     run_id = next_run(toy)
     publishing(toy, run_id)
-    toy.ask("video", "v0003")
+    toy.request_deletions("video", "v0003")
     erasure.run(Context(toy.settings))
     assert toy.store.names("releases") == [f"{toy.run_id}.1", f"{run_id}.1"]
     assert read_current(toy.store).release_id == f"{run_id}.1"
-    toy.ask("video", "v0004")
+    toy.request_deletions("video", "v0004")
     erasure.run(Context(toy.settings))
     assert rollback(toy.settings, toy.store) == f"{toy.run_id}.2"
     assert Release.open(toy.settings.lake.root).info.videos == 898
@@ -72,12 +72,12 @@ def test_a_damaged_release_is_named_once_all_else_is_erased(
     damaged.write_bytes(whole[:-1])
     if file == CHECKSUMS:
         damaged.unlink()
-    toy.ask("video", "v0003")
+    toy.request_deletions("video", "v0003")
     for _ in range(2):
         with pytest.raises(ProvenanceError, match=f"releases/{toy.run_id}"):
             erasure.run(Context(toy.settings))
     assert read_current(toy.store).release_id == f"{run_id}.1"
-    toy.forget()
+    toy.remove_old_versions()
     left = find_traces(toy.lake, toy.store, "v0003")
     assert {Path(f.file).parts[1] for f in left} == {toy.run_id}
     assert {f.what for f in left} == ({"unknown"} if file == files.VIDEO else {"id"})
@@ -89,8 +89,8 @@ def test_a_damaged_release_is_named_once_all_else_is_erased(
 
 
 def test_a_request_that_comes_between_dataset_and_publish_is_kept(toy, publishing) -> None:
-    toy.ask("video", "v0003")
-    toy.ask("uploader", "u05")
+    toy.request_deletions("video", "v0003")
+    toy.request_deletions("uploader", "u05")
     publishing(toy, toy.run_id)
     names = pl.read_parquet(toy.store.fetch(f"releases/{toy.run_id}") / files.VIDEO)["video_id"]
     uploaders = toy.lake.read("videos").filter(uploader_id="u05")["video_id"].to_list()
@@ -101,7 +101,7 @@ def test_a_request_that_comes_between_dataset_and_publish_is_kept(toy, publishin
 
 def test_a_catalogue_without_tracks_is_an_empty_release_not_a_crash(published) -> None:
     toy = published
-    toy.ask("music", *toy.lake.read("music")["music_id"])
+    toy.request_deletions("music", *toy.lake.read("music")["music_id"])
     erasure.run(Context(toy.settings))
     release = Release.open(toy.settings.lake.root)
     assert release.recommend_known("v0000") == []

@@ -26,10 +26,10 @@ DAY = dt.date(2026, 3, 3)
 
 
 def test_without_requests_nothing_happens(published) -> None:
-    before = published.everything()
+    before = published.all_rows()
     summary = erasure.run(Context(published.settings))
     assert summary.requests == 0
-    for name, frame in published.everything().items():
+    for name, frame in published.all_rows().items():
         assert_frame_equal(frame, before[name])
     assert published.store.names("releases") == [published.run_id]
 
@@ -40,18 +40,18 @@ def test_without_requests_nothing_happens(published) -> None:
 def test_nothing_is_left_of_it_and_everything_else_is(published, kind: str, name: str) -> None:
     toy = published
     confounders.run(Context(toy.settings), DAY)
-    before = toy.everything()
+    before = toy.all_rows()
     assert find_traces(toy.lake, toy.store, name), "the search finds what is there"
     assert not any(f.old_version for f in find_traces(toy.lake, toy.store, name))
-    toy.ask(kind, name)
+    toy.request_deletions(kind, name)
     erasure.run(Context(toy.settings))
     left = find_traces(toy.lake, toy.store, name)
     assert left, "old versions hold it until they are vacuumed"
     assert all(finding.old_version for finding in left)
-    toy.forget()
+    toy.remove_old_versions()
     assert find_traces(toy.lake, toy.store, name) == []
 
-    after = toy.everything()
+    after = toy.all_rows()
     videos = before["videos"]
     gone = videos.filter((pl.col("video_id") == name) | (pl.col("uploader_id") == name))
     hashes = gone["content_hash"].to_list()
@@ -82,26 +82,26 @@ def test_nothing_is_left_of_it_and_everything_else_is(published, kind: str, name
 
 def test_twice_changes_nothing(published) -> None:
     toy = published
-    toy.ask("uploader", "u05")
+    toy.request_deletions("uploader", "u05")
     erasure.run(Context(toy.settings))
-    before = toy.everything(), read_current(toy.store)
+    before = toy.all_rows(), read_current(toy.store)
     again = erasure.run(Context(toy.settings))
     assert (again.videos, again.music, again.rows, again.runs, again.releases) == (0, 0, 0, (), ())
-    for name, frame in toy.everything().items():
+    for name, frame in toy.all_rows().items():
         assert_frame_equal(frame, before[0][name])
     assert read_current(toy.store) == before[1]
 
 
 def test_requests_for_what_never_was_and_twice_are_kept_and_do_nothing(published) -> None:
     toy = published
-    before = toy.everything()
+    before = toy.all_rows()
     for kind in ("video", "music", "uploader"):
         for _ in range(2):
-            toy.ask(kind, "never-was")
+            toy.request_deletions(kind, "never-was")
     for _ in range(2):
         summary = erasure.run(Context(toy.settings))
         assert (summary.requests, summary.rows, summary.runs) == (3, 0, ())
-    for name, frame in toy.everything().items():
+    for name, frame in toy.all_rows().items():
         assert_frame_equal(frame, before[name])
 
 
@@ -115,15 +115,15 @@ def test_a_file_that_another_id_still_has_keeps_its_features(published) -> None:
         .otherwise("content_hash")
     )
     toy.lake.replace("videos", shared, {"dt": DAY})
-    toy.ask("video", "v0003")
+    toy.request_deletions("video", "v0003")
     erasure.run(Context(toy.settings))
     assert twin in toy.lake.read("visual_features")["content_hash"].to_list()
-    toy.forget()
+    toy.remove_old_versions()
     assert find_traces(toy.lake, toy.store, "v0003") == []
-    toy.ask("video", "v0004")
+    toy.request_deletions("video", "v0004")
     erasure.run(Context(toy.settings))
     assert twin not in toy.lake.read("visual_features")["content_hash"].to_list()
-    toy.forget()
+    toy.remove_old_versions()
     assert find_traces(toy.lake, toy.store, "v0004") == []
 
 
@@ -143,7 +143,7 @@ def test_quarantine_forgets_it_and_keeps_what_only_looks_alike(published) -> Non
         ("video", "x2", "row 9", content),
         ("music", "m1", "row 1: av0003 xv0003-b", None),
     )
-    toy.ask("video", "v0003")
+    toy.request_deletions("video", "v0003")
     erasure.run(Context(toy.settings))
     assert sorted(toy.lake.read("quarantine")["id"]) == ["m1", "v00031"]
 
@@ -157,7 +157,7 @@ def test_what_only_stands_in_quarantine_is_forgotten_too(published) -> None:
         ("music", "bad1", "row 3", None),
         ("video", "bad2", "row 9", None),
     )
-    toy.ask("video", "bad1")
+    toy.request_deletions("video", "bad1")
     with toy.store.writing(f"reports/{toy.run_id}") as folder:
         (folder / "report.html").write_text("<p>2026-03-03 video bad1: no video stream")
     erasure.run(Context(toy.settings))
@@ -174,10 +174,10 @@ def test_reports_of_its_run_and_reports_that_name_it_go(published, next_run) -> 
     for name in names:
         with toy.store.writing(f"reports/{name}") as folder:
             (folder / "report.html").write_text("<p>v0099</p>")
-    toy.ask("video", "nobody")
+    toy.request_deletions("video", "nobody")
     erasure.run(Context(toy.settings))
     assert toy.store.children("reports") == sorted(names[:2])
-    toy.ask("video", "v0003")
+    toy.request_deletions("video", "v0003")
     summary = erasure.run(Context(toy.settings))
     assert set(summary.runs) == {toy.run_id, other}
     assert toy.store.children("reports") == []
@@ -190,7 +190,7 @@ def test_what_is_half_written_or_damaged_goes_and_holds_nothing_up(published, ne
     for name in (toy.run_id, half_run, damaged_run):
         with toy.store.writing(f"reports/{name}") as folder:
             (folder / "report.html").write_text("<p>fine</p>")
-    toy.ask("video", "v0003")
+    toy.request_deletions("video", "v0003")
     (root / "reports" / toy.run_id / CHECKSUMS).unlink()
     (root / "runs" / half_run / "dataset" / CHECKSUMS).unlink()
     (root / "runs" / damaged_run / "dataset" / "videos.parquet").write_bytes(b"?")
@@ -201,13 +201,13 @@ def test_what_is_half_written_or_damaged_goes_and_holds_nothing_up(published, ne
     assert set(summary.runs) == {toy.run_id, half_run, damaged_run, "2026-01-01-orphan"}
     assert toy.store.children("reports") == []
     assert toy.store.children("releases") == [f"{toy.run_id}.1"]
-    toy.forget()
+    toy.remove_old_versions()
     assert find_traces(toy.lake, toy.store, "v0003") == []
 
 
 def test_the_next_dataset_is_without_it(published) -> None:
     toy = published
-    toy.ask("uploader", "u05")
+    toy.request_deletions("uploader", "u05")
     erasure.run(Context(toy.settings))
     assert toy.store.children("runs") == [], "its dataset held the uploader's videos"
     run_id = dataset.build(Context(toy.settings), DAY).run_id
@@ -228,9 +228,9 @@ def test_ids_of_any_shape_are_erased(published) -> None:
     toy.lake.replace("videos", renamed.drop("index"), {"dt": DAY})
     for name in strange:
         assert any(f.place == "video_id" for f in find_traces(toy.lake, toy.store, name)), name
-        toy.ask("video", name)
+        toy.request_deletions("video", name)
     assert erasure.run(Context(toy.settings)).videos == len(strange)
-    toy.forget()
+    toy.remove_old_versions()
     for name in strange:
         assert find_traces(toy.lake, toy.store, name) == [], name
 
@@ -264,10 +264,10 @@ def test_no_byte_of_the_lake_holds_it(published, next_run, publishing) -> None:
         toy.lake.compact(table)
     wanted = [text.encode() for text in (name, video, track, *hashes)]
     assert len(raw(toy.lake, wanted)) > len(wanted) // 2, "the search finds what is there"
-    toy.ask("uploader", name)
-    toy.ask("music", track)
+    toy.request_deletions("uploader", name)
+    toy.request_deletions("music", track)
     erasure.run(Context(toy.settings))
-    toy.forget()
+    toy.remove_old_versions()
     assert raw(toy.lake, wanted) == {}
     for text in (name, track):
         assert find_traces(toy.lake, toy.store, text) == []
@@ -294,7 +294,7 @@ def raw(lake: Lake, wanted: list[bytes]) -> dict[bytes, list[str]]:
 def test_forgetting_keeps_what_is_young_enough(published) -> None:
     lake = published.lake
     version = lake.version("videos")
-    published.ask("video", "v0003")
+    published.request_deletions("video", "v0003")
     erasure.run(Context(published.settings))
     lake.remove_old_versions("videos", keep_days=7)
     old = lake.collect(lake.scan("videos", version), "videos")

@@ -42,7 +42,7 @@ def test_stopped_anywhere_and_repeated_it_ends_the_same(
 ) -> None:
     toy = published
     for kind, name in (("uploader", "u05"), ("music", "m007")):
-        toy.ask(kind, name)
+        toy.request_deletions(kind, name)
 
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -54,7 +54,7 @@ def test_stopped_anywhere_and_repeated_it_ends_the_same(
     release = Release.open(toy.settings.lake.root)
     verify_folder(release.folder)
     erasure.run(Context(toy.settings))
-    toy.forget()
+    toy.remove_old_versions()
     assert find_traces(toy.lake, toy.store, "u05") == []
     assert find_traces(toy.lake, toy.store, "m007") == []
     assert search_terms(toy.lake, "u05").items
@@ -66,7 +66,7 @@ def test_stopped_anywhere_and_repeated_it_ends_the_same(
 def test_another_machine_at_once_is_no_error(published, monkeypatch, at: int) -> None:
     """In object storage a lock holds one machine: the other removes what this one just listed."""
     toy = published
-    toy.ask("video", "v0003")
+    toy.request_deletions("video", "v0003")
     fetch, calls = Store.fetch, []
 
     def overtaken(store: Store, name: str) -> Path:
@@ -82,16 +82,16 @@ def test_another_machine_at_once_is_no_error(published, monkeypatch, at: int) ->
     monkeypatch.undo()
     assert toy.store.names("releases") == [f"{toy.run_id}.1"]
     assert toy.store.children("runs") == []
-    toy.forget()
+    toy.remove_old_versions()
     assert find_traces(toy.lake, toy.store, "v0003") == []
 
 
 def test_what_a_step_writes_after_an_erasure_it_did_not_see_goes_next_time(published) -> None:
     """Extraction, dataset, training and report were at work while the item was erased."""
     toy = published
-    before = toy.everything()
+    before = toy.all_rows()
     content = before["videos"].filter(video_id="v0003")["content_hash"][0]
-    toy.ask("video", "v0003")
+    toy.request_deletions("video", "v0003")
     erasure.run(Context(toy.settings))
     features = before["visual_features"].filter(content_hash=content)
     toy.lake.add("visual_features", features)
@@ -105,7 +105,7 @@ def test_what_a_step_writes_after_an_erasure_it_did_not_see_goes_next_time(publi
     summary = erasure.run(Context(toy.settings))
     assert summary.runs == (toy.run_id,)
     assert toy.store.children("reports") == []
-    toy.forget()
+    toy.remove_old_versions()
     assert find_traces(toy.lake, toy.store, "v0003") == []
     # The same file under another's id is theirs.
     twin = before["videos"].filter(video_id="v0003").with_columns(video_id=pl.lit("theirs"))
@@ -129,7 +129,7 @@ def test_an_erasure_between_writing_a_release_and_its_becoming_current(
 
     def erased_first(*arguments: object) -> object:
         if not toy.lake.version("deletions") >= 0:
-            toy.ask("video", "v0003")
+            toy.request_deletions("video", "v0003")
             erasure.run(Context(toy.settings))
         return step(*arguments)
 
@@ -138,7 +138,7 @@ def test_an_erasure_between_writing_a_release_and_its_becoming_current(
     erasure.run(Context(toy.settings))
     assert read_current(toy.store).release_id == f"{run_id}.1"
     assert Release.open(toy.settings.lake.root).info.videos == 899
-    toy.forget()
+    toy.remove_old_versions()
     assert find_traces(toy.lake, toy.store, "v0003") == []
 
 
@@ -148,7 +148,7 @@ def test_a_release_that_is_being_put_back_while_it_is_erased_from_is_not_current
     toy = published
     run_id = next_run(toy)
     publishing(toy, run_id)
-    toy.ask("video", "v0003")
+    toy.request_deletions("video", "v0003")
 
     def erased_meanwhile(_: object) -> None:
         monkeypatch.undo()

@@ -15,10 +15,10 @@ from pipeline.upkeep.erasure_search import find_traces, mentions_id
 
 def test_the_search_reads_every_kind_of_file(published, tmp_path: Path) -> None:
     toy = published
-    toy.ask("video", "v0003")
+    toy.request_deletions("video", "v0003")
     content = toy.lake.read("videos").filter(video_id="v0003")["content_hash"][0]
     erasure.run(Context(toy.settings))
-    toy.forget()
+    toy.remove_old_versions()
     assert find_traces(toy.lake, toy.store, "v0003") == []
     root = Path(toy.settings.lake.root)
     planted = {
