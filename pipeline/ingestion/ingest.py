@@ -51,7 +51,7 @@ class IngestSummary:
 
     Attributes:
         day: the landing day, ISO.
-        unchanged: whether the day was unchanged since its ingest, so that nothing was written.
+        unchanged: whether the day was skipped, because it is unchanged since its ingest.
         rows: number of rows of the manifests, including unreadable deletion requests.
         accepted: number of rows accepted into the catalogue.
         rejected: number of quarantined rows, by reason.

@@ -161,9 +161,10 @@ class ObjectFolders:
         return swept
 
     def prune(self) -> None:
-        """Remove copies of removed folders, and copies that were not used for a day.
+        """Remove what is no longer needed on this machine.
 
-        Of the latter, the `KEPT_COPIES` newest stay.
+        That is: copies and temporary data of removed folders, unfinished copies of killed
+        processes, and all but the newest copies, unless they were used in the last day.
         """
         copies = sorted(self._copies.glob(f"**/{'[0-9a-f]' * 64}"), key=_last_used, reverse=True)
         long_ago = time.time() - LEFTOVER_SECONDS
@@ -174,15 +175,14 @@ class ObjectFolders:
         ]
         for rank, copy in enumerate(copies):
             unused = rank >= KEPT_COPIES and _last_used(copy) < long_ago
-            if (
-                unused
-                or self.checksums_hash(copy.parent.relative_to(self._copies).as_posix())
-                != copy.name
-            ):
+            name = copy.parent.relative_to(self._copies).as_posix()
+            if unused or self.checksums_hash(name) != copy.name:
                 gone.append(copy)
-        for path in self._scratch.glob("*/*"):
-            if not self._below(path.relative_to(self._scratch).as_posix(), recursive=False):
-                gone += [path]
+        gone += [
+            path
+            for path in self._scratch.glob("*/*")
+            if not self._below(path.relative_to(self._scratch).as_posix(), recursive=False)
+        ]
         for path in gone:
             log.info("removing %s from this machine", path)
             shutil.rmtree(path, ignore_errors=True)

@@ -47,13 +47,13 @@ def create_lake(root: str, *, seen_before: bool) -> None:
         )
     with storage_errors(root):
         # Another process may do the same. The rename is atomic, so nobody sees an empty folder.
-        aside = Path(f"{root}{UNFINISHED_PREFIX}{uuid.uuid4().hex}")
-        aside.mkdir()
-        (aside / "tables").mkdir()
+        temporary = Path(f"{root}{UNFINISHED_PREFIX}{uuid.uuid4().hex}")
+        temporary.mkdir()
+        (temporary / "tables").mkdir()
         try:
-            aside.rename(root)
+            temporary.rename(root)
         except OSError:
-            shutil.rmtree(aside)
+            shutil.rmtree(temporary)
             if not lake_exists(root):
                 raise
 
