@@ -1,1 +1,1 @@
-"""Decodes sound and turns it into embeddings and statistics."""
+"""Decodes sound and computes its embedding and spectrogram."""

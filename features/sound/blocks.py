@@ -1,9 +1,9 @@
-"""Statistics of music: timbre, brightness, rhythm, tempo, harmony.
+"""Computes statistics of music: timbre, brightness, rhythm, tempo, harmony.
 
-All of them come from one short-time Fourier transform of sound that was brought to one
-loudness, by librosa's functions (McFee et al., SciPy 2015). Statistics see only what can be
-heard (see features/sound/masking.py). A logarithm or a quotient of a statistic has an offset of the
-size at which differences stop to be heard, else it would measure noise in what hardly varies.
+All use one short-time Fourier transform of the sound at a fixed loudness, computed with librosa
+(McFee et al., SciPy 2015). Inaudible sound is masked first (``features.sound.masking``). Logarithms
+and quotients have an offset of about the smallest audible difference; without it they would measure
+noise where the sound hardly varies.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ import scipy.fft
 
 from features.arrays import Float32Array, Float64Array
 from features.config import AudioConfig
-from features.sound.masking import audible
+from features.sound.masking import mask_inaudible
 
-# Loudness to which all sound is brought (RMS, full scale 1).
+# All sound is scaled to this RMS (full scale is 1).
 TARGET_RMS = 0.1
-# Range of the spectrogram that is kept.
+# Dynamic range of the stored spectrogram, in dB.
 MEL_DB = 80.0
-# Frames that far below the mean power count half: the gate of EBU Tech 3342 (loudness range).
+# A frame this far below the mean power has half the weight (the gate of EBU Tech 3342).
 GATE_DB = 20.0
-# Below this share of the loudest sample, a zero crossing is one of noise.
-_CROSSING = 0.003
+# Zero crossings of samples below this share of the loudest sample are ignored as noise.
+_CROSSING_THRESHOLD = 0.003
 
 _MFCC = 13
 _MFCC_OFFSET_DB = 1.0
-_CORRELATED = 8
+_CORRELATED_MFCC = 8
 _CORRELATION_OFFSET_DB = 3.0
-_GROUPS = 12
+_MEL_GROUPS = 12
 _MODULATION_HZ = (0.3, 0.7, 1.3, 2.3, 4.0, 7.0, 12.0, 20.0)
 _MODULATION_SECONDS = 6.0
 _MODULATION_OFFSET_DB = 0.05
@@ -44,16 +44,17 @@ _PULSE_OFFSET_DB = 0.2
 
 @dataclass(frozen=True)
 class Spectra:
-    """The transforms that the statistics share.
+    """Transforms of a sound that several blocks use.
 
     Attributes:
-        samples: float32 [n], at the target loudness.
-        log_mel: float32 [n_mels, T], dB below its maximum (-80 to 0), to be kept.
-        power: float32 [1 + n_fft / 2, T], of what can be heard.
-        mel: float32 [n_mels, T], log-mel of ``power``, dB below its maximum.
-        mfcc: float32 [13, T].
-        sample_rate: Hz.
-        n_fft: samples in a transform.
+        samples: samples scaled to ``TARGET_RMS``, float32 [n].
+        log_mel: log-mel spectrogram in dB relative to its maximum (-80 to 0), float32 [n_mels, T];
+            it is stored with the features.
+        power: power spectrogram after masking, float32 [1 + n_fft / 2, T].
+        mel: log-mel spectrogram of ``power`` in dB relative to its maximum, float32 [n_mels, T].
+        mfcc: mel-frequency cepstral coefficients of ``mel``, float32 [13, T].
+        sample_rate: sample rate in Hz.
+        n_fft: samples per transform.
         hop: samples between frames.
     """
 
@@ -73,7 +74,10 @@ class Spectra:
 
 
 def analyse(samples: Float32Array, config: AudioConfig) -> Spectra:
-    """Transform mono sound float32 [n]; shorter than one window is padded with silence."""
+    """Compute the transforms of a mono sound, float32 [n].
+
+    A sound shorter than one window is padded with silence.
+    """
     if len(samples) < config.n_fft:
         samples = np.pad(samples, (0, config.n_fft - len(samples)))
     rms = float(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))
@@ -81,66 +85,68 @@ def analyse(samples: Float32Array, config: AudioConfig) -> Spectra:
     power = np.abs(librosa.stft(scaled, n_fft=config.n_fft, hop_length=config.hop)) ** 2
     bank = librosa.filters.mel(sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels)
     log_mel = librosa.power_to_db(bank @ power, ref=np.max, top_db=MEL_DB)
-    power = audible(power, bank, config.sample_rate)
+    power = mask_inaudible(power, bank, config.sample_rate)
     mel = librosa.power_to_db(bank @ power, ref=np.max, top_db=MEL_DB)
     mfcc = librosa.feature.mfcc(S=mel, n_mfcc=_MFCC)
     return Spectra(scaled, log_mel, power, mel, mfcc, config.sample_rate, config.n_fft, config.hop)
 
 
 def log_mel(spectra: Spectra) -> Float64Array:
-    """Return mean and deviation of each mel band in dB, [2 n_mels]: the plain baseline."""
-    kept = spectra.log_mel.astype(np.float64)
-    return np.concatenate([kept.mean(axis=1), kept.std(axis=1)])
+    """Return mean and standard deviation of each mel band in dB, [2 * n_mels]: the baseline."""
+    decibel = spectra.log_mel.astype(np.float64)
+    return np.concatenate([decibel.mean(axis=1), decibel.std(axis=1)])
 
 
 def timbre(spectra: Spectra) -> Float64Array:
-    """Return 71 values of the colour of the sound.
+    """Return 71 values of the timbre.
 
-    MFCC 1 to 12: mean, log deviation, log mean step; correlations between the first 8 of them
-    (-1 to 1); spectral contrast in 7 octaves, mean (dB). All of pairs of frames (codecs shake
-    single ones), weighted by how much they are heard.
+    They are, of MFCC 1 to 12, the mean, the log standard deviation and the log mean change from
+    frame to frame; the correlations between the first 8 of them (-1 to 1); and the mean spectral
+    contrast in 7 octaves (dB). All are of means of pairs of frames, because codecs change single
+    frames, weighted by loudness.
     """
     contrast = librosa.feature.spectral_contrast(S=np.sqrt(spectra.power), sr=spectra.sample_rate)
-    mfcc, weight = _paired(spectra.mfcc[1:]), _weights(_paired(spectra.power.sum(axis=0)[None])[0])
+    mfcc = _pair_means(spectra.mfcc[1:])
+    weight = _loudness_weights(_pair_means(spectra.power.sum(axis=0)[None])[0])
     mean = mfcc @ weight
-    apart = mfcc - mean[:, None]
-    covariance = (apart * weight) @ apart.T
+    centred = mfcc - mean[:, None]
+    covariance = (centred * weight) @ centred.T
     deviation = np.sqrt(np.diag(covariance))
-    wide = deviation[:_CORRELATED] + _CORRELATION_OFFSET_DB
-    correlation = covariance[:_CORRELATED, :_CORRELATED] / np.outer(wide, wide)
-    # A step is heard as much as the softer of its ends, or nearly.
-    both = np.sqrt(weight[1:] * weight[:-1])
-    step = np.abs(np.diff(mfcc)) @ both / max(both.sum(), 1e-12)
+    scale = deviation[:_CORRELATED_MFCC] + _CORRELATION_OFFSET_DB
+    correlation = covariance[:_CORRELATED_MFCC, :_CORRELATED_MFCC] / np.outer(scale, scale)
+    # The softer of two frames decides how audible the change between them is.
+    pair_weight = np.sqrt(weight[1:] * weight[:-1])
+    step = np.abs(np.diff(mfcc)) @ pair_weight / max(pair_weight.sum(), 1e-12)
     return np.concatenate(
         [
             mean,
             np.log(deviation + _MFCC_OFFSET_DB),
             np.log(step + _MFCC_OFFSET_DB),
-            correlation[np.triu_indices(_CORRELATED, 1)],
-            _paired(contrast) @ weight,
+            correlation[np.triu_indices(_CORRELATED_MFCC, 1)],
+            _pair_means(contrast) @ weight,
         ]
     )
 
 
-def _paired(curves: npt.NDArray[np.floating]) -> Float64Array:
-    """Return the means of the pairs of frames of curves [K, T], or the curves of one frame."""
+def _pair_means(curves: npt.NDArray[np.floating]) -> Float64Array:
+    """Return the means of pairs of frames, [K, T // 2], of curves [K, T]; of one frame, itself."""
     even = curves.shape[1] // 2 * 2
     values = curves.astype(np.float64)
     return values[:, :even].reshape(len(values), -1, 2).mean(axis=2) if even else values
 
 
-def _weights(energy: Float64Array) -> Float64Array:
-    """Return how much frames of an energy [T] count, in sum 1: soft ones hardly."""
+def _loudness_weights(energy: Float64Array) -> Float64Array:
+    """Return weights [T] with sum 1 of frames with the given energy [T]; soft frames are near 0."""
     gate = energy.mean() * 10 ** (-GATE_DB / 10)
     weight = (energy + 1e-12) / (energy + gate + 1e-12)
     return np.asarray(weight / weight.sum(), np.float64)
 
 
 def brightness(spectra: Spectra) -> Float64Array:
-    """Return 18 values: 10th, 50th and 90th percentiles over time of six curves.
+    """Return 18 values: the 10th, 50th and 90th percentiles over time of six curves.
 
-    Log flatness (0 is noise), log centroid, zero crossings per sample, log bandwidth, log
-    roll-off (each of Hz), loudness against its median (dB).
+    The curves are log flatness (0 is white noise), log centroid (of Hz), zero crossings per sample,
+    log bandwidth and log roll-off (of Hz), and loudness relative to its median (dB).
     """
     magnitude = np.sqrt(spectra.power)
     rate = spectra.sample_rate
@@ -152,7 +158,7 @@ def brightness(spectra: Spectra) -> Float64Array:
             spectra.samples,
             frame_length=spectra.n_fft,
             hop_length=spectra.hop,
-            threshold=_CROSSING * np.abs(spectra.samples).max(),
+            threshold=_CROSSING_THRESHOLD * np.abs(spectra.samples).max(),
         ),
         np.log(librosa.feature.spectral_bandwidth(S=magnitude, sr=rate, centroid=centroid) + 1),
         np.log(librosa.feature.spectral_rolloff(S=magnitude, sr=rate) + 1),
@@ -168,15 +174,15 @@ def _loudness(spectra: Spectra) -> Float64Array:
 
 
 def rhythm(spectra: Spectra) -> Float64Array:
-    """Return 33 values of how loudness pulses.
+    """Return 33 values of the rhythm.
 
-    Onset strength: log of mean, deviation and 95th percentile; then the modulation spectrum
-    of 12 groups of mel bands at 0.3 to 20 Hz, as the first 6 x 5 coefficients of its cosine
-    transform (Pampalk, fluctuation patterns, 2002).
+    They are the log of mean, standard deviation and 95th percentile of the onset strength, and the
+    modulation spectrum of 12 groups of mel bands from 0.3 to 20 Hz, as the first 6 x 5 coefficients
+    of its cosine transform (fluctuation patterns: Pampalk, Rauber and Merkl, ACM Multimedia 2002).
     """
     onset = _onset(spectra)
     strength = [onset.mean(), onset.std(), np.percentile(onset, 95)]
-    curves = np.stack([group.mean(axis=0) for group in np.array_split(spectra.mel, _GROUPS)])
+    curves = np.stack([group.mean(axis=0) for group in np.array_split(spectra.mel, _MEL_GROUPS)])
     width = round(_MODULATION_SECONDS * spectra.frame_rate)
     if curves.shape[1] < width:
         curves = np.pad(curves, ((0, 0), (0, width - curves.shape[1])), mode="edge")
@@ -205,12 +211,12 @@ def _onset(spectra: Spectra) -> Float64Array:
 
 
 def tempo(spectra: Spectra) -> Float64Array:
-    """Return 4 values of the pulse, from the mean tempogram.
+    """Return 4 values of the tempo, from the mean tempogram.
 
-    Where the tempo lies between one octave and the next (30, 60, 120 BPM are the same), as
-    the cosine and sine of its angle, as long as the pulse is clear (cyclic tempogram: Grosche,
-    Mueller and Kurth, ICASSP 2010); the highest value at 50 to 220 BPM, and how far it stands
-    out from their median (0 to 1).
+    The first two are a point whose angle is the tempo within its octave (30, 60 and 120 BPM have
+    one angle) and whose length grows with the clarity of the pulse (cyclic tempogram: Grosche,
+    Mueller and Kurth, ICASSP 2010). The others are the highest value from 50 to 220 BPM, and its
+    difference from the median there (both 0 to 1).
     """
     gram = librosa.feature.tempogram(
         onset_envelope=_onset(spectra), sr=spectra.sample_rate, hop_length=spectra.hop, norm=None
@@ -230,11 +236,11 @@ def tempo(spectra: Spectra) -> Float64Array:
 
 
 def harmony(spectra: Spectra) -> Float64Array:
-    """Return 26 values of pitch.
+    """Return 26 values of the harmony.
 
-    Mean chroma (unit length, C to B); the six moduli of its Fourier transform, which do not
-    depend on the key; its entropy (nats); change from frame to frame; deviation; similarity
-    of the chroma to itself after 0.02, 0.1, 0.4, 1 and 2 s.
+    They are the mean chroma (unit length, C to B); the six moduli of its Fourier transform, which
+    do not depend on the key; its entropy (nats); the chroma's mean change from frame to frame and
+    standard deviation; and its mean cosine similarity to itself after 0.02, 0.1, 0.4, 1 and 2 s.
     """
     chroma = librosa.feature.chroma_stft(
         S=spectra.power, sr=spectra.sample_rate, tuning=0.0
@@ -243,7 +249,7 @@ def harmony(spectra: Spectra) -> Float64Array:
     share = mean / (mean.sum() + 1e-9)
     unit = chroma / (np.linalg.norm(chroma, axis=0) + 1e-9)
     lags = [max(1, round(seconds * spectra.frame_rate)) for seconds in (0.02, 0.1, 0.4, 1.0, 2.0)]
-    similar = [
+    similarity = [
         (unit[:, :-lag] * unit[:, lag:]).sum(axis=0).mean() if unit.shape[1] > lag else 0.0
         for lag in lags
     ]
@@ -253,11 +259,12 @@ def harmony(spectra: Spectra) -> Float64Array:
             mean / (np.linalg.norm(mean) + 1e-9),
             np.abs(np.fft.rfft(share))[1:],
             [-(share * np.log(share + 1e-9)).sum(), change, chroma.std()],
-            similar,
+            similarity,
         ]
     )
 
 
+# Each block maps Spectra to float64 [dims]. The block "network" is in features/sound/extractor.py.
 BLOCKS: dict[str, Callable[[Spectra], Float64Array]] = {
     "log_mel": log_mel,
     "timbre": timbre,

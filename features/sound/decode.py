@@ -1,4 +1,4 @@
-"""Decoding a file's sound to mono float32, by PyAV or, where it cannot, by soundfile."""
+"""Decodes the sound of a file to mono float32, with PyAV or, where that fails, libsndfile."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from features.container.media_file import MediaFile
 from features.container.truncation import check_missing_share, declared_audio_seconds
 from features.errors import MediaError, Reason
 from features.results import Decoder
-from features.sound.sndfile_fallback import finite, read_mono
+from features.sound.sndfile_fallback import read_mono, to_finite
 
+# NumPy type of each sample format of FFmpeg.
 _SAMPLE_TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 
 
@@ -25,16 +26,16 @@ class Sound:
     """Decoded sound.
 
     Attributes:
-        samples: float32 [n], mono, within -1 to 1.
-        sample_rate: Hz.
-        decoder: ``pyav`` or ``soundfile``.
+        samples: mono samples from -1 to 1, float32 [n].
+        sample_rate: sample rate in Hz.
+        decoder: what decoded the file.
     """
 
     samples: Float32Array
     sample_rate: int
     decoder: Decoder
 
-    def part(self, start: float, end: float) -> Float32Array:
+    def between(self, start: float, end: float) -> Float32Array:
         """Return the samples from ``start`` to ``end`` seconds."""
         return self.samples[round(start * self.sample_rate) : round(end * self.sample_rate)]
 
@@ -45,16 +46,22 @@ def decode_sound(
     max_seconds: float,
     origin: float | None = None,
 ) -> Sound:
-    """Decode at most ``max_seconds`` of the first stream of sound, once.
+    """Decode the start of the first audio stream.
 
-    With ``origin`` (seconds on the file's clock) the first sample is the one heard at that
-    moment: sound before it is left out, silence stands for sound that starts later.
+    Channels are averaged, the sound is resampled by soxr in high quality, and samples are clipped
+    to -1 to 1, because lossy codecs exceed full scale.
 
-    Channels are averaged, values clamped to -1 to 1 (lossy codecs overshoot), and the
-    sample rate changed by soxr in high quality.
+    Args:
+        media: the file.
+        sample_rate: sample rate of the result, in Hz.
+        max_seconds: longest result, in seconds.
+        origin: time of the first sample of the result on the file's own clock, in seconds. Earlier
+            sound is left out; if the sound starts later, silence is added before it. None: the
+            result starts with the first sample of the file.
 
     Raises:
-        MediaError: no_audio, undecodable, truncated, too_long or a limit.
+        MediaError: ``no_audio``, ``undecodable``, ``truncated``, ``too_large``, ``out_of_memory``,
+            or a reason of opening the file.
     """
     try:
         chunks = _decode_pyav(media, max_seconds, origin)
@@ -62,10 +69,10 @@ def decode_sound(
     except MediaError as error:
         if error.reason not in (Reason.UNDECODABLE, Reason.UNSUPPORTED_CONTAINER):
             raise
-        second = read_mono(media, max_seconds)
-        if second is None:
+        fallback = read_mono(media, max_seconds)
+        if fallback is None:
             raise
-        chunks, decoder = [second], Decoder.SOUNDFILE
+        chunks, decoder = [fallback], Decoder.SOUNDFILE
     samples = np.concatenate(
         [
             chunk if rate == sample_rate else soxr.resample(chunk, rate, sample_rate, "HQ")
@@ -74,25 +81,25 @@ def decode_sound(
     )
     samples = np.clip(samples[: round(max_seconds * sample_rate)], -1.0, 1.0)
     if samples.size == 0:
-        raise MediaError(Reason.UNDECODABLE, "the stream of sound decodes to no sample")
+        raise MediaError(Reason.UNDECODABLE, "the audio stream decodes to no samples")
     return Sound(samples.astype(np.float32, copy=False), sample_rate, decoder)
 
 
 def _decode_pyav(
     media: MediaFile, max_seconds: float, origin: float | None
 ) -> list[tuple[int, Float32Array]]:
-    """Return runs of one sample rate, mono, from the origin on."""
+    """Return sample rate and mono samples of each run with one sample rate, from the origin on."""
     runs: list[tuple[int, list[Float32Array]]] = []
     packets = errors = 0
-    seconds = promised = early = 0.0
+    seconds = declared = early = 0.0
     limits = media.limits
     budget = Budget(limits)
     with media.open() as demuxer:
         stream = demuxer.audio_stream
         if stream is None:
-            raise MediaError(Reason.NO_AUDIO, "no stream of sound that a decoder knows")
+            raise MediaError(Reason.NO_AUDIO, "no audio stream with a known codec")
         stream.codec_context.thread_count = 1
-        promised = declared_audio_seconds(demuxer.format_name, stream)
+        declared = declared_audio_seconds(demuxer.format_name, stream)
         try:
             for packet in demuxer.packets(stream):
                 packets += 1
@@ -101,7 +108,7 @@ def _decode_pyav(
                 except av.error.EOFError:
                     continue
                 except (MemoryError, av.error.MemoryError) as error:
-                    raise MediaError(Reason.OUT_OF_MEMORY, "while decoding sound") from error
+                    raise MediaError(Reason.OUT_OF_MEMORY, "while decoding the sound") from error
                 except av.error.FFmpegError:
                     errors += 1
                     continue
@@ -115,30 +122,30 @@ def _decode_pyav(
                         early = origin - frame.time
                     if not runs or runs[-1][0] != rate:
                         runs.append((rate, []))
-                    runs[-1][1].append(mono(frame))
+                    runs[-1][1].append(mix_to_mono(frame))
                     seconds += frame.samples / rate
                 if seconds >= min(max_seconds + early, limits.seconds):
                     break
         except av.error.FFmpegError as error:
             if not runs:
-                raise MediaError(Reason.UNDECODABLE, f"sound cannot be read: {error}") from error
+                raise MediaError(
+                    Reason.UNDECODABLE, f"the sound cannot be read: {error}"
+                ) from error
             errors += 1
     if not runs:
-        raise MediaError(Reason.UNDECODABLE, f"none of {packets} packets of sound can be decoded")
+        raise MediaError(Reason.UNDECODABLE, f"none of {packets} audio packets can be decoded")
     if errors > limits.truncated_share * packets:
-        raise MediaError(
-            Reason.TRUNCATED, f"{errors} of {packets} packets of sound cannot be decoded"
-        )
-    promised = min(promised, max_seconds + early, limits.seconds)
-    check_missing_share(1 - seconds / promised if promised > 0 else 0.0, limits)
+        raise MediaError(Reason.TRUNCATED, f"{errors} of {packets} audio packets cannot be decoded")
+    declared = min(declared, max_seconds + early, limits.seconds)
+    check_missing_share(1 - seconds / declared if declared > 0 else 0.0, limits)
     whole = [(rate, np.concatenate(parts)) for rate, parts in runs]
-    return _aligned(whole, early, min(max_seconds, limits.seconds))
+    return _align_start(whole, early, min(max_seconds, limits.seconds))
 
 
-def _aligned(
+def _align_start(
     runs: list[tuple[int, Float32Array]], early: float, longest: float
 ) -> list[tuple[int, Float32Array]]:
-    """Take ``early`` seconds off the start, or put so many before it when it is negative."""
+    """Remove ``early`` seconds from the start, or add silence there if ``early`` is negative."""
     if early < 0:
         rate = runs[0][0]
         return [(rate, np.zeros(round(min(-early, longest) * rate), np.float32)), *runs]
@@ -149,11 +156,11 @@ def _aligned(
     return kept
 
 
-def mono(frame: av.AudioFrame) -> Float32Array:
-    """Return the mean of a frame's channels as float32 [samples], full scale 1."""
+def mix_to_mono(frame: av.AudioFrame) -> Float32Array:
+    """Return the mean of a frame's channels, float32 [samples], at a full scale of 1."""
     channels = frame.layout.nb_channels
-    # Not to_ndarray(): with eight channels or more PyAV counts a plane too many, and reading
-    # that one crashes; and it does not know whole numbers of 64 bits.
+    # Not frame.to_ndarray(): for eight or more channels PyAV reads one plane too many and crashes,
+    # and it does not support 64-bit integers.
     dtype = _SAMPLE_TYPES[frame.format.name.removesuffix("p")]
     if frame.format.is_planar:
         planes = frame.planes[:channels]
@@ -162,7 +169,7 @@ def mono(frame: av.AudioFrame) -> Float32Array:
         packed = np.frombuffer(bytes(frame.planes[0]), dtype, frame.samples * channels)
         values = packed.reshape(-1, channels).T
     if values.dtype.kind == "f":
-        floats = finite(values)
+        floats = to_finite(values)
     elif values.dtype == np.uint8:
         floats = (values.astype(np.float32) - np.float32(128)) / np.float32(128)
     else:

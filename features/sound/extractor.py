@@ -1,13 +1,12 @@
-"""From a file's sound to its embedding and log-mel spectrogram."""
+"""Extracts the embedding and the log-mel spectrogram of a file's sound."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from features.arrays import Float64Array
+from features.arrays import Float32Array, Float64Array
 from features.config import AudioConfig
 from features.container.media_file import MediaFile
 from features.errors import MediaError, Reason
@@ -27,12 +26,21 @@ Span = tuple[float, float]
 
 
 class AudioExtractor:
-    """Decodes sound once and measures it.
+    """Decodes a file's sound and computes its features.
+
+    Raises:
+        EncoderError: the configured network is missing, or differs from its configuration.
 
     Attributes:
+        config: the settings.
         extractor: ``name@version``, see ``extractor_name``.
-        dim: length of the embedding.
-        blocks: name of each part of the embedding and where it lies.
+        dim: dimension of the embedding.
+        blocks: slice of the embedding per block, in the order of ``config.blocks``.
+
+    Example:
+        >>> extractor = AudioExtractor(AudioConfig())
+        >>> (features,) = extractor.extract(MediaFile(Path("track.mp3")))
+        >>> features.embedding[extractor.blocks["harmony"]]
     """
 
     def __init__(self, config: AudioConfig) -> None:
@@ -44,9 +52,10 @@ class AudioExtractor:
             self._network = Network(self._encoder.name, network, self._encoder.dim)
         self.blocks: dict[str, slice] = {}
         self.dim = 0
+        # Measuring silence gives the dimensions, and compiles what measuring any sound needs.
         silence = np.zeros(config.sample_rate, np.float32)
         with one_compiler(config.blocks):
-            measured = self._measure(blocks.analyse(silence, config))
+            measured = self._measure_blocks(blocks.analyse(silence, config))
         for block, values in measured.items():
             self.blocks[block] = slice(self.dim, self.dim + len(values))
             self.dim += len(values)
@@ -54,13 +63,18 @@ class AudioExtractor:
     def extract(
         self, media: MediaFile, spans: Sequence[Span] | None = None, origin: float | None = None
     ) -> list[AudioFeatures]:
-        """Return the features of each span (seconds), or of the whole track, by one decode.
+        """Decode a file once, and return the features of the whole track or of each span.
 
-        Spans count from ``origin``, seconds on the file's clock, or from the first sample.
+        Args:
+            media: the file.
+            spans: start and end of each span, in seconds from ``origin``; None: the whole track, at
+                most ``config.max_seconds``.
+            origin: time zero of the spans on the file's own clock, in seconds; None: the first
+                sample.
 
         Raises:
-            MediaError: the file or a span cannot be used.
-            EncoderError: the network does not fit its configuration.
+            MediaError: the file is rejected, or a span is outside the sound.
+            EncoderError: the network's output differs from its configuration.
         """
         longest = self.config.max_seconds
         if spans is not None:
@@ -71,36 +85,35 @@ class AudioExtractor:
         return [self._segment(sound, span) for span in spans]
 
     def _segment(self, sound: Sound, span: Span) -> AudioFeatures:
-        part = sound.part(*span)
+        part = sound.between(*span)
         if part.size == 0:
             raise MediaError(
                 Reason.BAD_SEGMENT,
-                f"segment {span[0]:g} to {span[1]:g} s of a sound of "
+                f"the segment from {span[0]:g} to {span[1]:g} s is outside the sound of "
                 f"{len(sound.samples) / sound.sample_rate:.3f} s",
             )
         return self.measure(part, sound.decoder)
 
-    def measure(self, samples: npt.NDArray[np.float32], decoder: Decoder) -> AudioFeatures:
-        """Return the features of mono float32 [n] at the configured sample rate."""
+    def measure(self, samples: Float32Array, decoder: Decoder) -> AudioFeatures:
+        """Return the features of mono samples, float32 [n], at the configured sample rate."""
         spectra = blocks.analyse(samples, self.config)
-        embedding = np.concatenate(list(self._measure(spectra).values()))
+        embedding = np.concatenate(list(self._measure_blocks(spectra).values()))
         return AudioFeatures(
             embedding.astype(np.float32), spectra.log_mel.astype(np.float16), decoder
         )
 
-    def _measure(self, spectra: blocks.Spectra) -> dict[str, Float64Array]:
-        """Return the values of each block."""
+    def _measure_blocks(self, spectra: blocks.Spectra) -> dict[str, Float64Array]:
         return {
-            block: self._listen(spectra) if block == "network" else blocks.BLOCKS[block](spectra)
+            block: self._embed(spectra) if block == "network" else blocks.BLOCKS[block](spectra)
             for block in self.config.blocks
         }
 
-    def _listen(self, spectra: blocks.Spectra) -> Float64Array:
-        """Return the network's mean embedding [dim]."""
+    def _embed(self, spectra: blocks.Spectra) -> Float64Array:
+        """Return the network's mean embedding of the patches, [dim]."""
         assert self._encoder is not None
         patches = log_mel_patches(
             spectra.samples, spectra.sample_rate, self._encoder, self.config.patches
         )
-        # One at a time: a batch gains nothing on one thread and costs memory.
+        # One at a time: on one thread a batch is not faster and needs more memory.
         vectors = [self._network.check_output(self._network(patch[None]), 1) for patch in patches]
         return np.asarray(np.concatenate(vectors).mean(axis=0), np.float64)

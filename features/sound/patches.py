@@ -1,4 +1,4 @@
-"""Patches of a log-mel spectrogram, as networks that listen take them."""
+"""Cuts a sound into patches of a log-mel spectrogram, the input of sound networks."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ import soxr
 
 from features.arrays import Float32Array
 from features.config import SoundEncoder
-from features.sound.masking import audible
+from features.sound.masking import mask_inaudible
 
 
 def log_mel_patches(
     samples: Float32Array, sample_rate: int, encoder: SoundEncoder, most: int
 ) -> Float32Array:
-    """Return patches float32 [N, frames, bands] of a sound, or [N, 1, frames, bands].
+    """Return patches of the log-mel spectrogram of a sound.
 
-    The logarithm of mel bands of a Hann window's spectrum, as in VGGish (Hershey et al.,
-    ICASSP 2017) and MusiCNN (Pons and Serra, ISMIR 2019). As few patches as cover the sound,
-    or ``most``, lie evenly from its start to its end; a sound shorter than one is repeated.
+    The patches are those of VGGish (Hershey et al., ICASSP 2017) and MusiCNN (Pons and Serra, ISMIR
+    2019), depending on the encoder. They are evenly spaced from start to end; their number is the
+    smallest that covers the sound, but at most ``most``. A sound shorter than one patch is
+    repeated.
 
     Args:
-        samples: mono, float32 [n].
-        sample_rate: of the samples, in Hz.
-        encoder: what the network takes.
-        most: patches.
+        samples: mono sound, float32 [n].
+        sample_rate: sample rate of the samples, in Hz.
+        encoder: configuration of the network.
+        most: largest number of patches.
+
+    Returns:
+        float32 [N, frames, n_mels], or [N, 1, frames, n_mels] if the encoder has a channel axis.
     """
     resampled = soxr.resample(samples, sample_rate, encoder.sample_rate, "HQ")
     shortest = encoder.n_fft + (encoder.frames - 1) * encoder.hop
@@ -38,7 +42,7 @@ def log_mel_patches(
 
 
 def _log_mel(samples: Float32Array, encoder: SoundEncoder) -> Float32Array:
-    """Return the log-mel spectrogram float32 [T, bands] of samples at the encoder's rate."""
+    """Return the log-mel spectrogram, float32 [T, n_mels], of samples at the encoder's rate."""
     spectrum = librosa.stft(
         samples,
         n_fft=encoder.n_fft,
@@ -51,7 +55,7 @@ def _log_mel(samples: Float32Array, encoder: SoundEncoder) -> Float32Array:
         slaney = librosa.filters.mel(
             sr=encoder.sample_rate, n_fft=encoder.n_fft, n_mels=encoder.n_mels
         )
-        power = audible(power, slaney, encoder.sample_rate)
+        power = mask_inaudible(power, slaney, encoder.sample_rate)
     bank = librosa.filters.mel(
         sr=encoder.sample_rate,
         n_fft=encoder.n_fft,

@@ -1,8 +1,8 @@
-"""The second decoder for sound: libsndfile, where PyAV cannot, and only what it should open.
+"""Decodes sound with libsndfile where PyAV cannot, for an allow-list of formats.
 
-By itself it guesses among two dozen formats, some of which read a second file that lies beside
-the first (the resource fork of Sound Designer II). Here the first bytes must be those of a
-format on the list, and it gets an open file, no name.
+By itself libsndfile tries about two dozen formats, and some of them read a second file beside the
+first (the resource fork of Sound Designer II). Here the first bytes must be those of an allowed
+format, and libsndfile receives an open file, not a name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from features.container.budget import Budget
 from features.container.media_file import MediaFile
 from features.container.truncation import check_missing_share
 
-# libsndfile's name of each format, and what its files begin with.
+# libsndfile's name of each format, and the first bytes of its files.
 _FORMATS = {
     "AIFF": (b"FORM",),
     "AU": (b".snd", b"dns."),
@@ -33,20 +33,20 @@ _FORMATS = {
     "WAV": (b"RIFF", b"RIFX"),
     "WAVEX": (b"RIFF", b"RIFX"),
 }
-# Frames; of a file that breaks off, the last block is lost.
-_BLOCK = 1 << 12
-# What libsndfile calls a length that it does not know.
+# Frames per read; the last incomplete block of a truncated file is lost.
+_BLOCK_FRAMES = 1 << 12
+# The value by which libsndfile says that it does not know the length.
 _UNKNOWN_LENGTH = (1 << 63) - 1
 
 
 @contextmanager
 def open_sound(media: MediaFile) -> Iterator[soundfile.SoundFile | None]:
-    """Open a file of an allowed format; None where it is no such file."""
+    """Open a file of an allowed format; yield None for any other file."""
     with media.path.open("rb", buffering=0) as file:
         start = file.read(4)
         file.seek(0)
         try:
-            # A descriptor of its own: libsndfile closes what it could not open.
+            # A duplicate, because libsndfile closes the descriptor if it cannot open the file.
             sound = soundfile.SoundFile(os.dup(file.fileno())) if _is_allowed(start) else None
         except (soundfile.LibsndfileError, RuntimeError, TypeError):
             sound = None
@@ -54,8 +54,8 @@ def open_sound(media: MediaFile) -> Iterator[soundfile.SoundFile | None]:
         yield None
         return
     with sound:
-        known = sound.format in _FORMATS and start.startswith(_FORMATS[sound.format])
-        yield sound if known else None
+        is_expected = sound.format in _FORMATS and start.startswith(_FORMATS[sound.format])
+        yield sound if is_expected else None
 
 
 def _is_allowed(start: bytes) -> bool:
@@ -63,10 +63,12 @@ def _is_allowed(start: bytes) -> bool:
 
 
 def read_mono(media: MediaFile, max_seconds: float) -> tuple[int, Float32Array] | None:
-    """Return (sample rate, mean of the channels), or None where libsndfile cannot read it either.
+    """Return the sample rate in Hz and the mean of the channels, float32 [n].
+
+    Returns None if libsndfile cannot decode the file.
 
     Raises:
-        MediaError: truncated, too_large, or a sample rate that is none.
+        MediaError: ``truncated``, ``too_large``, or ``undecodable`` for an implausible sample rate.
     """
     limits = media.limits
     budget = Budget(limits)
@@ -74,29 +76,30 @@ def read_mono(media: MediaFile, max_seconds: float) -> tuple[int, Float32Array] 
     with open_sound(media) as sound:
         if sound is None:
             return None
-        rate, promised = int(sound.samplerate), int(sound.frames)
+        rate, declared = int(sound.samplerate), int(sound.frames)
         budget.check_sample_rate(rate)
         wanted = int(min(max_seconds, limits.seconds) * rate)
         left = wanted
         try:
-            while left > 0 and len(block := sound.read(min(_BLOCK, left), "float32", True)):
+            while left > 0 and len(block := sound.read(min(_BLOCK_FRAMES, left), "float32", True)):
                 budget.add_samples(len(block), sound.channels, 4)
-                parts.append(finite(block).mean(axis=1))
+                parts.append(to_finite(block).mean(axis=1))
                 left -= len(block)
         except (soundfile.LibsndfileError, RuntimeError):
-            # What came so far is held against what the header promises.
+            # The check below compares the decoded length with that of the header.
             pass
     if not parts:
         return None
-    if promised != _UNKNOWN_LENGTH:
-        check_missing_share(1 - (wanted - left) / max(1, min(wanted, promised)), limits)
+    if declared != _UNKNOWN_LENGTH:
+        check_missing_share(1 - (wanted - left) / max(1, min(wanted, declared)), limits)
     return rate, np.concatenate(parts)
 
 
-def finite(values: npt.NDArray[np.floating]) -> Float32Array:
-    """Return samples as float32 that can be averaged and resampled, whatever a file holds.
+def to_finite(values: npt.NDArray[np.floating]) -> Float32Array:
+    """Return samples as float32 without NaN, infinities and values beyond -1000 to 1000.
 
-    Values far beyond full scale would overflow; those of lossy codecs, up to ten, stay.
+    Larger values would overflow in sums. Values up to about 10, which lossy codecs produce, are
+    kept.
     """
     values = np.nan_to_num(values, posinf=1.0, neginf=-1.0)
     return np.asarray(np.clip(values, -1e3, 1e3), np.float32)

@@ -6,6 +6,7 @@ import librosa
 import numpy as np
 import pytest
 
+from features.arrays import Float32Array
 from features.config import AudioConfig
 from features.results import Decoder
 from features.sound import blocks
@@ -17,12 +18,12 @@ RATE = CONFIG.sample_rate
 DIMS = {"log_mel": 192, "timbre": 71, "brightness": 18, "rhythm": 33, "tempo": 4, "harmony": 26}
 
 
-def notes(*hertz: float, seconds: float = 6.0) -> blocks.Array:
+def notes(*hertz: float, seconds: float = 6.0) -> Float32Array:
     time = np.arange(round(seconds * RATE)) / RATE
     return np.sum([np.sin(2 * np.pi * h * time) for h in hertz], axis=0).astype(np.float32) * 0.1
 
 
-def clicks(bpm: float, seconds: float = 12.0) -> blocks.Array:
+def clicks(bpm: float, seconds: float = 12.0) -> Float32Array:
     samples = np.zeros(round(seconds * RATE), np.float32)
     burst = np.random.default_rng(0).normal(0, 0.3, 800).astype(np.float32)
     for at in np.arange(0, seconds - 0.1, 60 / bpm):
@@ -31,11 +32,11 @@ def clicks(bpm: float, seconds: float = 12.0) -> blocks.Array:
     return samples
 
 
-def noise(seconds: float = 6.0) -> blocks.Array:
+def noise(seconds: float = 6.0) -> Float32Array:
     return np.random.default_rng(1).normal(0, 0.1, round(seconds * RATE)).astype(np.float32)
 
 
-SOUNDS: dict[str, Callable[[], blocks.Array]] = {
+SOUNDS: dict[str, Callable[[], Float32Array]] = {
     "noise": noise,
     "chord": lambda: notes(220, 277.2, 329.6),
     "clicks": lambda: clicks(120),
@@ -49,7 +50,7 @@ SOUNDS: dict[str, Callable[[], blocks.Array]] = {
 
 
 @pytest.mark.parametrize("name", SOUNDS)
-def test_every_block_has_its_length_and_finite_values_for_any_sound(name: str) -> None:
+def test_every_block_has_its_dimension_and_finite_values_for_any_sound(name: str) -> None:
     spectra = analyse(SOUNDS[name](), CONFIG)
     for block, length in DIMS.items():
         values = BLOCKS[block](spectra)
@@ -57,7 +58,7 @@ def test_every_block_has_its_length_and_finite_values_for_any_sound(name: str) -
         assert np.isfinite(values).all(), block
 
 
-def test_the_embedding_holds_the_blocks_in_their_order() -> None:
+def test_the_embedding_contains_the_blocks_in_the_configured_order() -> None:
     extractor = AudioExtractor(AudioConfig(blocks=("harmony", "network", "timbre")))
     found = extractor.measure(SOUNDS["chord"](), Decoder.PYAV).embedding
     spectra = analyse(SOUNDS["chord"](), CONFIG)
@@ -77,7 +78,7 @@ def test_the_default_embedding_is_finite_for_any_sound(name: str) -> None:
 
 
 @pytest.mark.parametrize("sound", ["noise", "chord", "clicks"])
-def test_the_spectrogram_is_the_one_of_librosa(sound: str) -> None:
+def test_the_spectrogram_equals_that_of_librosa(sound: str) -> None:
     samples = SOUNDS[sound]()
     found = analyse(samples, CONFIG).log_mel
     power = librosa.feature.melspectrogram(
@@ -91,7 +92,7 @@ def test_the_spectrogram_is_the_one_of_librosa(sound: str) -> None:
 
 
 @pytest.mark.parametrize("level", [0.01, 0.3, 5.0])
-def test_level_does_not_matter(level: float) -> None:
+def test_the_level_does_not_change_the_features(level: float) -> None:
     plain = noise() * np.repeat([1, 0.3, 0.8], len(noise()) // 3).astype(np.float32)
     for block in DIMS:
         np.testing.assert_allclose(
@@ -106,7 +107,7 @@ def test_level_does_not_matter(level: float) -> None:
 @pytest.mark.parametrize("bpm", [70.0, 100.0, 120.0, 150.0])
 def test_tempo_is_that_of_the_clicks(bpm: float) -> None:
     along, across, height, clear = BLOCKS["tempo"](analyse(clicks(bpm), CONFIG))
-    # Half and double tempo are the same pulse, so the circle is one octave.
+    # Half and double tempo have the same angle: the circle is one octave.
     apart = np.arctan2(across, along) / (2 * np.pi) - np.log2(bpm)
     assert abs(apart - round(apart)) < 0.05
     assert np.hypot(along, across) > 0.015
@@ -114,13 +115,13 @@ def test_tempo_is_that_of_the_clicks(bpm: float) -> None:
     assert height >= clear > 0.2
 
 
-def test_what_has_no_pulse_has_no_tempo() -> None:
+def test_sound_without_a_pulse_has_no_tempo() -> None:
     for sound in (notes(220, 277.2), np.zeros(6 * RATE, np.float32)):
         values = BLOCKS["tempo"](analyse(sound, CONFIG))
         assert np.abs(values).max() < 0.05
 
 
-def test_rhythm_sees_pulses() -> None:
+def test_rhythm_distinguishes_pulses_from_noise() -> None:
     beat, even = (BLOCKS["rhythm"](analyse(s, CONFIG)) for s in (clicks(120), noise(12.0)))
     assert beat[1] - even[1] > np.log(3)
     assert beat[2] - beat[0] > even[2] - even[0] + np.log(2)
@@ -136,7 +137,7 @@ def test_harmony_names_the_note_and_its_shape_does_not_depend_on_the_key() -> No
     assert set(np.argsort(moved[:12])[-3:]) == {5, 9, 0}
     assert np.abs(major[12:18] - moved[12:18]).max() < 0.08
     assert np.abs(major[:12] - moved[:12]).max() > 0.4
-    # Four notes of half a second come again after two seconds, not after one.
+    # Four notes of half a second repeat after two seconds, not after one.
     moving = np.concatenate(
         [notes(f, seconds=0.5) for f in (262, 330, 392, 494, 262, 330, 392, 494)]
     )
@@ -158,13 +159,13 @@ def test_brightness_follows_the_spectrum() -> None:
     assert hum[7] == pytest.approx(2 * 200 / RATE, rel=0.1)
 
 
-def test_timbre_holds_the_statistics_of_the_coefficients() -> None:
+def test_timbre_equals_plain_statistics_for_even_noise() -> None:
     spectra = analyse(noise(), CONFIG)
     single = spectra.mfcc[1:].astype(float)
     last = single.shape[1] - single.shape[1] % 2
     coefficients = (single[:, 0:last:2] + single[:, 1:last:2]) / 2
     found = BLOCKS["timbre"](spectra)
-    # Even noise: all frames count alike, nearly.
+    # In even noise all frames have nearly the same weight.
     deviation = coefficients.std(axis=1)
     np.testing.assert_allclose(found[:12], coefficients.mean(axis=1), atol=0.02)
     np.testing.assert_allclose(found[12:24], np.log(deviation + 1), atol=0.02)
@@ -175,8 +176,8 @@ def test_timbre_holds_the_statistics_of_the_coefficients() -> None:
     np.testing.assert_allclose(found[36:64], expected[np.triu_indices(8, 1)], atol=0.01)
 
 
-def test_timbre_is_that_of_what_is_heard() -> None:
-    """Half a track of soft hiss between its loud parts hardly changes its colour."""
+def test_soft_parts_hardly_change_the_timbre() -> None:
+    """Soft hiss in half of the track hardly changes the timbre of its loud half."""
     chord, hiss = notes(220, 277.2, 329.6), noise() * np.float32(0.001)
     loud = BLOCKS["timbre"](analyse(np.concatenate([chord, chord]), CONFIG))[:12]
     soft = BLOCKS["timbre"](analyse(np.concatenate([chord, hiss]), CONFIG))[:12]

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import soxr
 
+from features.arrays import Float32Array
 from features.config import Limits
 from features.container.media_file import MediaFile
 from features.errors import MediaError, Reason
 from features.sound import decode
-from features.sound.decode import decode_sound, mono
+from features.sound.decode import decode_sound, mix_to_mono
 from tests.helpers.media_kinds import tone, write_sound
 from tests.helpers.odd_streams import write_burst
 
@@ -38,7 +39,7 @@ RATE = 22_050
 def test_sound_is_the_mean_of_the_channels_at_full_scale_one(
     name: str, loss: float, rendered: Rendered
 ) -> None:
-    # The encoders' own filter banks ring at the first and last moments.
+    # Filter banks of encoders ring at the start and at the end.
     channels, rate = {"mono.wav": (1, 44_100), "surround.flac": (6, 48_000)}.get(name, (2, 44_100))
     if name.endswith(".ogg"):
         rate = 48_000
@@ -47,7 +48,7 @@ def test_sound_is_the_mean_of_the_channels_at_full_scale_one(
     assert (found.decoder, found.sample_rate, found.samples.dtype) == ("pyav", RATE, np.float32)
     length = min(len(truth), len(found.samples))
     assert length > 3.9 * RATE
-    # Some decoders leave a delay of up to some thousand samples; line both up.
+    # Some decoders add a delay of up to a few thousand samples; try every delay.
     middle = truth[RATE : 3 * RATE]
     lags = range(2500) if loss > 0.02 else range(1)
     best = min(
@@ -88,35 +89,35 @@ def test_every_planar_format_has_the_same_scale(name: str, channels: int) -> Non
         else:
             coded = (row.astype(np.float64) * 2.0 ** (8 * dtype.itemsize - 1)).astype(dtype)
         plane.update(coded.tobytes().ljust(plane.buffer_size, b"\0"))
-    np.testing.assert_allclose(mono(frame), values.mean(axis=0), atol=1 / 100)
+    np.testing.assert_allclose(mix_to_mono(frame), values.mean(axis=0), atol=1 / 100)
 
 
-def test_values_beyond_full_scale_and_no_values_are_clamped(tmp_path: Path) -> None:
+def test_values_beyond_full_scale_and_not_finite_values_are_clipped(tmp_path: Path) -> None:
     loud = np.array([[0.5, 7.0, -7.0, np.inf, -np.inf, np.nan] * 100], np.float32)
     path = write_sound(tmp_path / "loud.wav", "pcm_f32le", loud, RATE)
     found = decode_sound(MediaFile(path), RATE, 1.0)
     np.testing.assert_array_equal(found.samples[:6], [0.5, 1, -1, 1, -1, 0])
 
 
-def test_no_more_than_the_wanted_seconds_are_decoded(
+def test_only_the_wanted_seconds_are_decoded(
     rendered: Rendered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames: list[int] = []
-    plain = decode.mono
+    plain = decode.mix_to_mono
 
-    def counting(frame: av.AudioFrame) -> decode.Samples:
+    def counting(frame: av.AudioFrame) -> Float32Array:
         frames.append(frame.samples)
         return plain(frame)
 
-    monkeypatch.setattr(decode, "mono", counting)
+    monkeypatch.setattr(decode, "mix_to_mono", counting)
     found = decode_sound(MediaFile(rendered("stereo.mp3")), RATE, 1.5)
     assert len(found.samples) == round(1.5 * RATE)
     assert sum(frames) < 1.6 * 44_100
-    part = found.part(0.5, 1.0)
+    part = found.between(0.5, 1.0)
     np.testing.assert_array_equal(part, found.samples[RATE // 2 : RATE])
 
 
-def test_the_second_decoder_reads_what_the_first_cannot_and_is_recorded(
+def test_libsndfile_decodes_what_pyav_cannot_and_is_recorded(
     rendered: Rendered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # An au file: no demuxer on the allow-list opens it, libsndfile does.
@@ -133,7 +134,7 @@ def test_the_second_decoder_reads_what_the_first_cannot_and_is_recorded(
     assert caught.value.reason in (Reason.UNSUPPORTED_CONTAINER, Reason.UNDECODABLE)
 
 
-def test_files_without_sound_or_with_too_much_broken_say_so(
+def test_files_without_sound_or_with_too_much_damage_are_rejected(
     rendered: Rendered, tmp_path: Path
 ) -> None:
     with pytest.raises(MediaError) as caught:
@@ -151,7 +152,7 @@ def test_files_without_sound_or_with_too_much_broken_say_so(
     with pytest.raises(MediaError) as caught:
         decode_sound(MediaFile(broken), RATE, 60.0)
     assert caught.value.reason is Reason.TRUNCATED
-    assert "packets of sound" in caught.value.detail
+    assert "audio packets" in caught.value.detail
     assert (
         decode_sound(MediaFile(broken, Limits(truncated_share=0.5)), RATE, 60.0).decoder == "pyav"
     )
@@ -161,7 +162,7 @@ def test_audio_that_starts_late_is_preceded_by_silence(tmp_path: Path) -> None:
     path = write_burst(tmp_path / "late.mkv", 0, 3.0)
     found = decode_sound(MediaFile(path), 22_050, 4.0, origin=0.0)
     assert len(found.samples) == 4 * 22_050
-    assert not found.part(0.0, 2.9).any()
+    assert not found.between(0.0, 2.9).any()
     # A wrong origin must not fill the memory.
     short = MediaFile(path, Limits(seconds=9))
     assert decode_sound(short, 22_050, 1e6, origin=-1e9).samples.size < 20 * 22_050

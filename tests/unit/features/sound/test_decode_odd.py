@@ -146,13 +146,13 @@ def test_extreme_start_times_do_not_decode_for_ever(
     found = decode_sound(MediaFile(rendered("stereo.m4a")), RATE, 1.0, origin=-1e15)
     assert not found.samples.any()
     samples: list[int] = []
-    plain = decode.mono
+    plain = decode.mix_to_mono
 
     def counting(frame: av.AudioFrame) -> Float32Array:
         samples.append(frame.samples)
         return plain(frame)
 
-    monkeypatch.setattr(decode, "mono", counting)
+    monkeypatch.setattr(decode, "mix_to_mono", counting)
     with pytest.raises(MediaError) as caught:
         decode_sound(MediaFile(rendered("stereo.m4a"), Limits(seconds=2)), RATE, 1.0, origin=1e15)
     assert caught.value.reason is Reason.UNDECODABLE

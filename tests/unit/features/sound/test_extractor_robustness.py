@@ -1,4 +1,4 @@
-"""One recording by any codec and at any level has one embedding."""
+"""Copies of a recording by any codec and at any level have nearly the same embedding."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SECONDS = 15.0
 
 
 def recordings() -> Iterator[Samples]:
-    """Yield two stereo pieces of each genre, and sounds of which a codec leaves little."""
+    """Yield two stereo pieces of each genre, and sounds that codecs change strongly."""
     rng = np.random.default_rng(0)
     for genre in [*STYLES, *STYLES]:
         controls = MusicControls(*rng.uniform(0, 1, len(fields(MusicControls))))
@@ -36,7 +36,7 @@ def recordings() -> Iterator[Samples]:
 
 
 def struck(rng: np.random.Generator, every: float, decay: float, hertz: float | None) -> Samples:
-    """Return clicks of noise, or notes, in silence: [n], one each ``every`` seconds."""
+    """Return clicks of noise, or notes, in silence, one per ``every`` seconds: [n]."""
     time = np.arange(round(SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
     since = (time + 0.4) % every
     wave = rng.normal(0, 1, len(time)) if hertz is None else np.sin(2 * np.pi * hertz * since)
@@ -44,7 +44,7 @@ def struck(rng: np.random.Generator, every: float, decay: float, hertz: float | 
 
 
 def speech(rng: np.random.Generator) -> Samples:
-    """Return bursts of coloured noise with gaps between them, [n]."""
+    """Return bursts of coloured noise with gaps, [n]."""
     count = round(SECONDS * SAMPLE_RATE)
     loud = rng.random(150) ** 3 * (rng.random(150) > 0.35)
     swell = np.convolve(np.repeat(loud, count // 150), np.hanning(2000) / 1000, "same")
@@ -63,7 +63,7 @@ def write(path: Path, stereo: Samples) -> Path:
 
 
 @pytest.mark.slow
-def test_codec_level_and_channels_hardly_move_a_track_in_its_catalogue(tmp_path: Path) -> None:
+def test_codec_level_and_channels_hardly_change_an_embedding(tmp_path: Path) -> None:
     extractor = AudioExtractor(AudioConfig())
     tracks = list(recordings())
     plain = [write(tmp_path / f"{i}.flac", track) for i, track in enumerate(tracks)]

@@ -26,9 +26,9 @@ def bands(tmp_path: Path, **changes: Any) -> SoundEncoder:
     return VGGISH.model_copy(update={"path": path, "sha256": sha256} | changes)
 
 
-def test_patches_are_those_of_vggish() -> None:
+def test_patches_equal_those_of_vggish() -> None:
     patches = log_mel_patches(NOISE, RATE, VGGISH, 16)
-    # 3 s hold a little over three patches of 0.96 s, so four that overlap.
+    # 3 s are a little more than three patches of 0.96 s, so four patches overlap.
     assert patches.shape == (4, 1, 96, 64)
     starts = 160 * np.linspace(0, (3 * RATE - 512) // 160 + 1 - 96, 4).astype(int)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
@@ -36,7 +36,7 @@ def test_patches_are_those_of_vggish() -> None:
         sr=RATE, n_fft=512, n_mels=64, fmin=125, fmax=7500, htk=True, norm=None
     )
     for patch, frame in ((0, 0), (0, 7), (2, 95), (3, 95)):
-        # librosa puts the window in the middle of the transform; moving it turns phases alone.
+        # librosa centres the window in the transform; a shift only changes phases.
         start = starts[patch] + frame * 160 + (512 - 400) // 2
         magnitude = np.abs(np.fft.rfft(NOISE[start : start + 400] * window, 512))
         np.testing.assert_allclose(
@@ -46,7 +46,7 @@ def test_patches_are_those_of_vggish() -> None:
     np.testing.assert_array_equal(flat, patches[:, 0])
 
 
-def test_patches_are_those_of_musicnn() -> None:
+def test_patches_equal_those_of_musicnn() -> None:
     (patch,) = log_mel_patches(NOISE, RATE, MUSICNN.model_copy(update={"masked": False}), 1)
     power = librosa.feature.melspectrogram(
         y=NOISE, sr=RATE, n_fft=512, hop_length=256, n_mels=96, center=False
@@ -57,9 +57,9 @@ def test_patches_are_those_of_musicnn() -> None:
     )
 
 
-def test_a_network_may_hear_what_can_be_heard() -> None:
+def test_a_masked_network_hardly_sees_inaudible_sound() -> None:
     tone = 0.14 * np.sin(2 * np.pi * 1000 / RATE * np.arange(4 * RATE)).astype(np.float32)
-    # 40 dB below the tone and near to it: a codec's noise.
+    # Like the noise of a codec: near the tone in pitch, 40 dB below it.
     noisy = tone + 0.0014 * np.sin(2 * np.pi * 1150 / RATE * np.arange(4 * RATE)).astype(np.float32)
     (plain, apart), (heard, near) = (
         [log_mel_patches(sound, RATE, encoder, 1) for sound in (tone, noisy)]
@@ -71,7 +71,7 @@ def test_a_network_may_hear_what_can_be_heard() -> None:
     np.testing.assert_allclose(heard[loud], plain[loud], atol=0.05)
 
 
-def test_patches_cover_the_sound_or_lie_evenly() -> None:
+def test_patches_are_evenly_spaced_from_start_to_end() -> None:
     second = np.arange(60 * RATE) // RATE
     loudness = (second / 60).astype(np.float32) * np.sin(np.arange(60 * RATE)).astype(np.float32)
     few = log_mel_patches(loudness, RATE, MUSICNN, 5).mean(axis=(1, 2))
@@ -103,7 +103,7 @@ def test_the_network_is_averaged_over_patches_at_one_loudness(tmp_path: Path) ->
         np.testing.assert_allclose(found, patches.mean(axis=(0, 1, 2)), atol=1e-4)
 
 
-def test_a_network_of_another_dimension_is_refused(tmp_path: Path) -> None:
+def test_a_network_with_another_dimension_is_an_error(tmp_path: Path) -> None:
     config = AudioConfig(encoder=bands(tmp_path, dim=128), blocks=("network", "timbre"))
     with pytest.raises(EncoderError, match=r"returns shape \(1, 64\), expected \(1, 128\)"):
         AudioExtractor(config)

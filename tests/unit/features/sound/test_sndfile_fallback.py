@@ -80,7 +80,7 @@ def test_both_decoders_return_the_same_samples(
         raise MediaError(Reason.UNDECODABLE, "no decoder")
 
     monkeypatch.setattr(decode, "_decode_pyav", refuse)
-    monkeypatch.setattr(sndfile_fallback, "_BLOCK", 1000)
+    monkeypatch.setattr(sndfile_fallback, "_BLOCK_FRAMES", 1000)
     second = decode_sound(MediaFile(rendered("surround.flac")), RATE, 9.0)
     assert second.decoder is Decoder.SOUNDFILE
     np.testing.assert_allclose(second.samples, first.samples, atol=1e-4)
