@@ -73,7 +73,7 @@ def test_help_names_the_exit_codes_and_where_settings_come_from() -> None:
 def test_version_is_that_of_the_installed_package(debcm) -> None:
     expected = f"debcm-pipeline {metadata.version('debcm-pipeline')}\n"
     assert debcm("--version") == (0, expected, "")
-    # Eager: it wins over a missing or wrong command.
+    # The version is printed before the command is looked up.
     assert debcm("--version", "no-such-command") == (0, expected, "")
 
 
