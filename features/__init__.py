@@ -1,7 +1,7 @@
-"""From media files to arrays: no tables, no Airflow, no network.
+"""Extracts features from media files as arrays, without tables, Airflow or network access.
 
-Importing this package loads no codec and no network library; those come with the first
-extractor.
+Importing this package loads no codec and no library for networks. Both are loaded with the first
+extractor or opened file.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-import features.environment  # noqa: F401 (before every library)
+import features.environment  # noqa: F401 (before all libraries)
 from features.config import (
     AudioConfig,
     Limits,
@@ -53,7 +53,7 @@ __all__ = [
     "extractor_name",
 ]
 
-_HEAVY = {
+_LOADED_ON_FIRST_USE = {
     "MediaFile": "features.container.media_file",
     "VisualExtractor": "features.video.extractor",
     "AudioExtractor": "features.sound.extractor",
@@ -61,6 +61,6 @@ _HEAVY = {
 
 
 def __getattr__(name: str) -> object:
-    if name in _HEAVY:
-        return getattr(import_module(_HEAVY[name]), name)
+    if name in _LOADED_ON_FIRST_USE:
+        return getattr(import_module(_LOADED_ON_FIRST_USE[name]), name)
     raise AttributeError(f"module 'features' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Small ONNX networks whose answers can be worked out by hand."""
+"""Writes small ONNX networks whose outputs are easy to compute by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 def mean_over(path: Path, shape: Sequence[object], axes: Sequence[int], scale: float = 1.0) -> Path:
-    """Write a network that averages its input over some axes and scales the rest."""
+    """Write a network that averages its input over some axes and multiplies the result."""
     kept = [size for axis, size in enumerate(shape) if axis not in axes]
     return _write(
         path,

@@ -13,7 +13,7 @@ PICTURE: dict[str, Any] = {"name": "resnet50", "path": "a.onnx", "sha256": "0" *
 SOUND: dict[str, Any] = {"name": "vggish", "path": "a.onnx", "sha256": "0" * 64, "dim": 128}
 
 
-def test_the_name_tells_the_network_and_the_version_everything_else() -> None:
+def test_the_name_contains_the_network_and_the_version_covers_the_rest() -> None:
     assert extractor_name(VisualConfig()).startswith("efficientnet-lite0-16f@")
     assert extractor_name(AudioConfig()).startswith("musicnn-sound@")
     assert extractor_name(AudioConfig(blocks=("timbre",))).startswith("sound@")
@@ -25,7 +25,7 @@ def test_the_name_tells_the_network_and_the_version_everything_else() -> None:
     assert extractor_name(VisualConfig()) == extractor_name(VisualConfig())
 
 
-def test_every_setting_but_the_path_makes_another_extractor() -> None:
+def test_every_setting_except_the_path_changes_the_name() -> None:
     changes: dict[str, Any] = {
         "name": "other", "sha256": "1" * 64, "dim": 7, "size": 64, "mean": (0.1, 0.1, 0.1),
         "std": (0.1, 0.1, 0.1), "layout": "nhwc", "pooling": "mean", "sample_rate": 24_000,
@@ -70,7 +70,7 @@ def test_every_setting_but_the_path_makes_another_extractor() -> None:
         ("soxr", False, True),
     ],
 )
-def test_a_new_major_version_of_a_library_makes_another_extractor(
+def test_a_new_major_version_of_a_library_changes_the_name(
     package: str, visual: bool, audio: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = naming.version
@@ -82,12 +82,12 @@ def test_a_new_major_version_of_a_library_makes_another_extractor(
     one, patch, two = names("7.1.0"), names("7.2.3"), names("8.0.0")
     assert one == patch
     assert [a != b for a, b in zip(one, two, strict=True)] == [visual, audio]
-    # Below 1.0 a minor version may change numbers.
+    # Below 1.0 a minor version may change the features.
     assert [a != b for a, b in zip(names("0.7.0"), names("0.8.0"), strict=True)] == [visual, audio]
 
 
 @pytest.mark.parametrize(("constant", "place"), [("VISUAL_CODE", 0), ("AUDIO_CODE", 1)])
-def test_new_code_makes_another_extractor(
+def test_a_new_code_version_changes_the_name(
     constant: str, place: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = [extractor_name(VisualConfig()), extractor_name(AudioConfig())]

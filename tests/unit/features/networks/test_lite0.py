@@ -6,7 +6,7 @@ from features import VisualConfig, ensure_encoder
 from features.networks.onnx_network import FrameEncoder
 
 
-def test_the_packaged_network_gives_what_pytorch_gives() -> None:
+def test_the_exported_network_equals_that_of_pytorch() -> None:
     import torch
 
     from features.networks.lite0 import Lite0
@@ -14,7 +14,7 @@ def test_the_packaged_network_gives_what_pytorch_gives() -> None:
     config = VisualConfig()
     pictures = np.random.default_rng(1).integers(0, 256, (2, 224, 224, 3), np.uint8)
     found = FrameEncoder(config, ensure_encoder(config))(pictures)
-    # Its authors' own preprocessing: (x - 127) / 128.
+    # The preprocessing of its authors is (x - 127) / 128.
     batch = (torch.from_numpy(pictures).permute(0, 3, 1, 2).float() - 127) / 128
     with torch.inference_mode():
         expected = Lite0().eval()(batch).numpy()

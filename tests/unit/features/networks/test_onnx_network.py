@@ -55,7 +55,7 @@ def embed(encoder: PictureEncoder) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that returns the mean of each channel of what it is given."""
+    """A network that returns the mean of each channel of its input."""
     path = tmp_path_factory.mktemp("networks") / "colours.onnx"
     return networks.mean_over(path, ["n", 3, SIZE, SIZE], [2, 3])
 
@@ -132,7 +132,7 @@ def test_a_configured_network_embeds_clips_in_workers(
     np.testing.assert_allclose(result.visual[0].embedding[:3], means, atol=2e-3)
 
 
-def test_a_pool_refuses_a_wrong_network_before_any_file(colours: Path, loudness: Path) -> None:
+def test_a_pool_with_a_wrong_network_cannot_be_made(colours: Path, loudness: Path) -> None:
     bad_picture = VisualConfig(encoder=picture_encoder(colours, sha256="0" * 64))
     bad_sound = AudioConfig(encoder=sound_encoder(loudness, sha256="0" * 64))
     with pytest.raises(EncoderError, match="sha256"):
