@@ -1,4 +1,4 @@
-"""A platform of three small days, and receivers on loopback."""
+"""Fixtures of the end-to-end tests: three small landing days, and receivers on loopback."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""`feature_backfill` in a real Airflow: a dry run, a run that is stopped half-way and goes on, and
-a night that comes while it works.
-"""
+"""`feature_backfill` in a real Airflow: a dry run, a resumed run, and a concurrent night."""
 
 from __future__ import annotations
 
@@ -27,15 +25,15 @@ ASKED = {"first_day": str(DAYS[0]), "last_day": str(DAYS[-1]), "kind": "visual"}
 
 @dataclass
 class Backfill:
-    """What the tests look at.
+    """Results that the tests check.
 
     Attributes:
-        watched: the Airflow, still running.
+        watched: the running Airflow.
         lake: its lake.
-        dry: the tasks of the dry run.
-        rows_when_stopped: feature rows that there were when the first run was stopped.
-        again: the shards of the second run, with the same parameters.
-        night: the shards of the night that came while the second one worked.
+        dry: task instances of the dry run by task id.
+        rows_when_stopped: number of feature rows when the first run was stopped.
+        again: shards of the second run, which has the same parameters.
+        night: shards of the night that ran at the same time as the second run.
     """
 
     watched: Watched
@@ -46,7 +44,7 @@ class Backfill:
     night: list[dict[str, Any]]
 
 
-def one(seen: Watched, run_id: str, dag_id: str = "feature_backfill") -> dict[str, Any]:
+def dag_run(seen: Watched, run_id: str, dag_id: str = "feature_backfill") -> dict[str, Any]:
     (run,) = [run for run in seen.runs(dag_id) if run["dag_run_id"] == run_id]
     return run
 
@@ -56,7 +54,7 @@ def backfill(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> It
     home = tmp_path_factory.mktemp("backfill")
     variables = small_settings(platform.root, home / "lake") | {
         "DEBCM_CANDIDATES": json.dumps(CANDIDATES),
-        # Two clips a shard, each committed by itself.
+        # Two clips per shard, one per commit.
         "DEBCM_EXTRACT__SHARD_CPU_SECONDS": "1.2",
         "DEBCM_EXTRACT__COMMIT_CLIPS": "1",
     }
@@ -67,32 +65,34 @@ def backfill(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> It
     with Watched.start(env) as seen:
         seen.unpause("feature_backfill", "media_features")
         dry = seen.airflow.trigger("feature_backfill", conf=ASKED | {"extractor": "fewer"})
-        seen.until(lambda: one(seen, dry)["state"] == "success", "the dry run")
+        seen.wait_until(lambda: dag_run(seen, dry)["state"] == "success", "the dry run")
         assert lake.read("visual_features").is_empty()
         wanted = ASKED | {"extractor": "fewer", "dry_run": False}
         first = seen.airflow.trigger("feature_backfill", conf=wanted)
 
         def shards(run_id: str) -> list[dict[str, Any]]:
-            return seen.tasks(one(seen, run_id)).get("extract", [])
+            return seen.tasks(dag_run(seen, run_id)).get("extract", [])
 
         def done() -> int:
             return sum(shard["state"] == "success" for shard in shards(first))
 
-        seen.until(lambda: done() >= 2, "two shards of the backfill")
+        seen.wait_until(lambda: done() >= 2, "two shards of the backfill")
         seen.airflow.call("PATCH", f"/dags/feature_backfill/dagRuns/{first}", {"state": "failed"})
         stopped = lake.read("visual_features").height
         second = seen.airflow.trigger("feature_backfill", conf=wanted)
-        seen.until(lambda: bool(shards(second)), "the second run's shards")
+        seen.wait_until(lambda: bool(shards(second)), "the second run's shards")
         night = seen.airflow.trigger("media_features", partition_key=str(DAYS[0]))
-        seen.until(lambda: one(seen, second)["state"] == "success", "the backfill to end")
-        seen.until(lambda: one(seen, night, "media_features")["state"] == "success", "the night")
+        seen.wait_until(lambda: dag_run(seen, second)["state"] == "success", "the backfill to end")
+        seen.wait_until(
+            lambda: dag_run(seen, night, "media_features")["state"] == "success", "the night"
+        )
         yield Backfill(
             seen,
             lake,
-            seen.tasks(one(seen, dry)),
+            seen.tasks(dag_run(seen, dry)),
             stopped,
             shards(second),
-            seen.tasks(one(seen, night, "media_features"))["extract"],
+            seen.tasks(dag_run(seen, night, "media_features"))["extract"],
         )
 
 
@@ -100,7 +100,7 @@ def of_candidate(backfill: Backfill, table: str) -> pl.DataFrame:
     return backfill.lake.read(table, pl.col("extractor").str.starts_with("efficientnet-lite0-2f"))
 
 
-def test_a_dry_run_says_what_would_be_done_and_does_nothing(backfill: Backfill) -> None:
+def test_a_dry_run_logs_the_plan_and_extracts_nothing(backfill: Backfill) -> None:
     (plan,) = backfill.dry["plan"]
     assert plan["state"] == "success"
     assert [task["state"] for task in backfill.dry["extract"]] == ["skipped"]
@@ -111,9 +111,9 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(backfill: Backfill) 
     assert "shard 0: 2 clips, 0 min, 1 CPU s expected" in log
 
 
-def test_a_stopped_backfill_goes_on_and_does_no_clip_twice(backfill: Backfill) -> None:
+def test_a_stopped_backfill_resumes_and_extracts_no_clip_twice(backfill: Backfill) -> None:
     rows = of_candidate(backfill, "visual_features")
-    # Six videos and a music video's segment a day; the broken file never entered the catalogue.
+    # Per day: six videos and a music video's segment. The invalid file is not in the catalogue.
     assert rows.height == rows["content_hash"].n_unique() == 21
     assert 4 <= backfill.rows_when_stopped < 21
     # "shard 3: 2 clips, 0 min"
@@ -123,7 +123,7 @@ def test_a_stopped_backfill_goes_on_and_does_no_clip_twice(backfill: Backfill) -
     assert not frames.select(pl.struct(TABLES["visual_frames"].key).is_duplicated().any()).item()
 
 
-def test_it_takes_one_slot_and_lets_the_night_pass(backfill: Backfill) -> None:
+def test_a_backfill_takes_one_slot_and_does_not_block_the_night(backfill: Backfill) -> None:
     spans = sorted((shard["start_date"], shard["end_date"]) for shard in backfill.again)
     assert len(spans) >= 4
     assert all(before[1] <= after[0] for before, after in pairwise(spans))
@@ -132,7 +132,7 @@ def test_it_takes_one_slot_and_lets_the_night_pass(backfill: Backfill) -> None:
     assert {shard["pool"] for shard in backfill.again + backfill.night} == {"decode"}
 
 
-def test_the_night_is_not_mixed_with_the_candidate(backfill: Backfill) -> None:
+def test_the_night_and_the_candidate_write_separate_rows(backfill: Backfill) -> None:
     rows = backfill.lake.read("visual_features", pl.col("dt") == DAYS[0])
     counts = dict(rows.group_by("extractor").len().iter_rows())
     assert sorted(counts.values()) == [7, 7]

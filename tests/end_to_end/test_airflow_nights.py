@@ -1,6 +1,6 @@
-"""One real Airflow over three small days: a backfill, a late upload, and a day that never comes.
+"""A real Airflow over three small days: a backfill, a late upload, and a missing day.
 
-Everything is started once; the tests read what happened.
+One Airflow runs for all tests of the module; they check its results.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from tests.helpers.real_airflow import Platform, Receivers, Watched, debcm, smal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-NEVER = dt.date(2026, 3, 4)
-LATE = dt.date(2026, 3, 1)
-# Times of the machine, not facts of the data.
-CLOCKS = {"ingested_at", "finished_at", "cpu_seconds", "wall_seconds"}
+MISSING_DAY = dt.date(2026, 3, 4)
+LATE_DAY = dt.date(2026, 3, 1)
+# Columns that differ between runs: times.
+TIMES = {"ingested_at", "finished_at", "cpu_seconds", "wall_seconds"}
 FEATURES = (
     "videos",
     "music",
@@ -48,14 +48,14 @@ RANGE = ["--from-date", "2026-03-01", "--to-date", "2026-03-04T12:00:00"]
 
 @dataclass
 class Nights:
-    """What the tests look at.
+    """Results that the tests check.
 
     Attributes:
-        watched: the Airflow, still running.
-        airflow_lake: its lake, as it was after the backfill.
-        nights_lake: the lake that three nights one after the other made.
-        events: OpenLineage's file.
-        runs_after_backfill: retraining runs that there were after the backfill.
+        watched: the running Airflow.
+        airflow_lake: rows of its lake after the backfill, by table.
+        nights_lake: rows of a lake that three nights filled one after the other.
+        events: file with the OpenLineage events.
+        runs_after_backfill: DAG runs of the retraining after the backfill.
         trained_after_backfill: states of their teacher tasks.
     """
 
@@ -72,7 +72,7 @@ def contents(root: Path) -> dict[str, pl.DataFrame]:
     return {
         name: lake.read(name)
         .sort(*TABLES[name].key, *TABLES[name].partition_by)
-        .drop(CLOCKS, strict=False)
+        .drop(TIMES, strict=False)
         for name in FEATURES
     }
 
@@ -106,13 +106,13 @@ def nights(
         seen.unpause("media_features", "debcm_retrain")
         done = run_airflow(["backfill", "create", "--dag-id", "media_features", *RANGE], env)
         assert done.returncode == 0, done.stdout + done.stderr
-        seen.until(lambda: seen.over("debcm_retrain", 3), "three retraining runs")
+        seen.wait_until(lambda: seen.ended("debcm_retrain", 3), "three retraining runs")
         backfilled = contents(home / "lake")
         retrained = seen.runs("debcm_retrain")
         trained = seen.states("debcm_retrain", "teacher")
-        platform.deliver(LATE, extra=1)
+        platform.deliver(LATE_DAY, extra=1)
         seen.airflow.trigger("media_features", partition_key="2026-03-03")
-        seen.until(lambda: seen.over("debcm_retrain", 5), "the late day's retraining")
+        seen.wait_until(lambda: seen.ended("debcm_retrain", 5), "the late day's retraining")
         yield Nights(
             seen,
             backfilled,
@@ -123,7 +123,7 @@ def nights(
         )
 
 
-def test_a_backfill_gives_the_rows_of_the_nights(nights: Nights) -> None:
+def test_a_backfill_gives_the_same_rows_as_nights_in_order(nights: Nights) -> None:
     assert nights.nights_lake["videos"].height == 3 * 7
     assert nights.nights_lake["quarantine"].height == 3
     for name in FEATURES:
@@ -135,25 +135,25 @@ def test_a_backfill_of_three_days_trains_once(nights: Nights) -> None:
     assert sorted(nights.trained_after_backfill) == ["skipped", "skipped", "success"]
 
 
-def test_a_late_upload_is_found_run_again_and_trained_once(nights: Nights) -> None:
+def test_a_day_with_a_late_upload_is_run_again_and_trained_once(nights: Nights) -> None:
     runs = nights.watched.runs("media_features")
-    (late,) = [run for run in runs if run["conf"].get("day") == LATE.isoformat()]
+    (late,) = [run for run in runs if run["conf"].get("day") == LATE_DAY.isoformat()]
     assert late["state"] == "success"
     assert late["dag_run_id"].startswith("late__2026-03-01__2026-03-03__")
     trained = nights.watched.states("debcm_retrain", "teacher")
     assert sorted(trained) == ["skipped"] * 3 + ["success"] * 2
 
 
-def test_a_day_that_never_comes_fails_with_its_path_and_blocks_nobody(
+def test_a_missing_day_fails_with_its_path_and_blocks_no_other_day(
     nights: Nights, receivers: Receivers, platform: Platform
 ) -> None:
-    alert = receivers.wait_for("media_features.wait_for_day failed", NEVER.isoformat(), 180)
-    assert f"{platform.root}/dt={NEVER}/_SUCCESS" in alert["what"]
+    alert = receivers.wait_for("media_features.wait_for_day failed", MISSING_DAY.isoformat(), 180)
+    assert f"{platform.root}/dt={MISSING_DAY}/_SUCCESS" in alert["what"]
     assert "/dags/media_features/runs/" in alert["where"]
     (waiting,) = [
         run
         for run in nights.watched.runs("media_features")
-        if run["partition_key"] == NEVER.isoformat()
+        if run["partition_key"] == MISSING_DAY.isoformat()
     ]
     (sensor,) = nights.watched.tasks(waiting)["wait_for_day"]
     assert (sensor["state"], sensor["try_number"]) == ("failed", 1)
@@ -162,21 +162,21 @@ def test_a_day_that_never_comes_fails_with_its_path_and_blocks_nobody(
 def test_status_names_the_day_that_failed_and_its_task(
     nights: Nights, receivers: Receivers
 ) -> None:
-    receivers.wait_for("media_features.wait_for_day failed", NEVER.isoformat(), 180)
+    receivers.wait_for("media_features.wait_for_day failed", MISSING_DAY.isoformat(), 180)
     _, failed = debcm(["status"], nights.watched.airflow.env).split("DAG runs that failed")
-    (line,) = [line for line in failed.splitlines() if NEVER.isoformat() in line]
-    assert line.split()[:3] == ["media_features", NEVER.isoformat(), "wait_for_day"]
-    # A refusal of the gate is no failure, and what went through is none either.
+    (line,) = [line for line in failed.splitlines() if MISSING_DAY.isoformat() in line]
+    assert line.split()[:3] == ["media_features", MISSING_DAY.isoformat(), "wait_for_day"]
+    # A run that the gate refused is not a failure.
     assert "debcm_retrain" not in failed
     assert "2026-03-03" not in failed
 
 
-def test_a_late_run_is_told(nights: Nights, receivers: Receivers) -> None:
-    alert = receivers.wait_for("media_features is late", NEVER.isoformat(), 60)
+def test_a_late_run_raises_an_alert(nights: Nights, receivers: Receivers) -> None:
+    alert = receivers.wait_for("media_features is late", MISSING_DAY.isoformat(), 60)
     assert "0.01 hours" in alert["what"]
 
 
-def test_a_refusal_is_told_with_its_rules_and_reported(
+def test_a_refusal_raises_an_alert_with_its_rules_and_is_reported(
     nights: Nights, receivers: Receivers
 ) -> None:
     alert = receivers.wait_for("the gate refused", "2026-03-0", 5)
@@ -205,7 +205,7 @@ def test_metrics_reach_a_statsd_server(nights: Nights, receivers: Receivers) -> 
     assert 0 <= gauges["airflow.debcm.recall.challenger"][-1] <= 1
 
 
-def test_no_secret_stands_in_a_log(nights: Nights) -> None:
+def test_no_log_contains_a_secret(nights: Nights) -> None:
     home = nights.events.parent / "airflow"
     secrets = [
         secret
@@ -220,7 +220,7 @@ def test_no_secret_stands_in_a_log(nights: Nights) -> None:
         assert not any(secret in text for secret in secrets), path
 
 
-def test_lineage_names_real_tables(nights: Nights) -> None:
+def test_lineage_names_existing_tables(nights: Nights) -> None:
     lake = nights.events.parent / "lake"
     found: dict[str, tuple[set[str], set[str]]] = {}
     for line in nights.events.read_text().splitlines():
@@ -239,11 +239,11 @@ def test_lineage_names_real_tables(nights: Nights) -> None:
     assert found["debcm_retrain.confounders"][1] == {f"{tables}uploader_genres"}
     named = {name for inputs, outputs in found.values() for name in inputs | outputs}
     missing = [name for name in named if not Path(name).exists()]
-    # Nothing was published, deleted, or failed: these are named, and not there yet.
+    # Nothing was published or deleted, and no clip failed, so these do not exist.
     assert set(missing) <= {f"{lake}/releases", f"{tables}deletions", f"{tables}failures"}
 
 
-def test_the_ui_lists_runs_and_shows_the_report_to_those_who_are_logged_in(
+def test_the_ui_shows_runs_and_reports_only_after_login(
     nights: Nights,
 ) -> None:
     airflow = nights.watched.airflow
@@ -277,7 +277,7 @@ def test_the_ui_lists_runs_and_shows_the_report_to_those_who_are_logged_in(
     assert page("reports/..%2f..%2fruns", token)[0] == 404
 
 
-def test_a_browser_finds_the_report_inside_the_ui(nights: Nights) -> None:
+def test_the_report_opens_in_a_browser_inside_the_ui(nights: Nights) -> None:
     binary = shutil.which("chromium") or shutil.which("chromium-browser")
     if binary is None:
         pytest.skip("no chromium on this machine (Debian: apt install chromium)")
@@ -292,7 +292,10 @@ def test_a_browser_finds_the_report_inside_the_ui(nights: Nights) -> None:
         page.locator("input[name=password]").fill(airflow.password())
         page.locator("button[type=submit]").click()
         page.wait_for_url(f"{airflow.url}/")
-        page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+        page.on(
+            "console",
+            lambda message: errors.append(message.text) if message.type == "error" else None,
+        )
         page.goto(f"{airflow.url}/plugin/debcm")
         frame = page.frame_locator("iframe")
         frame.locator("#runs").wait_for()
@@ -304,7 +307,7 @@ def test_a_browser_finds_the_report_inside_the_ui(nights: Nights) -> None:
     assert errors == []
 
 
-def test_shards_are_labelled_for_people(nights: Nights) -> None:
+def test_shards_have_readable_labels(nights: Nights) -> None:
     labels = [
         instance["rendered_map_index"]
         for run in nights.watched.runs("media_features")

@@ -1,4 +1,4 @@
-"""`debcm run` over real clips in the landing contract, where they lie beside the checkout."""
+"""`debcm run` over the real clips beside the checkout."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def test_every_real_clip_gets_features_and_a_model_is_judged(
     videos, music = lake.read("videos"), lake.read("music")
     assert (len(videos), len(music)) == (26, 25)
     assert lake.read("quarantine").is_empty()
-    seen = set(lake.read("visual_features")["content_hash"])
-    heard = set(lake.read("audio_features")["content_hash"])
-    assert seen == set(videos["content_hash"])
+    with_visual = set(lake.read("visual_features")["content_hash"])
+    with_audio = set(lake.read("audio_features")["content_hash"])
+    assert with_visual == set(videos["content_hash"])
     pgc = videos.filter(pl.col("source") == "pgc")
-    assert heard == set(music["content_hash"]) | set(pgc["content_hash"])
+    assert with_audio == set(music["content_hash"]) | set(pgc["content_hash"])
     decision = read_decision(lake, lake.read("runs")["run_id"][0])
     assert decision is not None
     if decision.may_publish:
         assert read_current(store) is not None
     else:
-        # Three held-out picks cannot carry a release: the gate says by which rule.
+        # Three held-out picks are too few for a release; the gate names the rule that failed.
         assert read_current(store) is None
         assert decision.failed
         assert decision.failed[0].rule in done.stdout

@@ -1,4 +1,4 @@
-"""A small rendered world through every step, without Airflow: accounts, repeats, same bytes."""
+"""A small rendered world gives the same release with its days in any order, without Airflow."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from simulation.truth import load_truth
 SIZES = SMALL_WORLD.model_copy(
     update={"n_videos": 36, "n_music": 12, "n_uploaders": 4, "n_pgc": 3, "segments_per_pgc": 2}
 )
-# Times at which a step ran are the only thing that may differ between two runs.
+# The only columns that may differ between two runs.
 TIMES = {"ingested_at", "finished_at"}
-# What was planned and how long it took: true of one run only.
+# Plans and speeds differ between runs.
 WORK = {"shards", "extractions"}
 
 
@@ -44,8 +44,8 @@ def use(lake: Path, landing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEBCM_MODEL__TEACHER_EPOCHS", "5")
 
 
-def features_of(day: dt.date) -> int:
-    """Ingest, extract and check a day; clips extracted."""
+def extract_day(day: dt.date) -> int:
+    """Ingest, extract and check a day; return the number of clips extracted."""
     steps.ingest(day.isoformat())
     shards = steps.plan([day.isoformat()])
     extracted = [steps.extract(shard["plan"], shard["shard"])["extracted"] for shard in shards]
@@ -54,7 +54,7 @@ def features_of(day: dt.date) -> int:
 
 
 def train(as_of: dt.date) -> str:
-    """Retrain up to the evaluation, and publish whatever came of it, by force."""
+    """Retrain, and publish the run even if the gate would refuse it; return its run id."""
     from pipeline.training import gate
     from pipeline.training.gate import ForceRequest
 
@@ -63,7 +63,7 @@ def train(as_of: dt.date) -> str:
     for step in (steps.teacher, steps.student, steps.evaluate):
         step(run_id)
     settings = load_settings()
-    force = ForceRequest(by="the test", reason="a world too small for the gate")
+    force = ForceRequest(by="the test", reason="the world is too small for the gate")
     gate.decide(Context(settings), run_id, force)
     steps.publish(run_id)
     return run_id
@@ -89,16 +89,16 @@ def test_days_in_any_order_end_in_the_same_rows_and_the_same_release(
     for name, order in (("nights", truth.days), ("backwards", truth.days[::-1])):
         use(tmp_path / name, landing, monkeypatch)
         for day in order:
-            assert features_of(day) > 0
+            assert extract_day(day) > 0
         for day in order:
-            assert features_of(day) == 0
+            assert extract_day(day) == 0
         train(truth.days[-1])
         lakes.append(Lake(load_settings().lake))
         releases.append(Store(load_settings().lake))
 
     nights, backwards = (rows(lake) for lake in lakes)
     for table in nights:
-        # Content of two days is extracted by whichever ran first; its features are the same.
+        # Content that two days share is extracted by the day that runs first, with the same result.
         drop = "dt" if table.endswith(("_features", "_frames")) else []
         assert nights[table].drop(drop).equals(backwards[table].drop(drop)), table
     found = {

@@ -1,4 +1,4 @@
-"""Gives the tests an Airflow home of their own; import it before Airflow."""
+"""Sets a temporary Airflow home for the tests; import this module before Airflow."""
 
 from __future__ import annotations
 

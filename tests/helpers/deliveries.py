@@ -1,4 +1,4 @@
-"""Landing days as a test delivers them: rows, manifests, and small real files that they name."""
+"""Delivers landing days for tests: rows, manifests and small valid media files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 
 def video(name: str, media: str = "red.mp4", **changes: Any) -> Row:
-    """A row of videos.csv."""
+    """Return a row of videos.csv."""
     return {
         "video_id": name,
         "uploader_id": "u1",
@@ -30,7 +30,7 @@ def video(name: str, media: str = "red.mp4", **changes: Any) -> Row:
 
 
 def track(name: str, media: str = "low.ogg", **changes: Any) -> Row:
-    """A row of music.csv."""
+    """Return a row of music.csv."""
     return {
         "music_id": name,
         "genre": "rock",
@@ -42,7 +42,7 @@ def track(name: str, media: str = "low.ogg", **changes: Any) -> Row:
 
 
 def write_manifest(path: Path, columns: list[str], rows: list[Row]) -> None:
-    """A manifest as CSV."""
+    """Write a manifest as CSV."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
@@ -52,7 +52,7 @@ def write_manifest(path: Path, columns: list[str], rows: list[Row]) -> None:
 def write_day(
     root: Path, day: dt.date, videos: list[Row], music: list[Row], media: Path | None = None
 ) -> Path:
-    """Deliver a complete landing day with a folder of media; again, in place of what it held."""
+    """Deliver a complete landing day with the files of a media folder; replace its manifests."""
     folder = root / f"dt={day}"
     (folder / "media").mkdir(parents=True, exist_ok=True)
     if media:
@@ -65,7 +65,7 @@ def write_day(
 
 
 def small_media(folder: Path) -> Path:
-    """Pictures and sounds of a second, a music video of seven, and a file that is no video."""
+    """Write videos and tracks of one second, a music video of seven, and an invalid file."""
     time = np.arange(SAMPLE_RATE) / SAMPLE_RATE
     for name, pitch in (("low.ogg", 220.0), ("high.mp3", 880.0)):
         tone = (0.3 * np.sin(2 * np.pi * pitch * time)).astype(np.float32)

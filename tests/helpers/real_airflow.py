@@ -1,11 +1,7 @@
-"""A platform of small days, receivers on loopback, and a real Airflow that is watched.
-
-What the end-to-end and the service tests share; their conftest.py files make fixtures of it.
-"""
+"""Starts a real Airflow for end-to-end and service tests, with small days and receivers."""
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
 import http.server
 import json
@@ -25,27 +21,28 @@ import numpy as np
 
 from pipeline.orchestration.local_airflow import CHECKOUT, LocalAirflow
 from simulation.encode import SAMPLE_RATE, write_sound, write_video
+from tests.helpers.deliveries import write_manifest
 
 DAYS = [dt.date(2026, 3, day) for day in (1, 2, 3)]
 GENRES = ["rock", "techno", "classical"]
 FRAMES = 12
-OVER = {"success", "failed"}
+ENDED = {"success", "failed"}
 
 
 @dataclass
 class Platform:
-    """Somebody who delivers a landing day of small real files; every day has its own."""
+    """Delivers landing days of small valid files; each day has different ones."""
 
     root: Path
 
     def deliver(self, day: dt.date, *, extra: int = 0) -> None:
-        """Six picks, two tracks and a professional music video; `extra` more picks come late."""
+        """Deliver six picks, two tracks, a music video, an invalid file, and `extra` more picks."""
         folder = self.root / f"dt={day}"
         (folder / "media").mkdir(parents=True, exist_ok=True)
         tracks, videos = [], []
         for i in range(2):
             name = f"m{day.day}{i}"
-            sound(folder / "media" / f"{name}.ogg", 110.0 * day.day * (i + 2))
+            write_track(folder / "media" / f"{name}.ogg", 110.0 * day.day * (i + 2))
             tracks.append(
                 {
                     "music_id": name,
@@ -58,7 +55,7 @@ class Platform:
         for i in range(6 + extra):
             name = f"v{day.day}{i}"
             if not (folder / "media" / f"{name}.mp4").exists():
-                picture(folder / "media" / f"{name}.mp4", seed=10 * day.day + i, seconds=1)
+                write_clip(folder / "media" / f"{name}.mp4", seed=10 * day.day + i, seconds=1)
             videos.append(
                 {
                     "video_id": name,
@@ -69,25 +66,18 @@ class Platform:
                     "media_path": f"media/{name}.mp4",
                 }
             )
-        picture(folder / "media" / "pgc.mp4", seed=day.day, seconds=4, tone=220.0 * day.day)
+        write_clip(folder / "media" / "pgc.mp4", seed=day.day, seconds=4, tone=220.0 * day.day)
         videos.append(
             videos[0]
             | {"video_id": f"p{day.day}", "source": "pgc", "media_path": "media/pgc.mp4"}
             | {"uploader_id": "", "music_id": ""}
         )
-        # A file that is no video: it ends in quarantine, and the day goes on.
-        (folder / "media" / "broken.mp4").write_text("no film")
+        # An invalid file is quarantined; the rest of the day is processed.
+        (folder / "media" / "broken.mp4").write_text("not a video")
         videos.append(videos[0] | {"video_id": f"b{day.day}", "media_path": "media/broken.mp4"})
-        write_manifest(folder / "music.csv", tracks)
-        write_manifest(folder / "videos.csv", videos)
+        write_manifest(folder / "music.csv", list(tracks[0]), tracks)
+        write_manifest(folder / "videos.csv", list(videos[0]), videos)
         (folder / "_SUCCESS").touch()
-
-
-def write_manifest(path: Path, rows: list[dict[str, str]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _tone(frequency: float, seconds: float) -> np.ndarray:
@@ -96,32 +86,31 @@ def _tone(frequency: float, seconds: float) -> np.ndarray:
     return np.stack([wave, wave]).astype(np.float32)
 
 
-def sound(path: Path, frequency: float) -> None:
-    """Two seconds of a tone; a file that is there stays."""
+def write_track(path: Path, frequency: float) -> None:
+    """Write a tone of two seconds, unless the file exists."""
     if not path.exists():
         write_sound(path, _tone(frequency, 2.0))
 
 
-def picture(
+def write_clip(
     path: Path,
     seed: int,
     seconds: int,
     tone: float = 440.0,
     tint: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> None:
-    """Noise that moves sideways under a tone; `tint` is the share of red, green and blue."""
+    """Write a video of moving noise with a tone; `tint` scales red, green and blue."""
     rng = np.random.default_rng(seed)
     noise = rng.integers(0, 255, (96, 96 + FRAMES * seconds, 3), dtype=np.uint8)
-    field_of_noise = (noise * np.array(tint)).astype(np.uint8)
+    tinted = (noise * np.array(tint)).astype(np.uint8)
     frames = [
-        np.ascontiguousarray(field_of_noise[:, start : start + 96])
-        for start in range(FRAMES * seconds)
+        np.ascontiguousarray(tinted[:, start : start + 96]) for start in range(FRAMES * seconds)
     ]
     write_video(path, frames, FRAMES, _tone(tone, float(seconds)))
 
 
 def small_settings(landing: Path, lake: Path | str) -> dict[str, str]:
-    """Settings under which three small days are enough to train and to judge."""
+    """Return settings as environment variables; three small days suffice for training and gate."""
     return {
         "DEBCM_LANDING__ROOT": str(landing),
         "DEBCM_LAKE__ROOT": str(lake),
@@ -136,7 +125,14 @@ def small_settings(landing: Path, lake: Path | str) -> dict[str, str]:
 
 @dataclass
 class Receivers:
-    """A webhook and a StatsD server on loopback that remember what they were sent."""
+    """A webhook and a StatsD server on loopback, and what they received.
+
+    Attributes:
+        webhook_port: of the webhook, an HTTP server.
+        statsd_port: of the StatsD server, UDP.
+        posted: messages to the webhook.
+        gauges: values per StatsD gauge, in order of arrival.
+    """
 
     webhook_port: int
     statsd_port: int
@@ -144,7 +140,7 @@ class Receivers:
     gauges: dict[str, list[float]] = field(default_factory=dict)
 
     def wait_for(self, title: str, day: str, seconds: float) -> dict[str, Any]:
-        """The first message about a day whose title contains `title`."""
+        """Return the first message for a day whose title contains `title`; wait for it."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             for message in list(self.posted):
@@ -156,7 +152,7 @@ class Receivers:
 
 @contextmanager
 def listening() -> Iterator[Receivers]:
-    """Receivers that listen until the block ends."""
+    """Start receivers that listen until the block ends."""
     statsd = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     statsd.bind(("127.0.0.1", 0))
 
@@ -189,7 +185,7 @@ def listening() -> Iterator[Receivers]:
     yield made
     webhook.shutdown()
     webhook.server_close()
-    # An empty datagram ends the listener.
+    # An empty datagram stops the listener.
     statsd.sendto(b"", statsd.getsockname())
     threads[1].join(5)
     statsd.close()
@@ -197,7 +193,7 @@ def listening() -> Iterator[Receivers]:
 
 @dataclass
 class Watched:
-    """A local Airflow and what was seen of its runs."""
+    """A local Airflow, with queries for its DAG runs."""
 
     airflow: LocalAirflow
 
@@ -224,7 +220,7 @@ class Watched:
         return found
 
     def tasks(self, run: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-        """Task id -> its instances."""
+        """Return the task instances of a DAG run by task id."""
         path = f"/dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}/taskInstances?limit=200"
         found: dict[str, list[dict[str, Any]]] = {}
         for instance in self.airflow.call("GET", path)["task_instances"]:
@@ -232,23 +228,23 @@ class Watched:
         return found
 
     def states(self, dag_id: str, task_id: str) -> list[str]:
-        """States of a task over all runs of its DAG."""
+        """Return the states of a task in all runs of its DAG."""
         return [
             instance["state"]
             for run in self.runs(dag_id)
             for instance in self.tasks(run).get(task_id, [])
         ]
 
-    def until(self, reached: Callable[[], bool], what: str, seconds: float = 600) -> None:
+    def wait_until(self, reached: Callable[[], bool], what: str, seconds: float = 600) -> None:
         end = time.monotonic() + seconds
         while not reached():
-            assert time.monotonic() < end, f"{what} within {seconds} s: {self.summary()}"
+            assert time.monotonic() < end, f"no {what} after {seconds} s: {self.summary()}"
             assert not self.airflow.ended(), self.airflow.ended()
             time.sleep(1)
 
-    def over(self, dag_id: str, count: int) -> bool:
-        """Whether at least `count` runs of a DAG have ended."""
-        return sum(run["state"] in OVER for run in self.runs(dag_id)) >= count
+    def ended(self, dag_id: str, count: int) -> bool:
+        """Return whether at least `count` runs of a DAG have ended."""
+        return sum(run["state"] in ENDED for run in self.runs(dag_id)) >= count
 
     def summary(self) -> list[tuple[str, str, str]]:
         return [
@@ -259,7 +255,7 @@ class Watched:
 
 
 def debcm(arguments: list[str], variables: dict[str, str]) -> str:
-    """Run `debcm` in a process of its own and return what it printed."""
+    """Run `debcm` in its own process and return its output."""
     done = subprocess.run(
         [str(Path(sys.executable).with_name("debcm")), *arguments],
         env={**os.environ, **variables},

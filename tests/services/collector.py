@@ -1,4 +1,4 @@
-"""An OpenTelemetry collector on loopback that remembers the gauges it was sent."""
+"""Starts an OpenTelemetry collector on loopback that stores the gauges it receives."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 
 @dataclass
 class Collector:
-    """What arrived at `endpoint`: gauge -> its values, in the order in which they came."""
+    """The gauges received at an endpoint.
+
+    Attributes:
+        endpoint: URL of the collector.
+        gauges: values per gauge, in order of arrival.
+    """
 
     endpoint: str
     gauges: dict[str, list[float]] = field(default_factory=dict)
 
-    def take(self, body: bytes) -> None:
-        """Remember the gauges of one OTLP request."""
+    def store(self, body: bytes) -> None:
+        """Store the gauges of one OTLP request."""
         request = ExportMetricsServiceRequest.FromString(body)
         for resource in request.resource_metrics:
             for scope in resource.scope_metrics:
@@ -35,13 +40,13 @@ class Collector:
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
-    """Listen for OTLP over HTTP until the block ends."""
+    """Receive OTLP over HTTP until the block ends."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.path == "/v1/metrics":
-                made.take(body)
+                made.store(body)
             answer = ExportMetricsServiceResponse().SerializeToString()
             self.send_response(200)
             self.send_header("Content-Type", "application/x-protobuf")

@@ -1,4 +1,4 @@
-"""PostgreSQL, Redis and an S3 endpoint on loopback, each in a process ended by its pid."""
+"""Starts PostgreSQL, Redis and an S3 server on loopback, each in its own process."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ START_SECONDS = 60
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """An empty database; yields its SQLAlchemy URL."""
+    """Start PostgreSQL with an empty database; yield its SQLAlchemy URL."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not found:
         pytest.skip("needs the Debian package postgresql")
-    # Not below pytest's folder, which only its owner may enter: PostgreSQL refuses to be root.
+    # PostgreSQL refuses to run as root, and only root may enter pytest's temporary folder.
     with tempfile.TemporaryDirectory(prefix="debcm-postgres-") as home:
-        user = _nobody(Path(home))
+        user = _as_nobody(Path(home))
         data, port = Path(home) / "data", free_port()
         subprocess.run(
             [found[-1] / "initdb", "-D", data, "-U", "debcm", "--auth=trust", "-E", "UTF8"],
@@ -40,14 +40,14 @@ def postgres() -> Iterator[str]:
             **user,
         )
         command = [found[-1] / "postgres", "-D", data, "-p", str(port), "-k", home, "-F"]
-        # SIGINT: end now, with clients still connected.
+        # SIGINT: a fast shutdown, which disconnects clients.
         with _process(command, port, signal.SIGINT, cwd=home, **user):
             yield f"postgresql+psycopg2://debcm@127.0.0.1:{port}/postgres"
 
 
 @contextmanager
 def redis() -> Iterator[str]:
-    """An empty Redis that keeps nothing on disk; yields its URL."""
+    """Start an empty Redis that stores nothing on disk; yield its URL."""
     binary = shutil.which("redis-server")
     if binary is None:
         pytest.skip("needs the Debian package redis-server")
@@ -59,7 +59,10 @@ def redis() -> Iterator[str]:
 
 @contextmanager
 def s3(bucket: str) -> Iterator[str]:
-    """An S3 endpoint with one empty bucket; yields its URL. Credentials are in the environment."""
+    """Start an S3 server with an empty bucket; yield its URL.
+
+    The credentials of the client must be in the environment.
+    """
     pytest.importorskip("moto.server")
     import boto3
 
@@ -72,7 +75,7 @@ def s3(bucket: str) -> Iterator[str]:
         yield endpoint
 
 
-def _nobody(home: Path) -> dict[str, Any]:
+def _as_nobody(home: Path) -> dict[str, Any]:
     if os.getuid():
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -82,20 +85,22 @@ def _nobody(home: Path) -> dict[str, Any]:
 
 @contextmanager
 def _process(
-    command: Sequence[str | Path], port: int, end: int = signal.SIGTERM, **how: Any
+    command: Sequence[str | Path], port: int, stop_signal: int = signal.SIGTERM, **options: Any
 ) -> Iterator[None]:
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **how)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options
+        )
         try:
-            _until(lambda: _answers(port) or process.poll() is not None, command)
+            _wait_until(lambda: _answers(port) or process.poll() is not None, command)
             assert process.poll() is None, f"{command[0]} ended with {process.returncode}"
             yield
         finally:
-            process.send_signal(end)
+            process.send_signal(stop_signal)
             process.wait(timeout=30)
 
 
-def _until(reached: Callable[[], bool], command: Sequence[str | Path]) -> None:
+def _wait_until(reached: Callable[[], bool], command: Sequence[str | Path]) -> None:
     end = time.monotonic() + START_SECONDS
     while not reached():
         assert time.monotonic() < end, f"{command[0]} does not answer after {START_SECONDS} s"

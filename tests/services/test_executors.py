@@ -1,6 +1,7 @@
-"""The same nights on PostgreSQL and LocalExecutor, and on PostgreSQL, Redis and two Celery workers
-with the lake on S3: the tables of the embedded run, row by row. On the way, a collector on
-loopback is sent the metrics.
+"""The same nights give the same tables with every executor and storage.
+
+`debcm run` without Airflow is compared with LocalExecutor on PostgreSQL, and with two Celery
+workers on PostgreSQL and Redis with a lake on S3. The first Airflow sends metrics to a collector.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from pipeline.reporting.metrics import METRICS
 from pipeline.settings.sections import LakeSettings
 from pipeline.storage.folder import sha256_of
 from pipeline.storage.store import Store
+from tests.helpers.deliveries import write_manifest
 from tests.helpers.real_airflow import (
     DAYS,
     Watched,
     debcm,
-    picture,
     small_settings,
-    sound,
-    write_checksums,
+    write_clip,
+    write_track,
 )
 from tests.services import servers
 from tests.services.collector import Collector, collecting
@@ -40,7 +41,7 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(1800)]
 GENRES = ["rock", "techno", "classical", "folk"]
 TINTS = [(1.0, 0.1, 0.1), (0.1, 1.0, 0.1), (0.1, 0.1, 1.0), (1.0, 1.0, 0.1)]
 PICKS = 16
-# Every video has its track's colour: a model that learns anything passes the gate.
+# Each video has the colour of its track, so a model that learns anything passes the gate.
 LEARNABLE = {
     "DEBCM_GATE__RECALL_K": "1",
     "DEBCM_GATE__MAX_CALIBRATION": "5",
@@ -50,9 +51,9 @@ LEARNABLE = {
     "DEBCM_MODEL__DIM": "16",
     "DEBCM_MODEL__HIDDEN": "32",
 }
-# Clocks, and how many commits it took.
-OF_ONE_RUN = {"ingested_at", "finished_at", "inputs"}
-# Plans and speeds are those of one run; nothing was deleted.
+# Columns that differ between runs: times, and table versions.
+RUN_COLUMNS = {"ingested_at", "finished_at", "inputs"}
+# Plans and speeds differ between runs; no deletions were requested.
 COMPARED = [
     name for name in TABLES if name not in {"shards", "extractions", "deletions", "erasures"}
 ]
@@ -60,12 +61,12 @@ COMPARED = [
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one way of running the nights left behind.
+    """What one way to run the nights wrote.
 
     Attributes:
-        tables: name -> rows, without what differs from run to run.
-        release: the current release.
-        arrays: sha256 of its embeddings, towers and index.
+        tables: rows by table name, without the columns that differ between runs.
+        release: id of the current release.
+        arrays: sha256 of its embeddings, towers and index by file name.
     """
 
     tables: dict[str, pl.DataFrame]
@@ -84,7 +85,7 @@ def read(settings: LakeSettings) -> Outcome:
         if path.suffix in {".parquet", ".safetensors", ".onnx", ".faiss"}
     }
     tables = {
-        name: lake.read(name).sort(TABLES[name].key).drop(OF_ONE_RUN, strict=False)
+        name: lake.read(name).sort(TABLES[name].key).drop(RUN_COLUMNS, strict=False)
         for name in COMPARED
     }
     return Outcome(tables, current.release_id, arrays)
@@ -108,7 +109,7 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for i in range(PICKS)
         ]
         for i in range(PICKS):
-            picture(media / f"v{i:02d}.mp4", 100 * day.day + i, seconds=1, tint=TINTS[i % 4])
+            write_clip(media / f"v{i:02d}.mp4", 100 * day.day + i, seconds=1, tint=TINTS[i % 4])
         tracks = [
             {
                 "music_id": f"m{i}",
@@ -120,24 +121,24 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for i, genre in enumerate(GENRES)
         ]
         for i in range(len(GENRES)):
-            sound(media / f"m{i}.ogg", 220.0 * (i + 1))
-            picture(media / f"p{i}.mp4", i, seconds=6, tone=220.0 * (i + 1), tint=TINTS[i])
+            write_track(media / f"m{i}.ogg", 220.0 * (i + 1))
+            write_clip(media / f"p{i}.mp4", i, seconds=6, tone=220.0 * (i + 1), tint=TINTS[i])
             professional = {"video_id": f"p{day.day}{i}", "source": "pgc", "uploader_id": ""}
             videos.append(
                 videos[0] | professional | {"music_id": "", "media_path": f"media/p{i}.mp4"}
             )
-        # A file that is no video: it ends in quarantine.
-        (media / "broken.mp4").write_text("no film")
+        # An invalid file, which is quarantined.
+        (media / "broken.mp4").write_text("not a video")
         videos.append(videos[0] | {"video_id": f"b{day.day}", "media_path": "media/broken.mp4"})
-        write_checksums(media.parent / "music.csv", tracks)
-        write_checksums(media.parent / "videos.csv", videos)
+        write_manifest(media.parent / "music.csv", list(tracks[0]), tracks)
+        write_manifest(media.parent / "videos.csv", list(videos[0]), videos)
         (media.parent / "_SUCCESS").touch()
     return root
 
 
 @pytest.fixture(scope="module")
 def embedded(landing: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """The nights as `debcm` runs them, one day after the other, without Airflow."""
+    """Run the nights with `debcm run`, day after day, without Airflow."""
     lake = tmp_path_factory.mktemp("embedded") / "lake"
     variables = small_settings(landing, lake) | LEARNABLE
     debcm(["run"], variables)
@@ -145,7 +146,7 @@ def embedded(landing: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome
 
 
 def run_nights(seen: Watched) -> None:
-    """Three days side by side, then the retraining of all of them."""
+    """Trigger three days at once; their retraining follows."""
     seen.unpause("media_features", "debcm_retrain")
     for day in DAYS:
         seen.airflow.trigger("media_features", partition_key=day.isoformat())
@@ -153,7 +154,7 @@ def run_nights(seen: Watched) -> None:
 
 def assert_equal(found: Outcome, wanted: Outcome) -> None:
     assert wanted.tables["videos"].height == 3 * (PICKS + 4)
-    # A file a day that is no video, and the tracks that the days after the first deliver again.
+    # One invalid file per day, and the tracks that the second and third day deliver again.
     assert wanted.tables["quarantine"].height == 3 + 2 * len(GENRES)
     assert wanted.tables["runs"]["decision"].to_list() == ["publish"]
     for name in COMPARED:
@@ -164,7 +165,7 @@ def assert_equal(found: Outcome, wanted: Outcome) -> None:
 
 
 def assert_metrics_arrived(collector: Collector) -> None:
-    """Every documented gauge came, none that is not documented, and the figures are the nights'."""
+    """Check that all documented gauges arrived, no others, and with the values of the nights."""
     found = {
         name.removeprefix("airflow."): values
         for name, values in collector.gauges.items()
@@ -189,7 +190,7 @@ def database() -> Iterator[dict[str, str]]:
         yield {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url}
 
 
-def test_postgresql_and_local_executor_with_a_person_who_approves(
+def test_local_executor_with_manual_approval_gives_the_same_tables(
     landing: Path, embedded: Outcome, database: dict[str, str], tmp_path: Path
 ) -> None:
     variables = small_settings(landing, tmp_path / "lake") | LEARNABLE | database
@@ -208,7 +209,7 @@ def test_postgresql_and_local_executor_with_a_person_who_approves(
 
 
 def approve(seen: Watched, lake: Path, release: str) -> None:
-    """Say yes, as a person does in the UI; until then nothing is current."""
+    """Approve the release, as a person does in the UI; until then there is no current release."""
     asked = "/dags/debcm_retrain/dagRuns/~/hitlDetails?response_received=false"
 
     def questions() -> list[dict[str, Any]]:
@@ -216,7 +217,7 @@ def approve(seen: Watched, lake: Path, release: str) -> None:
         return found
 
     def all_answered() -> bool:
-        # A task that is answered before it has gone to sleep is tried again, and asks again.
+        # A task that is answered before it is deferred is retried and asks again.
         for question in questions():
             run = question["task_instance"]["dag_run_id"]
             seen.airflow.call(
@@ -224,17 +225,17 @@ def approve(seen: Watched, lake: Path, release: str) -> None:
                 f"/dags/debcm_retrain/dagRuns/{run}/taskInstances/approve/-1/hitlDetails",
                 {"chosen_options": ["Approve"]},
             )
-        return seen.over("debcm_retrain", 3)
+        return seen.ended("debcm_retrain", 3)
 
-    seen.until(lambda: bool(questions()), "the question whether to publish")
+    seen.wait_until(lambda: bool(questions()), "the question whether to publish")
     (question,) = questions()
     assert release in question["subject"]
     assert read_current(Store(LakeSettings(root=str(lake)))) is None
-    seen.until(all_answered, "three retraining runs")
+    seen.wait_until(all_answered, "three retraining runs")
     assert seen.states("debcm_retrain", "publish").count("success") == 1
 
 
-def test_postgresql_redis_and_two_celery_workers_with_the_lake_on_s3(
+def test_celery_workers_with_the_lake_on_s3_give_the_same_tables(
     landing: Path,
     embedded: Outcome,
     database: dict[str, str],
@@ -264,7 +265,7 @@ def test_postgresql_redis_and_two_celery_workers_with_the_lake_on_s3(
         }
         with Watched.start(env, workers) as seen:
             run_nights(seen)
-            seen.until(lambda: seen.over("debcm_retrain", 3), "three retraining runs")
+            seen.wait_until(lambda: seen.ended("debcm_retrain", 3), "three retraining runs")
         assert_equal(read(LakeSettings(root="s3://lake/debcm", storage_options=options)), embedded)
     for name in workers:
         log = (tmp_path / "airflow" / "logs" / f"{name}.log").read_text()
