@@ -15,7 +15,7 @@ def run_example(name: str, *arguments: str) -> list[str]:
     """Run a script in a process of its own; return the lines that it printed."""
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *arguments],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,

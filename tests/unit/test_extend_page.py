@@ -14,6 +14,9 @@ from features.config import SoundBlock, VisualBlock
 from features.errors import Reason
 from features.sound.blocks import BLOCKS
 from features.video.blocks import DIMS
+from models.config import ModelConfig, VariantName
+from models.registry import variant_of
+from models.variant import Variant
 from pipeline.errors import RowReason
 from pipeline.lake.schemas import LANDING, TABLES
 from pipeline.publishing.sinks import following
@@ -92,7 +95,7 @@ NAMES = {
     },
     "A model variant": {
         "models.config": ("VariantName", "_PRESETS", "_IGNORED", "ModelConfig"),
-        "models.variant": ("Variant", "Network", "Objective"),
+        "models.variant": ("Variant", "Network", "Encoder", "Objective"),
         "models.registry": ("variant_of",),
     },
     "A sink": {
@@ -134,6 +137,11 @@ def test_every_reason_has_texts_and_is_in_the_generated_page() -> None:
     for reason in (*RowReason, *Reason):
         assert reason.meaning
         assert f"| `{reason}` |" in generated
+
+
+def test_every_variant_is_an_object_that_the_registry_returns() -> None:
+    for name in get_args(VariantName):
+        assert isinstance(variant_of(ModelConfig.preset(name)), Variant)
 
 
 def test_a_sink_has_the_methods_that_the_page_names() -> None:
