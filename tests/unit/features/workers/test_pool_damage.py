@@ -141,49 +141,49 @@ def before_a_fragment(rendered: Rendered) -> bytes:
 fast_start = video_file("fast.mp4", movflags="faststart")
 FRAGMENTED = "h264_fragmented.mp4"
 KINDS: dict[str, Make] = {
-    "nothing: zero bytes": lambda _: b"",
-    "text, whatever its name": lambda _: b"no pictures and no sound\n" * 200,
+    "an empty file": lambda _: b"",
+    "text under any name": lambda _: b"no pictures and no sound\n" * 200,
     "random bytes": lambda _: np.random.default_rng(0).bytes(20_000),
     "a playlist (HLS, concat, DASH) that names another file": (
         lambda rendered: f"ffconcat version 1.0\nfile '{rendered('film.mp4')}'\n".encode()
     ),
-    "WebM under the name of an MP4": whole("film.webm"),
-    "moving pictures alone": whole("silent.mp4"),
-    "sound alone": whole("stereo.m4a"),
+    "WebM with the suffix of MP4": whole("film.webm"),
+    "moving picture only": whole("silent.mp4"),
+    "sound only": whole("stereo.m4a"),
     "sound with cover art": whole("album.mp3"),
-    "one frame": whole("h264_one_frame.mp4"),
+    "a single frame": whole("h264_one_frame.mp4"),
     "eight channels of sound": eight_channels,
     "more streams than allowed": whole("many_streams.mkv"),
     "MP4, index at the end, cut anywhere": cut("film.mp4", 0.9),
-    "MP4, index first, a twentieth cut off": shortened(fast_start, 0.95),
-    "MP4, index first, half cut off": shortened(fast_start, 0.5),
+    "MP4, index first, the last 5 % cut off": shortened(fast_start, 0.95),
+    "MP4, index first, second half cut off": shortened(fast_start, 0.5),
     "MP4 in fragments, cut inside one": cut(FRAGMENTED, 0.5),
     "MP4 in fragments, cut between two": before_a_fragment,
-    "WebM or Matroska, a twentieth cut off": cut("film.webm", 0.95),
-    "WebM or Matroska, half cut off": cut("film.webm", 0.5),
-    "WebM recorded live, half cut off": shortened(
+    "WebM or Matroska, the last 5 % cut off": cut("film.webm", 0.95),
+    "WebM or Matroska, second half cut off": cut("film.webm", 0.5),
+    "WebM recorded live, second half cut off": shortened(
         video_file("live.webm", "libopus", live="1"), 0.5
     ),
-    "AVI, half cut off": shortened(video_file("film.avi", "libmp3lame"), 0.5),
-    "FLV, half cut off": shortened(video_file("film.flv"), 0.5),
-    "FLV recorded live, half cut off": shortened(
+    "AVI, second half cut off": shortened(video_file("film.avi", "libmp3lame"), 0.5),
+    "FLV, second half cut off": shortened(video_file("film.flv"), 0.5),
+    "FLV recorded live, second half cut off": shortened(
         video_file("live.flv", flvflags="no_duration_filesize"), 0.5
     ),
-    "ASF (WMV), half cut off": cut("wmv2.asf", 0.5),
-    "MPEG transport stream, half cut off": shortened(video_file("film.ts"), 0.5),
-    "WAV, half cut off": cut("mono.wav", 0.5),
-    "FLAC, half cut off": cut("surround.flac", 0.5),
-    "MP3, a twentieth cut off": cut("stereo.mp3", 0.95),
-    "MP3, half cut off": cut("stereo.mp3", 0.5),
-    "MP3 that does not tell its length, half cut off": shortened(without_xing, 0.5),
+    "ASF (WMV), second half cut off": cut("wmv2.asf", 0.5),
+    "MPEG transport stream, second half cut off": shortened(video_file("film.ts"), 0.5),
+    "WAV, second half cut off": cut("mono.wav", 0.5),
+    "FLAC, second half cut off": cut("surround.flac", 0.5),
+    "MP3, the last 5 % cut off": cut("stereo.mp3", 0.95),
+    "MP3, second half cut off": cut("stereo.mp3", 0.5),
+    "MP3 that does not declare its length, second half cut off": shortened(without_xing, 0.5),
     "Ogg, cut inside a page": cut("stereo.ogg", 0.5),
     "Ogg, cut between two pages": before_last_page,
-    "a twentieth of the packets wiped out": wiped("film.mp4", 0.05),
-    "half of the packets wiped out": wiped("film.mp4", 0.5),
+    "one in twenty packets overwritten with zeros": wiped("film.mp4", 0.05),
+    "half of the packets overwritten with zeros": wiped("film.mp4", 0.5),
     "a header without media (init segment)": only_boxes(FRAGMENTED, b"ftyp", b"moov"),
-    "media without their header (media segment)": only_boxes(FRAGMENTED, b"moof", b"mdat"),
-    "pictures by an unknown codec": with_unknown_boxes("film.mp4", b"avc1\0"),
-    "sound by an unknown codec": with_unknown_boxes("film.mp4", b"mp4a\0", b"esds\0"),
+    "media without a header (media segment)": only_boxes(FRAGMENTED, b"moof", b"mdat"),
+    "picture with an unknown codec": with_unknown_boxes("film.mp4", b"avc1\0"),
+    "sound with an unknown codec": with_unknown_boxes("film.mp4", b"mp4a\0", b"esds\0"),
 }
 
 
