@@ -1,8 +1,9 @@
 """Chooses the student: how far from its teacher, and with which weight of the teacher.
 
-The first student learns with the full teacher weight. Only if its teacher held it back, a second
-student learns with a lower teacher weight and, if that does not help, a third without a teacher.
-Later picks, which none of them was trained on, decide which one is kept.
+The first student learns with the full teacher weight. If its teacher held it back, a second student
+learns with a lower teacher weight and, if that does not help, a third without a teacher. With an
+uninformative teacher, the student without a teacher comes second. Later picks, on which none of
+them was trained, decide which student is kept.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ def select_student(
         return measure_likelihood(train(None, config, "alone"), data)
 
     if kept.uninformative_teacher:
-        alone = without_teacher()
-        if same_on_all(float(_prefer_without_teacher(alone, kept))):
-            return alone.model
+        without = without_teacher()
+        if same_on_all(float(_prefer_without_teacher(without, kept))):
+            return without.model
     log.info(
         "training a second student with %.0f %% of the teacher weight, because the teacher holds "
         "the first one back",
@@ -70,21 +71,21 @@ def select_student(
     if same_on_all(float(measured.nll.mean() < kept.nll.mean())):
         kept = replace(measured, uninformative_teacher=kept.uninformative_teacher)
     if measured.held_back and not kept.uninformative_teacher:
-        alone = without_teacher()
-        if same_on_all(float(_prefer_without_teacher(alone, kept))):
-            return alone.model
+        without = without_teacher()
+        if same_on_all(float(_prefer_without_teacher(without, kept))):
+            return without.model
     return kept.model
 
 
-def _prefer_without_teacher(alone: PickLikelihood, kept: PickLikelihood) -> bool:
+def _prefer_without_teacher(without: PickLikelihood, kept: PickLikelihood) -> bool:
     """Return whether later picks prefer a student without a teacher to the one kept so far.
 
     If the teacher is informative, the new student has to be significantly better than the kept
-    one. If not, nothing speaks for the kept one: it is enough to be significantly better than the
-    teacher and not significantly worse than the kept one.
+    one. Otherwise it is enough to be significantly better than the teacher and not significantly
+    worse than the kept one.
     """
     if not kept.uninformative_teacher:
-        return significantly_lower(alone.nll, kept.nll, kept.uploader)
+        return significantly_lower(without.nll, kept.nll, kept.uploader)
     return significantly_lower(
-        alone.nll, kept.teacher_nll, kept.uploader
-    ) and not significantly_lower(kept.nll, alone.nll, kept.uploader)
+        without.nll, kept.teacher_nll, kept.uploader
+    ) and not significantly_lower(kept.nll, without.nll, kept.uploader)
