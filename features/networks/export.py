@@ -33,7 +33,7 @@ def writable_cache_folder(name: str = "") -> Path:
         raise EncoderError(f"no cache folder: {error}\n{_SET_CACHE}") from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Only a write tells: modes do not bind root, and a disk may be read-only.
+        # Try a write: file modes do not apply to root, and the disk may be read-only.
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:

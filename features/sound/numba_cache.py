@@ -31,7 +31,7 @@ _PROCESSOR_LINES = ("model name", "flags", "CPU implementer", "CPU part", "Featu
 
 @contextmanager
 def one_compiler(blocks: Iterable[str]) -> Iterator[None]:
-    """Hold a lock while the body compiles, unless the cache already holds what it compiles.
+    """Hold a lock while the body compiles, unless everything it compiles is in the cache.
 
     The body must use each function and signature that these blocks will need. When it ends
     without an error, a marker file records that the cache is complete, and later processes take

@@ -1,4 +1,4 @@
-"""An extractor's name guarantees its values, whatever library is upgraded."""
+"""An extractor's name guarantees its values, even after a library upgrade."""
 
 from __future__ import annotations
 
