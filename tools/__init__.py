@@ -1,1 +1,1 @@
-"""Build-time tools: documentation pages, screenshots, exported networks. Not part of the wheel."""
+"""Build-time scripts: generated pages, screenshots, exported networks. Not part of the wheel."""

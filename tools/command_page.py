@@ -1,4 +1,4 @@
-"""docs/commands.md from the command line itself: the words that `--help` shows."""
+"""Generates docs/commands.md from the help texts of the command line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.cli.main import app
 
 
 def command_sections() -> Iterator[str]:
-    """What stands on the page below its title, a block at a time."""
+    """Yield the blocks of the page below its title."""
     group: Any = typer.main.get_command(app)
     yield f"{group.help}\n"
     yield f"{group.epilog}\n"
@@ -28,8 +28,8 @@ def _command(name: str, command: Any) -> Iterator[str]:
     if inner is None:
         yield from _section(f"`{name}`", f"{' '.join(command.help.split())}\n", command)
         return
-    for each, below in inner.items():
-        yield from _command(f"{name} {each}", below)
+    for subcommand, below in inner.items():
+        yield from _command(f"{name} {subcommand}", below)
 
 
 def _section(title: str, text: str, command: Any) -> Iterator[str]:
@@ -42,17 +42,17 @@ def _section(title: str, text: str, command: Any) -> Iterator[str]:
 
 
 def _row(parameter: Any) -> str:
-    # Completion is the shell's, and `airflow` takes whatever Airflow does.
+    # Leave out shell completion, and the arguments that `debcm airflow` passes on to Airflow.
     if not parameter.help or "completion" in parameter.name or parameter.name == "help":
         return ""
     if parameter.param_type_name == "argument":
-        written = parameter.metavar
+        usage = parameter.metavar
     else:
-        written = ", ".join([*parameter.opts, *parameter.secondary_opts])
+        usage = ", ".join([*parameter.opts, *parameter.secondary_opts])
         if parameter.metavar:
-            written += f" {parameter.metavar}"
+            usage += f" {parameter.metavar}"
     default = parameter.default
     notes = ["required"] if parameter.required else []
     if isinstance(default, str | int) and default not in ("", True, False):
         notes.append(f"default: {default}")
-    return f"| `{written}` | {'; '.join([parameter.help, *notes])} |"
+    return f"| `{usage}` | {'; '.join([parameter.help, *notes])} |"

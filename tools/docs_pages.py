@@ -1,4 +1,4 @@
-"""The pages of docs/ that come from the code; a test fails when one of them is stale.
+"""Generates the pages of docs/ that come from the code; a test fails if one is out of date.
 
 python -m tools.docs_pages
 """
@@ -65,17 +65,18 @@ export AIRFLOW__METRICS__OTEL_ON=True
 export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318
 ```
 
-Each gauge is sent once per DAG run, when its task ends. Configure the collector to keep it until the
-next night: its Prometheus exporter drops a gauge after `metric_expiration`, five minutes by default.
-No task fails because a server does not answer. A collector that does not answer delays the end of
-every task by at most ten seconds (`OTEL_EXPORTER_OTLP_TIMEOUT`).
+Each gauge is sent once per DAG run, when its task ends. Configure the collector to keep it until
+the next night: its Prometheus exporter drops a gauge after `metric_expiration`, five minutes by
+default. No task fails because a server does not answer. A collector that does not answer delays the
+end of every task by at most ten seconds (`OTEL_EXPORTER_OTLP_TIMEOUT`).
 
-Tests with receivers on loopback: `make test-slow` for StatsD, `make test-services` for OpenTelemetry.
+Tests with receivers on loopback: `make test-slow` for StatsD, `make test-services` for
+OpenTelemetry.
 """
 
 
 def pages() -> dict[str, str]:
-    """Path below docs/ -> text of every generated page."""
+    """Return the text of each generated page by its path below docs/."""
     return {
         "commands.md": commands(),
         "configuration.md": configuration(),
@@ -87,12 +88,12 @@ def pages() -> dict[str, str]:
 
 
 def commands() -> str:
-    """docs/commands.md, from the command line."""
+    """Return docs/commands.md, made from the command line."""
     return "\n".join(["# Commands\n", GENERATED, *command_sections()])
 
 
 def configuration() -> str:
-    """docs/configuration.md, from the settings model."""
+    """Return docs/configuration.md, made from the settings model."""
     parts = [
         "# Configuration\n",
         GENERATED,
@@ -111,7 +112,7 @@ def configuration() -> str:
 
 
 def tables() -> str:
-    """docs/tables.md, from the field table."""
+    """Return docs/tables.md, made from the tables' fields."""
     parts = ["# Tables\n", GENERATED, "## The landing contract\n", TABLES_INTRODUCTION]
     for table in LANDING.values():
         parts += _table(table)
@@ -123,7 +124,7 @@ def tables() -> str:
 
 
 def dags() -> str:
-    """docs/dags.md, from the docstrings of the DAG files: the pages that the UI shows."""
+    """Return docs/dags.md, made from the docstrings of the DAG files, which the UI shows too."""
     parts = ["# DAGs\n", GENERATED]
     for path in sorted((CHECKOUT / "dags").glob("*.py")):
         doc = ast.get_docstring(ast.parse(path.read_text()))
@@ -132,7 +133,7 @@ def dags() -> str:
 
 
 def reasons() -> str:
-    """docs/reasons.md: every quarantine reason and every error, with what to do."""
+    """Return docs/reasons.md: all quarantine reasons and errors, with their remedies."""
     parts = [
         "# What each reason and each error means\n",
         GENERATED,
@@ -159,7 +160,7 @@ def reasons() -> str:
 
 
 def metrics() -> str:
-    """docs/metrics.md: every gauge that the DAGs send."""
+    """Return docs/metrics.md: all gauges that the DAGs send."""
     parts = [
         "# Metrics\n",
         GENERATED,
@@ -173,8 +174,8 @@ def metrics() -> str:
 
 
 def _error_classes() -> list[type[PipelineError]]:
-    """Every error that is raised, wherever in the package it is defined."""
-    # Importing all of the package would import Airflow, which makes itself a home.
+    """Return all error classes of the package that can be raised."""
+    # Import only modules that define errors: others import Airflow, which creates a home folder.
     error = re.compile(r"^class \w+\(\w*(Permanent|Transient|Error)\)", re.MULTILINE)
     for path in sorted((CHECKOUT / "pipeline").rglob("*.py")):
         if error.search(path.read_text()):
@@ -216,7 +217,7 @@ def _type(kind: pa.DataType) -> str:
 
 
 def _sections(name: str, model: type[BaseModel]) -> Iterator[str]:
-    """The section of a model, and those of the optional models inside it."""
+    """Yield the section of a model and of the optional models in it."""
     prefix = f"DEBCM_{name.upper().replace('.', '__')}__"
     yield from _section(f"[{name}]", _doc(model), model.model_fields, prefix)
     for inner, field in model.model_fields.items():
@@ -249,7 +250,7 @@ def _is_model(kind: Any) -> TypeGuard[type[BaseModel]]:
 
 
 def _doc(owner: type) -> str:
-    """First paragraph of a docstring, on one line."""
+    """Return the first paragraph of a docstring on one line."""
     paragraph = (inspect.getdoc(owner) or "").split("\n\n")[0]
     return " ".join(paragraph.split())
 
@@ -257,15 +258,15 @@ def _doc(owner: type) -> str:
 def _annotation(field: FieldInfo) -> str:
     kind: Any = field.annotation
     text = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
-    for noise in (
+    for prefix in (
         "typing.",
         "pathlib._local.",
         "pathlib.",
         "features.config.",
         "pipeline.settings.sections.",
     ):
-        text = text.replace(noise, "")
-    # What a validating function expects stands in the field's meaning.
+        text = text.replace(prefix, "")
+    # The field's meaning says what a validating function expects.
     text = re.sub(r"Annotated\[(\w+), AfterValidator\(.*?\)\]", r"\1", text)
     ranges = [item for item in field.metadata if not isinstance(item, AfterValidator)]
     bounds = " ".join(str(item).split("(")[-1].rstrip(")") for item in ranges)
@@ -286,7 +287,7 @@ def _escaped(text: str) -> str:
 
 
 def main() -> None:
-    """Write every generated page."""
+    """Write all generated pages."""
     for name, text in pages().items():
         write_atomically(CHECKOUT / "docs" / name, text)
 

@@ -1,10 +1,10 @@
-"""MusiCNN in PyTorch, from the weights in its package, and its ONNX export.
+"""Builds MusiCNN in PyTorch from the weights in its package, and exports it to ONNX.
 
 MusiCNN tags music (Pons and Serra, "musicnn: pre-trained convolutional neural networks for
-music audio tagging", ISMIR 2019, late-breaking). Its package holds two trainings, on the Million
-Song Dataset (tags of listeners: genres, moods) and on MagnaTagATune (instruments, voices); what
-one is deaf to the other hears. The package asks for versions of TensorFlow and NumPy that no
-longer install, so the exported network lies in this repository. To make it anew::
+music audio tagging", ISMIR 2019, late-breaking). Its package contains two trainings with
+complementary tags: the Million Song Dataset (genres, moods) and MagnaTagATune (instruments,
+voices). The package requires versions of TensorFlow and NumPy that can no longer be installed, so
+the exported network is kept in this repository. To export it again::
 
     pip download --no-deps musicnn==0.1.0
     python -m tools.musicnn_export musicnn-0.1.0-py3-none-any.whl
@@ -31,13 +31,13 @@ from features.networks.packaged import MUSICNN
 from features.networks.torch_onnx import write_onnx
 from tools.tensorbundle import read_bundle
 
-# sha256 of the package that holds the weights, as PyPI has it.
+# sha256 of the package on PyPI that contains the weights.
 PACKAGE = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
 
-# Folders of the trainings in it: Million Song Dataset, MagnaTagATune.
+# Folders of the two trainings in the package: Million Song Dataset, MagnaTagATune.
 _TRAININGS = ("MSD_musicnn", "MTT_musicnn")
 
-# Channels, frames and bands of the convolutions' kernels.
+# Channels, frames and bands of the convolution kernels.
 _TIMBRAL = ((204, 7, 38), (204, 7, 67))
 _TEMPORAL = ((51, 128, 1), (51, 64, 1), (51, 32, 1))
 _FRONT = sum(channels for channels, _, _ in _TIMBRAL + _TEMPORAL)
@@ -48,24 +48,24 @@ _EPSILON = 1e-3
 
 
 class Convolution(nn.Module):
-    """A convolution over frames and all bands, ReLU, normalisation, maximum over bands."""
+    """A convolution over frames and all bands, ReLU, batch normalisation, maximum over bands."""
 
     def __init__(self, channels: int, frames: int, bands: int) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(1, channels, (frames, bands))
         self.normalisation = nn.BatchNorm2d(channels, eps=_EPSILON)
-        # As many frames come out as went in; TensorFlow pads the end of an even kernel more.
+        # Keeps the number of frames. For an even kernel, TensorFlow pads the end more.
         self.padding = (0, 0, (frames - 1) // 2, frames // 2)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Map [N, 1, frames, bands] to [N, channels, frames]."""
+        """Map float32 [N, 1, frames, bands] to [N, channels, frames]."""
         padded = functional.pad(rows, self.padding)
         maps: Tensor = self.normalisation(torch.relu(self.convolution(padded)))
         return maps.amax(dim=3)
 
 
 class Musicnn(nn.Module):
-    """One training of MusiCNN up to its last hidden layer, before that layer's rectifier."""
+    """One training of MusiCNN up to its last hidden layer, without that layer's ReLU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,21 +80,22 @@ class Musicnn(nn.Module):
         # The network was trained on logarithms to base 10.
         rows = self.normalisation(patches[:, None] / np.log(10))
         *front, first, second, third = self.convolutions
-        heard = torch.cat([convolution(rows) for convolution in front], dim=1)
-        one = first(_rows(heard))
+        front_maps = torch.cat([convolution(rows) for convolution in front], dim=1)
+        one = first(_rows(front_maps))
         two = second(_rows(one)) + one
         three = third(_rows(two)) + two
-        maps = torch.cat([heard, one, two, three], dim=1)
+        maps = torch.cat([front_maps, one, two, three], dim=1)
         pooled = torch.stack([maps.amax(dim=2), maps.mean(dim=2)], dim=2).flatten(1)
         units: Tensor = self.dense(self.pooled(pooled))
         return units
 
 
 class MusicnnPair(nn.Module):
-    """Both trainings side by side, each unit squashed to 0 to 1 by a sigmoid.
+    """Concatenates the hidden units of both trainings and applies a sigmoid.
 
-    The rectified units are silent for most music, and what wakes one may be a codec; before
-    the rectifier they are smooth, but the few that are far out drown the others in a cosine.
+    The units after the ReLU are 0 for most music, and a codec alone can activate one. The units
+    before the ReLU vary smoothly, but a few extreme values would dominate a cosine similarity;
+    the sigmoid limits them to (0, 1).
     """
 
     def __init__(self, trainings: Iterable[Musicnn]) -> None:
@@ -107,19 +108,22 @@ class MusicnnPair(nn.Module):
 
 
 def _rows(maps: Tensor) -> Tensor:
-    """Turn [N, channels, frames] into one picture [N, 1, frames, channels]."""
+    """Turn [N, channels, frames] into an image [N, 1, frames, channels]."""
     return maps.transpose(1, 2)[:, None]
 
 
 def load_network(package: Path) -> MusicnnPair:
-    """Return the networks with the weights of a package, in evaluation mode.
+    """Return both trainings with the weights of a package, in evaluation mode.
+
+    Args:
+        package: the wheel of musicnn 0.1.0.
 
     Raises:
-        EncoderError: the file is another package than this code was made for.
+        EncoderError: the file has another sha256 than that wheel.
     """
     found = hashlib.sha256(package.read_bytes()).hexdigest()
     if found != PACKAGE:
-        raise EncoderError(f"{package} has sha256 {found}, expected {PACKAGE}")
+        raise EncoderError(f"{package} is not musicnn 0.1.0: sha256 {found}, expected {PACKAGE}")
     with ZipFile(package) as wheel:
         return MusicnnPair(_load_training(wheel, training) for training in _TRAININGS).eval()
 
@@ -146,19 +150,19 @@ def _load_training(wheel: ZipFile, training: str) -> Musicnn:
 
 
 def _numbered(name: str, number: int) -> str:
-    """Return the name TensorFlow gave to the n-th layer of a kind."""
+    """Return TensorFlow's name of the n-th layer of a kind, from 0."""
     return f"{name}_{number}" if number else name
 
 
 def _normalisations(network: Musicnn) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
-    """Return the normalisations in the order in which TensorFlow numbered them."""
+    """Return the normalisation layers in the order of TensorFlow's numbers."""
     return [
         layer for layer in network.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)
     ]
 
 
 def _fill(layer: nn.Module, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]) -> None:
-    """Set weight and bias of a layer, which must have their shapes."""
+    """Set weight and bias of a layer; their shapes must match."""
     with torch.no_grad():
         layer.get_parameter("weight").copy_(torch.tensor(weight))
         layer.get_parameter("bias").copy_(torch.tensor(bias))

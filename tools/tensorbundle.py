@@ -1,7 +1,7 @@
-"""Reading a TensorFlow checkpoint without TensorFlow.
+"""Reads a TensorFlow checkpoint without TensorFlow.
 
 A checkpoint is two files: an index, which is a LevelDB table of protocol buffers, and the
-values side by side. Format: tensorflow/core/util/tensor_bundle/tensor_bundle.h and
+concatenated values. Format: tensorflow/core/util/tensor_bundle/tensor_bundle.h and
 tensorflow/core/lib/io/format.h of the TensorFlow sources, version 1.
 """
 
@@ -15,13 +15,19 @@ import numpy.typing as npt
 
 _FOOTER_BYTES = 48
 _FLOAT = 1
-# Kinds of fields of a protocol buffer.
+# Wire types of a protocol buffer: integers and bytes; bytes per value of the fixed-size types.
 _VARIABLE = (0, 2)
 _FIXED = {1: 8, 5: 4}
 
 
 def read_bundle(index: bytes, values: bytes) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the float32 tensors of a checkpoint of one shard by name.
+    """Return the float32 tensors of a checkpoint with one shard, by name.
+
+    Tensors of other types are left out.
+
+    Args:
+        index: content of the .index file.
+        values: content of the .data-00000-of-00001 file.
 
     Raises:
         ValueError: the index is compressed.
@@ -32,7 +38,7 @@ def read_bundle(index: bytes, values: bytes) -> dict[str, npt.NDArray[np.float32
     found = {}
     for _, handle in _block(index, footer[at:]):
         for name, entry in _block(index, handle):
-            # The empty name is the header of the bundle.
+            # The entry with an empty name is the header of the bundle.
             if name and _number(entry, field=1) == _FLOAT:
                 start, size = _number(entry, field=4), _number(entry, field=5)
                 tensor = np.frombuffer(values[start : start + size], "<f4")
@@ -41,18 +47,18 @@ def read_bundle(index: bytes, values: bytes) -> dict[str, npt.NDArray[np.float32
 
 
 def _shape(entry: bytes) -> list[int]:
-    """Return the shape of a BundleEntryProto: field 2 holds its sizes as fields 2."""
+    """Return the shape of a BundleEntryProto: field 2, a message with one field 2 per size."""
     (shape,) = (part for field, _, part in _message(entry) if field == 2)
     return [_number(size, field=1) for field, _, size in _message(shape) if field == 2]
 
 
 def _number(message: bytes, field: int) -> int:
-    """Return a field that is a number; one that is left out is 0."""
+    """Return an integer field; a missing field is 0."""
     return next((number for found, number, _ in _message(message) if found == field), 0)
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the number at a place, and the place after it."""
+    """Return the integer at a position, and the position after it."""
     number = shift = 0
     while True:
         byte = data[at]
@@ -63,7 +69,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _block(index: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the keys and values of the block that a handle (place, size) names."""
+    """Yield the keys and values of the block at a handle (position, size)."""
     start, at = _varint(handle, 0)
     size, _ = _varint(handle, at)
     if index[start + size] != 0:
@@ -72,7 +78,7 @@ def _block(index: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
     (restarts,) = struct.unpack("<I", block[-4:])
     at, end, key = 0, size - 4 - 4 * restarts, b""
     while at < end:
-        # A key is the head it shares with the one before and a tail of its own.
+        # A key is stored as the length of the prefix it shares with the previous key, and the rest.
         shared, at = _varint(block, at)
         own, at = _varint(block, at)
         length, at = _varint(block, at)
@@ -83,13 +89,13 @@ def _block(index: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _message(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the fields of a protocol buffer: place, then a number or bytes."""
+    """Yield the fields of a protocol buffer: field number, integer value, bytes."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
         kind, number, length = tag & 7, 0, 0
         if kind in _VARIABLE:
-            # A number of its own, or the length of what follows.
+            # An integer value, or the length of the bytes that follow.
             number, at = _varint(data, at)
             length = number if kind == 2 else 0
         else:

@@ -138,7 +138,7 @@ def test_two_publishers_at_once_publish_whole_releases(
         (loser,) = set(runs) - {current.run_id}
         lost = [outcome for outcome in outcomes if outcome.error]
         assert all(outcome.error == "ReleaseError" for outcome in lost)
-        assert all("evaluate it again" in outcome.message for outcome in lost)
+        assert all("evaluate the run again" in outcome.message for outcome in lost)
         # Clearing these tasks judges the run against the release that came first.
         for step in ("evaluate", "gate", "publish"):
             site.steps.run(step, loser)

@@ -149,6 +149,7 @@ TESTED_BY_OTHERS = {
     "features.workers.job": "declarations",
     "models.arrays": "declarations",
     "simulation.styles": "declarations: test_music plays the styles",
+    "tools.screenshots": "needs Chromium and an Airflow with finished DAG runs; run by hand",
 }
 
 

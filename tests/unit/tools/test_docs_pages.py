@@ -1,4 +1,4 @@
-"""Generated pages are what the code says today."""
+"""The generated pages in docs/ agree with the code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from tools.docs_pages import CHECKOUT, pages
 
 
 @pytest.mark.parametrize("name", pages())
-def test_page_is_fresh(name: str) -> None:
+def test_the_page_agrees_with_the_code(name: str) -> None:
     stored = (CHECKOUT / "docs" / name).read_text(encoding="utf-8")
-    assert stored == pages()[name], "stale: run `make docs`"
+    assert stored == pages()[name], "the page is out of date: run `make docs`"
