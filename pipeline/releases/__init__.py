@@ -1,1 +1,1 @@
-"""Releases: written, verified, switched, compared, served."""
+"""Reads, verifies and serves releases; defines their files and the pointer to the current one."""

@@ -1,1 +1,1 @@
-"""Confounders, dataset, training, evaluation, and the gate."""
+"""Trains and evaluates a run: confounders, dataset, teacher and student, evaluation, gate."""

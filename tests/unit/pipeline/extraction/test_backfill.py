@@ -1,4 +1,4 @@
-"""What a feature backfill plans, refuses, and leaves alone."""
+"""A backfill plans the wanted days and modalities, and is dry unless told otherwise."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CANDIDATE = CandidateExtractor(
 
 @pytest.fixture
 def two_days(settings: Settings, lake: Lake, platform: Any) -> Settings:
-    """A day of three files and one of one more, ingested; a candidate in the settings."""
+    """Ingest a day of three files and a day of one; the settings have a candidate extractor."""
     professional = {"source": "pgc", "uploader_id": "", "music_id": ""}
     videos = [platform.video("v1"), platform.video("p1", "music_video.mp4", **professional)]
     platform.deliver(DAY, videos, [platform.track("m1")])
@@ -40,19 +40,19 @@ def two_days(settings: Settings, lake: Lake, platform: Any) -> Settings:
     return settings.model_copy(update={"candidates": {"fewer": CANDIDATE}})
 
 
-def clips(settings: Settings, lake: Lake, *what: Any) -> int:
-    return sum(shard.clips for shard in backfill.plan(Context(settings), *what))
+def planned_clips(settings: Settings, *arguments: Any) -> int:
+    return sum(shard.clips for shard in backfill.plan(Context(settings), *arguments))
 
 
-def test_it_takes_the_days_and_the_kinds_it_is_asked_for(two_days: Settings, lake: Lake) -> None:
-    assert clips(two_days, lake, DAY, NEXT_DAY, "current", "both") == 4
-    assert clips(two_days, lake, DAY, DAY, "current", "both") == 3
-    assert clips(two_days, lake, NEXT_DAY, NEXT_DAY, "current", "both") == 1
-    assert clips(two_days, lake, DAY, dt.date(2030, 1, 1), "fewer", "visual") == 3
-    assert clips(two_days, lake, DAY, NEXT_DAY, "fewer", "audio") == 2
+def test_a_plan_covers_the_wanted_days_and_modalities(two_days: Settings, lake: Lake) -> None:
+    assert planned_clips(two_days, DAY, NEXT_DAY, "current", "both") == 4
+    assert planned_clips(two_days, DAY, DAY, "current", "both") == 3
+    assert planned_clips(two_days, NEXT_DAY, NEXT_DAY, "current", "both") == 1
+    assert planned_clips(two_days, DAY, dt.date(2030, 1, 1), "fewer", "visual") == 3
+    assert planned_clips(two_days, DAY, NEXT_DAY, "fewer", "audio") == 2
 
 
-def test_parameters_that_make_no_sense_run_nothing(two_days: Settings, lake: Lake) -> None:
+def test_invalid_parameters_plan_nothing(two_days: Settings, lake: Lake) -> None:
     early = DAY - dt.timedelta(days=9)
     for first, last, extractor, kind, expected in (
         (NEXT_DAY, DAY, "current", "both", "the last day is before the first"),
@@ -66,7 +66,7 @@ def test_parameters_that_make_no_sense_run_nothing(two_days: Settings, lake: Lak
     assert lake.read("shards").is_empty()
 
 
-def test_it_says_clips_minutes_and_hours_before_it_costs_any(
+def test_a_plan_logs_clips_minutes_and_cpu_hours(
     two_days: Settings, lake: Lake, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "pipeline.extraction.backfill"):
@@ -75,14 +75,14 @@ def test_it_says_clips_minutes_and_hours_before_it_costs_any(
     assert "shard 0: 4 clips, 0 min, 2 CPU s expected" in caplog.text
 
 
-def test_a_candidates_features_stand_beside_the_current_ones(
+def test_features_of_a_candidate_are_stored_beside_the_current_ones(
     two_days: Settings, lake: Lake
 ) -> None:
     for extractor in ("current", "fewer"):
         chosen = two_days.with_extractor(extractor)
         for shard in backfill.plan(Context(two_days), DAY, DAY, extractor, "both"):
             extract.run(Context(chosen), shard.plan, shard.shard)
-        assert clips(two_days, lake, DAY, DAY, extractor, "both") == 0
+        assert planned_clips(two_days, DAY, DAY, extractor, "both") == 0
     for modality in Modality:
         rows = lake.read(f"{modality}_features")
         assert len(rows) == 4
@@ -92,7 +92,7 @@ def test_a_candidates_features_stand_beside_the_current_ones(
         }
 
 
-def test_at_the_keyboard_it_is_dry_unless_told_otherwise(
+def test_the_command_is_a_dry_run_by_default(
     two_days: Settings, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEBCM_LAKE__ROOT", two_days.lake.root)
@@ -110,7 +110,7 @@ def test_at_the_keyboard_it_is_dry_unless_told_otherwise(
     assert again == "0 clips to extract. Run again with --no-dry-run to extract them.\n"
 
 
-def test_a_dry_run_hands_nothing_to_the_tasks_that_extract(
+def test_a_dry_run_gives_no_shards_to_extract(
     two_days: Settings, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEBCM_LAKE__ROOT", two_days.lake.root)

@@ -1,4 +1,4 @@
-"""What a run writes, checkpoints included, is data that cannot run: no file holds a pickle."""
+"""No file of a run, checkpoints included, contains a pickle, which could execute code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipeline.context import Context
 from pipeline.reporting import report
 from pipeline.training.dataset import load_dataset
 
-# How each kind of file is opened by who reads it.
+# How each kind of file is read.
 OPENED: dict[str, Callable[[Path], object]] = {
     ".json": lambda path: [json.loads(line) for line in lines(path)],
     ".safetensors": lambda path: load_file(path),
@@ -37,13 +37,13 @@ OPENED: dict[str, Callable[[Path], object]] = {
 
 
 def lines(path: Path) -> list[str]:
-    """A document, or an entry of a table's log: a document a line."""
+    """Split a table's log, which has one document per line; other files are one document."""
     text = path.read_text(encoding="utf-8")
     return text.splitlines() if path.parent.name == "_delta_log" else [text]
 
 
 def holds_pickle(content: bytes) -> bool:
-    """Whether `pickle.load` or `torch.load` would begin to obey it."""
+    """Whether `pickle.load` or `torch.load` would start to execute the content."""
     if zipfile.is_zipfile(io.BytesIO(content)):
         return True
     try:
@@ -53,17 +53,17 @@ def holds_pickle(content: bytes) -> bool:
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_pickles_are_known_when_seen(protocol: int) -> None:
+def test_pickles_are_detected(protocol: int) -> None:
     assert holds_pickle(pickle.dumps({"weights": [1.0]}, protocol))
 
 
-def test_what_torch_would_save_is_known_when_seen(tmp_path: Path) -> None:
+def test_files_of_torch_save_are_detected(tmp_path: Path) -> None:
     for zipped in (True, False):
         torch.save({"a": torch.ones(2)}, tmp_path / "a", _use_new_zipfile_serialization=zipped)
         assert holds_pickle((tmp_path / "a").read_bytes())
 
 
-def test_no_file_of_a_run_holds_a_pickle(published, tmp_path: Path) -> None:
+def test_no_file_of_a_run_contains_a_pickle(published, tmp_path: Path) -> None:
     data = load_dataset(published.store, published.run_id).training
     config = published.settings.model.model_copy(update={"epochs": 1, "teacher_epochs": 1})
     teacher = train_teacher(data, config, tmp_path / "teacher-checkpoint")

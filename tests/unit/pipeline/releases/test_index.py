@@ -1,4 +1,4 @@
-"""The index against exact search."""
+"""The index is compared with exact search."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def unit(rng: np.random.Generator, rows: int, dim: int = 16) -> np.ndarray:
 
 
 def exact(tracks: np.ndarray, query: np.ndarray, k: int, allowed=None) -> list[int]:
-    """Slow twin: scores one by one, best first."""
+    """Slow reference: score the tracks one by one, best first."""
     rows = [row for row in range(len(tracks)) if allowed is None or allowed[row]]
     return sorted(rows, key=lambda row: -float(tracks[row] @ query))[:k]
 
@@ -57,7 +57,7 @@ def test_too_few_allowed_tracks_are_marked(rng: np.random.Generator) -> None:
     assert rows[0].tolist()[3:] == [-1, -1]
 
 
-def test_measure_counts_what_a_wrong_index_misses(rng: np.random.Generator) -> None:
+def test_measure_counts_the_tracks_that_a_wrong_index_misses(rng: np.random.Generator) -> None:
     tracks, queries = unit(rng, 300), unit(rng, 40)
     right = index.measure(index.build_index(tracks, 1000), tracks, queries)
     assert (right.recall, right.k, right.queries) == (1.0, 10, 40)
@@ -79,7 +79,7 @@ def test_equal_scores_may_come_in_any_order() -> None:
     assert index.measure(built, tracks, np.ones((3, 4), np.float32)).recall == 1.0
 
 
-def test_an_empty_catalogue_is_no_error() -> None:
+def test_an_empty_catalogue_can_be_indexed() -> None:
     empty = np.zeros((0, 4), dtype=np.float32)
     assert index.measure(index.build_index(empty, 10), empty, empty).recall == 1.0
 
@@ -91,13 +91,13 @@ def test_equal_input_gives_equal_bytes(rng: np.random.Generator, tmp_path: Path)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_building_leaves_the_number_of_threads(rng: np.random.Generator) -> None:
+def test_building_restores_the_number_of_threads(rng: np.random.Generator) -> None:
     before = faiss.omp_get_max_threads()
     index.build_index(unit(rng, 100), 10)
     assert faiss.omp_get_max_threads() == before
 
 
-def test_a_file_that_is_no_index_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_file_that_is_not_an_index(tmp_path: Path) -> None:
     (tmp_path / "x.faiss").write_bytes(b"not an index")
     with pytest.raises(ReleaseError, match=r"x\.faiss"):
         index.read_index(tmp_path / "x.faiss")

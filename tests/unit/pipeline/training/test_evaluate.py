@@ -1,4 +1,4 @@
-"""The figures of metrics.json against slow plain twins, and what they are computed from."""
+"""The figures of metrics.json equal those of slow reference code, over a frozen evaluation set."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def metrics(toy) -> dict:
 
 
 def slow_ranks(toy) -> tuple[list[int], list[list[int]], np.ndarray]:
-    """Rank of each test row's track, its ten best tracks, and weights: by plain loops."""
+    """Compute by plain loops: each pick's rank, its ten best tracks, and its weight."""
     data = load_dataset(toy.store, toy.run_id)
     student = Model.load(toy.store.fetch(f"runs/{toy.run_id}/student"))
     tracks = student.embed_music(data.training.music, data.training.genre_group)
@@ -49,7 +49,7 @@ def slow_ranks(toy) -> tuple[list[int], list[list[int]], np.ndarray]:
     return ranks, best, weights / weights.sum()
 
 
-def test_recall_ndcg_coverage_and_calibration_by_plain_loops(toy, metrics: dict) -> None:
+def test_recall_ndcg_coverage_and_calibration_equal_plain_loops(toy, metrics: dict) -> None:
     ranks, best, weights = slow_ranks(toy)
     found = metrics["contenders"]["challenger"]
     for k in (10, 25):
@@ -72,7 +72,7 @@ def test_recall_ndcg_coverage_and_calibration_by_plain_loops(toy, metrics: dict)
     assert frame["rank_challenger"].to_list() == ranks
 
 
-def test_slices_part_the_test_rows(toy, metrics: dict) -> None:
+def test_slices_partition_the_test_picks(toy, metrics: dict) -> None:
     data = load_dataset(toy.store, toy.run_id)
     slices = evaluation_slices(data)
     for kind in ("genre ", "music ", "uploader "):
@@ -88,7 +88,7 @@ def test_slices_part_the_test_rows(toy, metrics: dict) -> None:
     assert found["recall@10"] == pytest.approx((hits * weights)[rows].sum() / weights[rows].sum())
 
 
-def test_the_difference_is_that_of_the_figures_and_lies_in_its_interval(metrics: dict) -> None:
+def test_differences_are_those_of_the_figures_and_in_their_interval(metrics: dict) -> None:
     figures = metrics["contenders"]
     for name, found in metrics["differences"].items():
         difference = figures["challenger"]["recall@10"] - figures[name]["recall@10"]
@@ -99,8 +99,8 @@ def test_the_difference_is_that_of_the_figures_and_lies_in_its_interval(metrics:
         assert low <= found["recall@10"] <= high
 
 
-def test_intervals_draw_uploaders_not_rows(toy) -> None:
-    """Where one uploader made every test pick, nothing is known of the next one's."""
+def test_the_bootstrap_resamples_uploaders_not_picks(toy) -> None:
+    """If one uploader made all test picks, the interval is as wide as possible."""
     data = load_dataset(toy.store, toy.run_id)
     alone = dataclasses.replace(data.test, uploader=np.zeros_like(data.test.uploader))
     data = dataclasses.replace(data, test=alone)
@@ -114,7 +114,7 @@ def test_intervals_draw_uploaders_not_rows(toy) -> None:
         assert (part["low"], part["high"]) == (-1.0, 1.0)
 
 
-def test_against_itself_there_is_no_difference(published, next_run) -> None:
+def test_an_equal_challenger_has_no_difference(published, next_run) -> None:
     run_id = next_run(published)
     evaluate.run(Context(published.settings), run_id)
     found = load_metrics(published.store, run_id)
@@ -140,7 +140,7 @@ def test_the_evaluation_set_is_frozen(toy, metrics: dict, next_run, published) -
     )
 
 
-def test_a_champion_of_another_extractor_is_not_scored_and_it_is_said(published, next_run) -> None:
+def test_a_champion_of_another_extractor_is_not_scored(published, next_run) -> None:
     folder = published.store.fetch(f"releases/{published.run_id}")
     document = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(document | {"visual_extractor": "old@1"}))
@@ -152,9 +152,7 @@ def test_a_champion_of_another_extractor_is_not_scored_and_it_is_said(published,
     assert not load_metrics(published.store, run_id)["champion"]["scored"]
 
 
-def test_it_is_done_once_for_a_champion_and_again_for_another(
-    published, next_run, publishing
-) -> None:
+def test_a_run_is_evaluated_once_per_champion(published, next_run, publishing) -> None:
     first, second = next_run(published, days=1), next_run(published, days=2)
     path = f"runs/{first}/evaluation"
     evaluate.run(Context(published.settings), first)
@@ -166,7 +164,7 @@ def test_it_is_done_once_for_a_champion_and_again_for_another(
     assert load_metrics(published.store, first)["champion"]["release_id"] == second
 
 
-def test_the_evaluation_of_the_current_run_stands(published) -> None:
+def test_the_evaluation_of_the_current_run_is_kept(published) -> None:
     before = load_metrics(published.store, published.run_id)
     evaluate.run(Context(published.settings), published.run_id)
     assert load_metrics(published.store, published.run_id) == before

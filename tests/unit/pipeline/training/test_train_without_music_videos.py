@@ -1,4 +1,6 @@
-"""A run without any professional music video: no teacher, and everything after it copes."""
+"""A run without professional music videos has no teacher; all later steps work without one."""
+
+from __future__ import annotations
 
 from typing import Any
 
@@ -14,7 +16,7 @@ from pipeline.training.gate import ForceRequest
 
 
 def without_segments(toy: Any, kept: int) -> str:
-    """Build the run of all but the first few segments; return its run_id."""
+    """Keep only the first segments, build the dataset, and return its run_id."""
     rows = toy.lake.read("segments").sort("segment_id")
     day = rows["dt"][0]
     frame = TABLES["segments"].frame(rows.head(kept).to_dicts())
@@ -23,7 +25,9 @@ def without_segments(toy: Any, kept: int) -> str:
 
 
 @pytest.mark.parametrize("kept", [0, 1])
-def test_the_run_trains_and_is_judged_published_and_reported(toy: Any, kept: int) -> None:
+def test_a_run_without_a_teacher_is_trained_evaluated_published_and_reported(
+    toy: Any, kept: int
+) -> None:
     settings, lake, store = toy.settings, toy.lake, toy.store
     run_id = without_segments(toy, kept)
     teacher = train.teacher(Context(settings), run_id)
@@ -58,7 +62,7 @@ def test_settings_without_a_teacher_train_none(toy: Any) -> None:
     assert "teacher" not in evaluate.run(Context(settings), run_id).recall
 
 
-def test_a_teacher_that_could_be_there_is_waited_for(toy: Any) -> None:
+def test_a_student_is_not_trained_before_its_teacher(toy: Any) -> None:
     toy.store.remove(f"runs/{toy.run_id}/teacher")
     toy.store.remove(f"runs/{toy.run_id}/student")
     with pytest.raises(ProvenanceError, match="teacher"):
