@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,10 @@ class Contest:
         """Train a student with the teacher and return its scorer."""
         return model_scorer(train_student(on.training, self.teacher, config), on.training)
 
+    def train_alone(self, config: ModelConfig) -> Scores:
+        """Train a contender without the shared teacher and return its scorer."""
+        return model_scorer(fit(self.data.training, config), self.data.training)
+
     def closed_form(self) -> dict[str, Callable[[], Scores]]:
         """Return the contenders without a model configuration."""
         training = self.data.training
@@ -176,9 +180,7 @@ class Contest:
         for name, config in self.alone().items():
             found[name] = (
                 config.model_dump_json(),
-                lambda config=config: model_scorer(
-                    fit(self.data.training, config), self.data.training
-                ),
+                partial(self.train_alone, config),
             )
         found["teacher alone"] = (
             self.config.model_dump_json(),
@@ -187,7 +189,7 @@ class Contest:
         for name, (on, config) in self.students().items():
             found[name] = (
                 config.model_dump_json(),
-                lambda on=on, config=config: self.student(on, config),
+                partial(self.student, on, config),
             )
         return found
 

@@ -13,10 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "threads;1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -112,17 +113,23 @@ def wanted_indices(path: Path) -> list[int]:
     return [int((i + 0.5) * count / FRAMES) for i in range(FRAMES)]
 
 
+def shrink(image: Any) -> UInt8Array:
+    """Return an image of any size as uint8[224, 224, 3]."""
+    return np.asarray(cv2.resize(image, (224, 224), interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def cv2_read(path: Path) -> list[UInt8Array]:
     """Read every frame and keep the sampled ones."""
     wanted = set(wanted_indices(path))
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    found, index = [], 0
+    found: list[UInt8Array] = []
+    index = 0
     while True:
         more, image = capture.read()
         if not more:
             return found
         if index in wanted:
-            found.append(cv2.resize(image, (224, 224), interpolation=cv2.INTER_AREA))
+            found.append(shrink(image))
         index += 1
 
 
@@ -130,11 +137,12 @@ def cv2_grab(path: Path) -> list[UInt8Array]:
     """Grab every frame and retrieve the sampled ones."""
     wanted = set(wanted_indices(path))
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    found, index = [], 0
+    found: list[UInt8Array] = []
+    index = 0
     while capture.grab():
         if index in wanted:
             image = capture.retrieve()[1]
-            found.append(cv2.resize(image, (224, 224), interpolation=cv2.INTER_AREA))
+            found.append(shrink(image))
         index += 1
     return found
 
@@ -180,7 +188,7 @@ def cpu(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def race(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def race(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Return the median CPU seconds of each contender, run in turn after one warm-up."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
@@ -235,11 +243,11 @@ def embedding(rounds: int) -> None:
                 network(pictures)
 
     last = batch.contiguous(memory_format=torch.channels_last)
-    ways = {
+    ways: dict[str, Callable[[], object]] = {
         "ours (ONNX Runtime)": lambda: encoder(pictures),
         "torch eager": lambda: eager(batch),
         "torch eager, channels last": lambda: eager(last),
-        "torch eager, one by one": lambda: eager(*batch.split(1)),
+        "torch eager, one by one": lambda: eager(*torch.split(batch, 1)),
     }
     for way in ways.values():
         way()
@@ -325,7 +333,7 @@ def start_up() -> None:
         with MediaPool(1, Limits(), VisualConfig(), audio) as pool:
             results = list(pool.run(Job(str(i), path, JobKind.VIDEO) for i in range(count)))
         total = _children() - before
-        clips = sum(result.cpu_seconds for _, result in results)  # type: ignore[union-attr]
+        clips = sum(result.cpu_seconds for _, result in results)  # type: ignore[union-attr, misc]
         start, each = total - clips, clips / count
         print(
             f"start-up of a worker for {name}: {start:.2f} CPU s; a 15 s clip at 720p: {each:.2f}; "

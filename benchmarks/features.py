@@ -217,7 +217,7 @@ def hear(tracks: Sequence[Track], extractor: AudioExtractor, folder: Path) -> Ca
             write_copy(path, wide * np.float32(level))
             copies.append(extractor.extract(MediaFile(path))[0].embedding)
         edge = max(0, (len(wide) - round(EXCERPT_SECONDS * SAMPLE_RATE)) // 2)
-        write_copy(folder / "excerpt.mp3", wide[edge : len(wide) - edge] / 2)
+        write_copy(folder / "excerpt.mp3", wide[edge : len(wide) - edge] / np.float32(2))
         excerpts.append(extractor.extract(MediaFile(folder / "excerpt.mp3"))[0].embedding)
     return Catalogue(
         np.stack(parts).astype(np.float64),
@@ -240,7 +240,7 @@ def sound_table(tracks: Sequence[Track], folder: Path) -> None:
     header = ["same track", "genre of nearest", "same-genre AUC", "other codec", "excerpt"]
     print_row("block", "dims", [*header, "its track", "cosine", "lowest"])
     everything = np.arange(len(heard.owner))
-    rows = {name: (name,) for name in ("network", *BLOCKS)}
+    rows: dict[str, tuple[str, ...]] = {name: (name,) for name in ("network", *BLOCKS)}
     rows |= {"default": default}
     rows |= {f"default - {name}": tuple(b for b in default if b != name) for name in default}
     rows |= {f"default + {name}": (*default, name) for name in others}
@@ -274,12 +274,14 @@ def recoded(path: Path, target: Path, codec: str, options: dict[str, str]) -> No
         stream = source.streams.video[0]
         rate = stream.average_rate or stream.guessed_rate
         copy = output.add_stream(codec, rate=rate, options=options)
+        assert isinstance(copy, av.VideoStream)
         copy.width = 320
         copy.height = max(2, round(320 * stream.height / stream.width / 2) * 2)
         copy.pix_fmt = "yuv420p"
         # With several threads, libvpx gives different bytes each time.
         copy.codec_context.thread_count = 1
-        copy.codec_context.time_base = stream.time_base
+        if stream.time_base:
+            copy.codec_context.time_base = stream.time_base
         for frame in itertools.islice(source.decode(stream), 900):
             output.mux(copy.encode(frame.reformat(copy.width, copy.height, "yuv420p")))
         output.mux(copy.encode(None))

@@ -62,7 +62,7 @@ def run_world(law: dict[str, Any], seed: int) -> dict[str, float]:
     config = ModelConfig(seed=seed)
     contest = Contest(data, unbiased, config)
     whole = config.model_copy(update={"interpolate": False})
-    students = {
+    students: dict[str, Callable[[], Model]] = {
         "dual encoder": lambda: train_student(
             data.training, None, baseline_config(LearnedBaseline.DUAL_ENCODER, config)
         ),

@@ -31,7 +31,7 @@ from models import Model, ModelConfig, train_student
 from models.data import Picks
 from pipeline.context import Context
 from pipeline.extraction import accounting, extract, shards
-from pipeline.extraction.clips import MODALITIES, delivered_clips
+from pipeline.extraction.clips import MODALITIES, Modality, delivered_clips
 from pipeline.ingestion import ingest
 from pipeline.ingestion.id_owners import find_earlier_owners
 from pipeline.ingestion.manifest import Manifest
@@ -224,13 +224,13 @@ class Clips:
 
     def plan(self) -> float:
         """Plan the day as one shard."""
-        return seconds(lambda: shards.plan(Context(self.settings), [TONIGHT], ("visual",)))
+        return seconds(lambda: shards.plan(Context(self.settings), [TONIGHT], (Modality.VISUAL,)))
 
     def extract(self) -> float:
         """Extract that shard."""
         plans = self.lake.scan("shards").select("plan", "shard")
         ((name, shard),) = self.lake.collect(plans.unique(), "shards").iter_rows()
-        work = (Context(self.settings), name, shard, ("visual",))
+        work = (Context(self.settings), name, shard, (Modality.VISUAL,))
         took = seconds(lambda: extract.run(*work))
         assert self._held("visual_features") == self.count
         return took
@@ -284,15 +284,22 @@ def _measured(work: Callable[[], float], say: Connection) -> None:
     say.send({"seconds": took, "megabytes": peak})
 
 
+def _run_step(
+    make: Callable[[Path], Bench | Clips], step: Callable[[Any], float], folder: Path
+) -> float:
+    return step(make(folder))
+
+
 def measure(
     make: Callable[[Path], Bench | Clips], steps: Mapping[str, Callable[[Any], float]], size: int
 ) -> dict[str, dict[str, float]]:
     """Measure every step over one lake of a size."""
     found = {}
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
-        in_process(lambda: make(Path(folder)).fill())
+        lake = Path(folder)
+        in_process(lambda: make(lake).fill())
         for name, step in steps.items():
-            one = in_process(lambda step=step: step(make(Path(folder))))
+            one = in_process(partial(_run_step, make, step, lake))
             progress = f"{size:,}, {name}: {one['seconds']:.3f} s, {one['megabytes']:.0f} MB"
             print(progress, file=sys.stderr)
             found[name] = one

@@ -12,7 +12,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -139,6 +141,11 @@ def queries(tracks: int, times: int) -> None:
         print(f"{'eight threads together':28} {rate:8.0f} queries/s")
 
 
+def search_one(built: Any, queries: Float32Array, turn: int) -> None:
+    """Search the ten nearest tracks of one query."""
+    index.search(built, queries[turn % len(queries)][None], 10)
+
+
 def indices(sizes: list[int], times: int) -> None:
     """Print the table that compares the two indices."""
     dim = 65
@@ -151,9 +158,7 @@ def indices(sizes: list[int], times: int) -> None:
             built = index.build_index(tracks, flat_below)
             seconds = time.perf_counter() - start
             found = index.measure(built, tracks, asked[:500]).recall
-            median, _ = milliseconds(
-                lambda t, built=built: index.search(built, asked[t % 1000][None], 10), times
-            )
+            median, _ = milliseconds(partial(search_one, built, asked), times)
             with tempfile.NamedTemporaryFile() as file:
                 index.write_index(built, Path(file.name))
                 megabytes = Path(file.name).stat().st_size / 1e6

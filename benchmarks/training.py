@@ -8,9 +8,12 @@ validation on 1 + 100 tracks row by row. Each figure is one epoch with its valid
 bound replays only the matrix products of a step (forward and backward) on resident tensors.
 """
 
+from __future__ import annotations
+
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -134,7 +137,9 @@ class PlainReleased(nn.Module):
     def fuse(self, latent: Tensor, preference: Tensor) -> Tensor:
         """Return the music's latents with the confounder of a mean preference [G]."""
         groups = self.confounder(torch.arange(GROUPS).repeat(len(latent), 1))
-        return self.fusion(torch.cat([(groups * preference[:, None]).sum(dim=1), latent], dim=1))
+        pair = torch.cat([(groups * preference[:, None]).sum(dim=1), latent], dim=1)
+        fused: Tensor = self.fusion(pair)
+        return fused
 
     def forward(self, video: Tensor, music: Tensor, preference: Tensor | None) -> Latents:
         """Encode, sample, fuse (only the student has a preference) and decode."""
@@ -154,7 +159,7 @@ class PlainReleased(nn.Module):
         return -gap.topk(paper.HARDEST, dim=1).values.mean()
 
     def loss(
-        self, teacher: "PlainReleased", video: Tensor, music: Tensor, preference: Tensor
+        self, teacher: PlainReleased, video: Tensor, music: Tensor, preference: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the released loss of a batch, and the reconstruction loss computed again."""
 
@@ -202,7 +207,7 @@ def released_way(data: TrainingData, config: ModelConfig) -> float:
         sounds = torch.from_numpy(data.music[music.numpy()])
         optimizer.zero_grad()
         loss, rebuilt = network.loss(teacher, pictures, sounds, preference)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         seen += loss.item() + rebuilt.item()
     seen += released_validation(network, data, negatives)
@@ -218,11 +223,11 @@ def our_way(data: TrainingData, teacher: Model, config: ModelConfig) -> float:
     return ends[1] - ends[0]
 
 
-class Products(TorchDispatchMode):
+class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records the operands of every matrix product that runs inside the context."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.recorded: list[tuple[Tensor, Tensor]] = []
 
     def __torch_dispatch__(
@@ -250,7 +255,7 @@ def step_products(objective: Objective, batch: int) -> list[tuple[Tensor, Tensor
     products = Products()
     with products:
         found = objective(np.arange(batch))
-        torch.stack(list(found.values())).sum().backward()
+        torch.stack(list(found.values())).sum().backward()  # type: ignore[no-untyped-call]
     assert device_of(objective.network).type == "cpu"
     return products.recorded
 
@@ -276,8 +281,8 @@ def compare(rows: int, rounds: int) -> None:
     for name, config in configs.items():
         teacher = train_teacher(data, config)
         products = step_products(objective_of(data, teacher, config), config.batch_size)
-        ways[name] = lambda teacher=teacher, config=config: our_way(data, teacher, config)
-        ways[f"{name}: products alone"] = lambda products=products: replay(products, steps)
+        ways[name] = partial(our_way, data, teacher, config)
+        ways[f"{name}: products alone"] = partial(replay, products, steps)
     speeds: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, work in ways.items():

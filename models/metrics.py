@@ -18,7 +18,7 @@ from models.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 CALIBRATION_MIXTURE = 0.01
 
 
-def _refuse_nan(scores: Float32Array) -> None:
+def _refuse_nan(scores: Float32Array | Float64Array) -> None:
     """Raise if a score is NaN; infinite scores can be ranked."""
     bad = np.isnan(scores)
     if bad.any():
@@ -87,13 +87,13 @@ def inverse_popularity_weights(relevant: Int64Array, n_music: int) -> Float64Arr
     return result
 
 
-def top(scores: Float32Array, k: int) -> Int64Array:
+def top(scores: Float32Array | Float64Array, k: int) -> Int64Array:
     """Return int64[n, min(k, M)]: the best columns of each row, best first.
 
     Ties go to the lower column, so that equal scores always give the same list.
 
     Args:
-        scores: float32[n, M].
+        scores: float32 or float64 [n, M].
         k: length of the list.
 
     Raises:
