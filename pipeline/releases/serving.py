@@ -1,6 +1,6 @@
 """Serves a release: ranks music for a new video file, for its features, or for a known video.
 
-    from pipeline.releases.serving import Release
+    from debcm import Release
 
     release = Release.open("/srv/debcm/lake")
     for hit in release.recommend("clip.mp4", top=10):
