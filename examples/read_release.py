@@ -1,4 +1,4 @@
-"""Rank tracks from a release's Parquet files alone: without debcm, without an index.
+"""Rank tracks from a release's Parquet files, without debcm and without an index.
 
     python examples/read_release.py demo/lake v0103
 

@@ -105,6 +105,13 @@ def test_the_page_lists_every_export() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == EXPORTS
 
 
+def test_the_wheel_holds_four_packages() -> None:
+    setuptools = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = setuptools["packages"]["find"]
+    assert found["include"] == ["debcm*", "pipeline*", "features*", "models*"]
+    assert not found["namespaces"]
+
+
 @pytest.mark.parametrize("package", ["debcm", "pipeline", "features", "models"])
 def test_type_checkers_may_read_the_package(package: str) -> None:
     assert (CHECKOUT / package / "py.typed").exists()

@@ -1,4 +1,4 @@
-"""README.md and docs/: links lead somewhere, and what they tell a newcomer to do exists."""
+"""README.md and docs/: links resolve, and commands, files and settings that they name exist."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_what_a_page_tells_to_run_exists(page: Path) -> None:
     makefile = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     benchmarks = {f"benchmark-{path.stem}" for path in (CHECKOUT / "benchmarks").glob("*.py")}
-    # In code only: prose makes many things.
+    # Only in code: "make" is also an English verb.
     code = " ".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL))
     for target in re.findall(r"\bmake ([a-z][a-z-]+)", code):
         assert target in targets | benchmarks, target
