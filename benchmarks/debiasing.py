@@ -8,6 +8,8 @@ that it already holds for the same world and configuration is not computed again
 settings were chosen on a world with another seed (100).
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import logging

@@ -203,7 +203,7 @@ class Catalogue:
     excerpts: Float64Array
 
 
-def hear(tracks: Sequence[Track], extractor: AudioExtractor, folder: Path) -> Catalogue:
+def extract_all(tracks: Sequence[Track], extractor: AudioExtractor, folder: Path) -> Catalogue:
     """Extract two parts of each track, and copies and an excerpt of the first."""
     parts, copies, excerpts = [], [], []
     for number, track in enumerate(tracks):
@@ -234,24 +234,24 @@ def sound_table(tracks: Sequence[Track], folder: Path) -> None:
     default = AudioConfig().blocks
     others = tuple(name for name in BLOCKS if name not in default)
     extractor = AudioExtractor(AudioConfig(blocks=(*default, *others)))
-    heard = hear(tracks, extractor, folder)
-    groups = len(set(heard.genre))
+    measured = extract_all(tracks, extractor, folder)
+    groups = len(set(measured.genre))
     print(f"\nSound: {len(tracks)} tracks of {groups} genre groups, two parts each")
     header = ["same track", "genre of nearest", "same-genre AUC", "other codec", "excerpt"]
     print_row("block", "dims", [*header, "its track", "cosine", "lowest"])
-    everything = np.arange(len(heard.owner))
+    everything = np.arange(len(measured.owner))
     rows: dict[str, tuple[str, ...]] = {name: (name,) for name in ("network", *BLOCKS)}
     rows |= {"default": default}
     rows |= {f"default - {name}": tuple(b for b in default if b != name) for name in default}
     rows |= {f"default + {name}": (*default, name) for name in others}
     for name, blocks in rows.items():
         index = columns(extractor.blocks, blocks)
-        parts = heard.parts[:, index]
-        found, mean, lowest = retrieval(heard.copies[:, index], parts, heard.origin)
-        near = cosines(heard.excerpts[:, index], parts, parts).argmax(axis=1)
+        parts = measured.parts[:, index]
+        found, mean, lowest = retrieval(measured.copies[:, index], parts, measured.origin)
+        near = cosines(measured.excerpts[:, index], parts, parts).argmax(axis=1)
         excerpt = float((near == 2 * np.arange(len(tracks))).mean())
-        track = float((heard.owner[near] == np.arange(len(tracks))).mean())
-        answers = ask(parts, heard.owner, heard.genre)
+        track = float((measured.owner[near] == np.arange(len(tracks))).mean())
+        answers = ask(parts, measured.owner, measured.genre)
         values = [*track_measures(answers, everything), found, excerpt, track, mean, lowest]
         print_row(name, str(len(index)), [f"{value:.3f}" for value in values])
         if name == "default":

@@ -10,6 +10,8 @@ videos, music videos cut without regard to the sound. Column "all the way" is th
 selected by the truth.
 """
 
+from __future__ import annotations
+
 import argparse
 import logging
 from collections.abc import Callable

@@ -352,7 +352,8 @@ def main() -> None:
     parser.add_argument("--new", type=int, default=500)
     parser.add_argument("--clips", type=int, nargs="*", default=[200, 2000])
     arguments = parser.parse_args()
-    print(f"{dt.date.today()}, {os.cpu_count()} cores, {' '.join(sys.argv[1:]) or 'defaults'}")
+    today = dt.datetime.now(dt.UTC).date()
+    print(f"{today}, {os.cpu_count()} cores, {' '.join(sys.argv[1:]) or 'defaults'}")
     if arguments.sizes:
         print_nights(arguments.sizes, arguments.new)
     if arguments.clips:

@@ -49,7 +49,7 @@ RELEASES, UPKEEP, AIRFLOW = "Releases", "Upkeep", "Airflow"
 
 def _parse_day(text: str) -> dt.date:
     try:
-        return dt.datetime.strptime(text, "%Y-%m-%d").date()
+        return dt.datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 (a day has no zone)
     except ValueError as error:
         raise typer.BadParameter(f"expected a day as YYYY-MM-DD, found {text!r}") from error
 

@@ -3,6 +3,8 @@
 RENDEZVOUS is a file by which the processes find each other; OUT gets losses and digest of weights.
 """
 
+from __future__ import annotations
+
 import json
 import sys
 from collections.abc import Callable

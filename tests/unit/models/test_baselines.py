@@ -1,5 +1,7 @@
 """Baselines, against slow plain versions and in their expected order."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
 from typing import Any

@@ -1,5 +1,7 @@
 """The default variant: how a student starts, the learning rate, the terms of serving."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from itertools import pairwise
 

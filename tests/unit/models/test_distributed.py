@@ -1,5 +1,7 @@
 """Training in other processes: two gloo processes together, and one that is killed."""
 
+from __future__ import annotations
+
 import json
 import os
 import runpy

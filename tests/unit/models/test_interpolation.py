@@ -1,5 +1,7 @@
 """Interpolation between teacher and student, and the statistics that it is decided by."""
 
+from __future__ import annotations
+
 from copy import deepcopy
 from dataclasses import replace
 

@@ -1,5 +1,7 @@
 """The training loop: steps, epochs, selection of an epoch, diverging losses."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

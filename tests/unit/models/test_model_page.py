@@ -1,5 +1,7 @@
 """docs/model.md: its example runs, and every place it names is there."""
 
+from __future__ import annotations
+
 import ast
 import re
 from pathlib import Path

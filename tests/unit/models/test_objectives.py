@@ -1,5 +1,7 @@
 """The objectives, against slow plain versions that compute one row at a time."""
 
+from __future__ import annotations
+
 import math
 from typing import Any
 

@@ -3,6 +3,8 @@
 See test_paper_losses.py for faults 1, 2 and 5, and test_preference.py for fault 6.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

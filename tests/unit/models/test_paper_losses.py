@@ -1,5 +1,7 @@
 """Losses of the paper's variants, against slow plain versions; faults 1, 2 and 5."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from hypothesis import given, settings

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from models import ModelConfig
 from models.paper_presets import IGNORED_BY_PAPER, IGNORED_BY_RELEASED, PAPER, RELEASED
 

@@ -1,5 +1,7 @@
 """The explaining parameters are fitted before the towers are trained."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """The lookup of variants."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Networks before training: seeds, first weights, statistics of the features."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import numpy as np

@@ -1,5 +1,7 @@
 """The choice among students: moved towards the teacher, taught with less weight, or without it."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """The interface of variants, for each implementation."""
 
+from __future__ import annotations
+
 from typing import get_args
 
 import numpy as np
