@@ -69,14 +69,24 @@ def test_alert_about_a_refusal_names_only_the_broken_rules(posted: list[dict[str
     assert alert["what"] == "beats_random: 0.1 against 0.2"
 
 
-def test_alert_about_a_late_run_is_sent_even_without_details(posted: list[dict[str, Any]]) -> None:
-    run = {"dag_id": "debcm_retrain", "dag_run_id": "r2", "partition_key": "D"}
-    alert_run_late({"dag_run": run})
-    alert_run_late()
-    known, unknown = posted
-    assert (known["title"], known["day"]) == ("debcm_retrain is late", "D")
-    assert known["where"].endswith("/dags/debcm_retrain/runs/r2")
-    assert unknown["title"] == "a DAG is late"
+def late_run(state: str) -> dict[str, Any]:
+    run = {"dag_id": "debcm_retrain", "dag_run_id": "r2", "partition_key": "D", "state": state}
+    return {"dag_run": run}
+
+
+def test_alert_about_a_late_run_names_run_day_and_hours(posted: list[dict[str, Any]]) -> None:
+    alert_run_late(late_run("running"), hours=8)
+    (alert,) = posted
+    assert (alert["title"], alert["day"]) == ("debcm_retrain is late", "D")
+    assert alert["what"] == "still running 8 hours after its start"
+    assert alert["where"].endswith("/dags/debcm_retrain/runs/r2")
+
+
+@pytest.mark.parametrize("state", ["failed", "success", "queued"])
+def test_a_run_that_is_not_running_is_not_late(state: str, posted: list[dict[str, Any]]) -> None:
+    """Fault 3 of the on-call list: a failed run raised a second alert."""
+    alert_run_late(late_run(state), hours=8)
+    assert posted == []
 
 
 class Runs:

@@ -1,4 +1,4 @@
-"""Alignment keeps every dot product and undoes a rotation."""
+"""Alignment keeps every dot product, undoes a rotation, and measures what moved."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rotation_of(rng: np.random.Generator, dim: int) -> np.ndarray:
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), dim=st.integers(1, 12))
-def test_a_pure_rotation_is_undone(seed: int, dim: int) -> None:
+def test_alignment_undoes_a_rotation(seed: int, dim: int) -> None:
     rng = np.random.default_rng(seed)
     old = rng.standard_normal((3 * dim + 1, dim)).astype(np.float32)
     new = old @ rotation_of(rng, dim).T
@@ -30,14 +30,14 @@ def test_a_pure_rotation_is_undone(seed: int, dim: int) -> None:
     np.testing.assert_allclose(new @ found, old, atol=1e-4)
 
 
-def test_no_other_rotation_comes_closer(rng: np.random.Generator) -> None:
+def test_no_other_rotation_is_closer_to_the_old_embeddings(rng: np.random.Generator) -> None:
     new, old = rng.standard_normal((2, 40, 5)).astype(np.float32)
     best = np.linalg.norm(new @ orthogonal_procrustes(new, old) - old)
     others = [np.linalg.norm(new @ rotation_of(rng, 5) - old) for _ in range(200)]
     assert best <= min(others)
 
 
-def test_two_shapes_are_refused(rng: np.random.Generator) -> None:
+def test_different_shapes_are_refused(rng: np.random.Generator) -> None:
     with pytest.raises(ValueError, match=r"\(3, 2\) and \(3, 4\)"):
         orthogonal_procrustes(np.zeros((3, 2), np.float32), np.zeros((3, 4), np.float32))
 
@@ -48,7 +48,7 @@ def test_cosine_distance_by_hand() -> None:
     np.testing.assert_allclose(cosine_distance(a, b), [0, 1, 2])
 
 
-def test_drift_before_and_after_alignment() -> None:
+def test_shift_before_and_after_alignment() -> None:
     quarter = np.array([[0, 1], [-1, 0]], dtype=np.float32)
     old = np.array([[1, 0], [0, 1]], dtype=np.float32)
     found = measure_shift([(old @ quarter, old)], orthogonal_procrustes(old @ quarter, old))
@@ -57,7 +57,7 @@ def test_drift_before_and_after_alignment() -> None:
     assert found.before_alignment == pytest.approx(1)
 
 
-def test_drift_is_that_of_all_parts_together(rng: np.random.Generator) -> None:
+def test_batches_give_the_shift_of_all_items(rng: np.random.Generator) -> None:
     new, old = rng.standard_normal((2, 5, 3)).astype(np.float32)
     rotation = orthogonal_procrustes(new, old)
     parts = [(new[rows], old[rows]) for rows in (slice(0, 2), slice(2, 5))]
@@ -65,7 +65,7 @@ def test_drift_is_that_of_all_parts_together(rng: np.random.Generator) -> None:
     assert measure_shift([], rotation).items == 0
 
 
-def test_the_next_release_lies_on_the_axes_of_the_last(published, next_run, publishing) -> None:
+def test_the_next_release_is_aligned_with_the_previous_one(published, next_run, publishing) -> None:
     rng = np.random.default_rng(0)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""List, compare, put back and retire releases."""
+"""Releases are listed, compared, rolled back, promoted and retired."""
 
 from __future__ import annotations
 
@@ -24,9 +24,6 @@ from pipeline.releases.current import (
     POINTER,
     make_current,
     read_current,
-    replace_release,
-    revision_of,
-    run_id_of,
 )
 from pipeline.storage.folder import CHECKSUMS
 from pipeline.storage.store import Store
@@ -61,9 +58,7 @@ def test_the_list_says_which_is_current_and_why(published, next_run, publishing)
     assert oldest.promoted_at.startswith(dt.datetime.now(dt.UTC).strftime("%Y-%m"))
 
 
-def test_rollback_puts_the_earlier_one_back_and_twice_the_one_before(
-    published, next_run, publishing
-) -> None:
+def test_each_rollback_goes_back_one_release(published, next_run, publishing) -> None:
     second, third = next_run(published, days=1), next_run(published, days=2)
     publishing(published, second)
     publishing(published, third)
@@ -77,7 +72,7 @@ def test_rollback_puts_the_earlier_one_back_and_twice_the_one_before(
     assert read_current(published.store).release_id == third
 
 
-def test_a_damaged_release_is_not_put_back(published, next_run, publishing) -> None:
+def test_a_damaged_release_is_not_rolled_back_to(published, next_run, publishing) -> None:
     run_id = next_run(published)
     publishing(published, run_id)
     card = published.store.fetch(f"releases/{published.run_id}") / "model_card.md"
@@ -87,7 +82,7 @@ def test_a_damaged_release_is_not_put_back(published, next_run, publishing) -> N
     assert read_current(published.store).release_id == run_id
 
 
-def test_an_unknown_release_is_named_with_those_that_are_kept(published) -> None:
+def test_the_error_about_an_unknown_release_lists_the_kept_ones(published) -> None:
     for call in (
         lambda: verify_release(published.store, "2020-01-01-x"),
         lambda: promote(published.settings, published.store, "2020-01-01-x", "why"),
@@ -126,7 +121,7 @@ def test_diff_counts_items_moves_and_changed_inputs(published, next_run, publish
     assert set(found.metrics) >= {"recall@10", "ndcg@10", "genre_kl", "coverage"}
 
 
-def test_the_newest_the_current_and_the_champions_of_months_are_kept(toy) -> None:
+def test_newest_current_and_monthly_champions_are_kept(toy) -> None:
     history = [
         ("2026-05-02-a", "2026-05-03"),
         ("2026-05-01-a", "2026-05-02"),
@@ -153,7 +148,7 @@ def test_the_newest_the_current_and_the_champions_of_months_are_kept(toy) -> Non
     assert retire(settings, toy.store) == []
 
 
-def test_what_a_rollback_needs_is_kept_after_a_rollback(toy) -> None:
+def test_the_rollback_target_is_kept_after_a_rollback(toy) -> None:
     history = [
         ("2026-03-02-a", "2026-05-09"),
         ("2026-05-02-a", "2026-05-03"),
@@ -168,7 +163,7 @@ def test_what_a_rollback_needs_is_kept_after_a_rollback(toy) -> None:
     assert set(toy.store.names("releases")) == {name for name, _ in history}
 
 
-def test_a_release_without_a_place_in_history_is_retired_by_its_age(toy) -> None:
+def test_a_release_that_was_never_current_is_retired_by_its_age(toy) -> None:
     write_history(toy.store, [("2026-05-02-a", "2026-05-03"), ("2026-05-01-a", "2026-05-02")])
     for name in ("never", "now"):
         with toy.store.writing(f"releases/2026-01-01-{name}"):
@@ -183,7 +178,7 @@ def test_a_release_without_a_place_in_history_is_retired_by_its_age(toy) -> None
     ]
 
 
-def test_what_became_current_meanwhile_is_not_retired(toy, monkeypatch) -> None:
+def test_a_concurrently_promoted_release_is_not_retired(toy, monkeypatch) -> None:
     """A promotion between the choice and its record."""
     names = [f"2026-05-0{day}-a" for day in range(1, 6)]
     write_history(toy.store, [(name, name[:10]) for name in reversed(names)])
@@ -203,7 +198,7 @@ def test_what_became_current_meanwhile_is_not_retired(toy, monkeypatch) -> None:
     assert toy.store.names("releases") == [names[0], names[4]]
 
 
-def test_what_is_retired_meanwhile_does_not_become_current(toy, monkeypatch) -> None:
+def test_a_concurrently_retired_release_is_not_promoted(toy, monkeypatch) -> None:
     names = [f"2026-05-0{day}-a" for day in range(1, 6)]
     write_history(toy.store, [(name, name[:10]) for name in reversed(names)])
     release = toy.settings.release.model_copy(update={"keep": 1, "keep_monthly": False})
@@ -220,7 +215,7 @@ def test_what_is_retired_meanwhile_does_not_become_current(toy, monkeypatch) -> 
             promote(toy.settings, toy.store, name, "by hand")
 
 
-def test_a_rollback_is_of_the_release_that_was_current_when_it_began(toy, monkeypatch) -> None:
+def test_rollback_fails_if_another_release_becomes_current_meanwhile(toy, monkeypatch) -> None:
     names = [f"2026-05-0{day}-a" for day in range(1, 4)]
     write_history(toy.store, [(name, name[:10]) for name in reversed(names[:2])])
 
@@ -235,7 +230,7 @@ def test_a_rollback_is_of_the_release_that_was_current_when_it_began(toy, monkey
     assert read_current(toy.store).release_id == names[2]
 
 
-def test_a_release_that_was_erased_from_is_named_with_its_successor(toy) -> None:
+def test_the_error_about_a_replaced_release_names_its_new_revision(toy) -> None:
     write_history(toy.store, [("2026-05-02-b.2", "2026-05-03"), ("2026-05-01-a", "2026-05-02")])
     with pytest.raises(ReleaseError, match=r"replaced this release by 2026-05-02-b\.2"):
         promote(toy.settings, toy.store, "2026-05-02-b", "by hand")
@@ -246,24 +241,3 @@ def test_a_retired_run_is_not_published_again(toy) -> None:
     toy.store.remove(f"releases/{toy.run_id}")
     with pytest.raises(ReleaseError, match="expired"):
         publish.run(Context(toy.settings), toy.run_id)
-
-
-def test_ids_of_revisions() -> None:
-    assert (run_id_of("2026-03-03-ab"), revision_of("2026-03-03-ab")) == ("2026-03-03-ab", 0)
-    assert (run_id_of("2026-03-03-ab.12"), revision_of("2026-03-03-ab.12")) == ("2026-03-03-ab", 12)
-
-
-def test_a_release_is_renamed_in_the_whole_history(toy) -> None:
-    write_history(toy.store, [("b", "2026-05-03"), ("a", "2026-05-02"), ("b", "2026-05-01")])
-    replace_release(toy.store, "b", "b.1")
-    promotions = read_current(toy.store).promotions
-    assert [p.release_id for p in promotions] == ["b.1", "a", "b.1"]
-    assert [p.at[:10] for p in promotions] == ["2026-05-03", "2026-05-02", "2026-05-01"]
-
-
-def test_a_damaged_pointer_is_an_error_not_the_absence_of_releases(toy) -> None:
-    root = toy.store.root
-    (Path(root) / "releases").mkdir()
-    (Path(root) / POINTER).write_text('{"promotions": [{"release')
-    with pytest.raises(ProvenanceError, match=r"current\.json"):
-        read_current(toy.store)

@@ -1,4 +1,4 @@
-"""When a retraining over the same data has nothing left to do."""
+"""When a retraining on the same data has nothing left to do."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import Any
 import pytest
 
 from pipeline.context import Context
-from pipeline.errors import LakeUnavailableError
 from pipeline.publishing import publish
 from pipeline.publishing.sinks.base import SinkError
-from pipeline.reporting import facts, report
 from pipeline.training import evaluate, gate
 
 
 class Sink:
-    """A database that takes a release when it is well."""
+    """A sink that accepts every release."""
 
     def __init__(self) -> None:
         self.serves: str | None = None
@@ -31,7 +29,7 @@ class Sink:
         self.serves = release_id
 
 
-def test_a_run_that_was_never_judged_is_not_settled(toy: Any) -> None:
+def test_a_run_without_a_decision_is_not_settled(toy: Any) -> None:
     assert not publish.is_settled(Context(toy.settings), toy.run_id)
 
 
@@ -44,7 +42,7 @@ def test_a_run_whose_publication_failed_is_not_settled_until_it_is_published(
     assert not publish.is_settled(*place)
     publish.run(*place)
     assert publish.is_settled(*place)
-    # Made current, and then a sink did not take it.
+    # The release is current, but a sink did not accept it.
     sink = Sink()
     monkeypatch.setattr(publish, "open_sinks", lambda _: [sink])
     assert not publish.is_settled(*place)
@@ -52,7 +50,7 @@ def test_a_run_whose_publication_failed_is_not_settled_until_it_is_published(
     assert publish.is_settled(*place)
 
 
-def test_a_sink_that_does_not_answer_is_told(
+def test_a_sink_that_does_not_answer_is_an_error(
     published: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: Sink) -> None:
@@ -70,18 +68,3 @@ def test_a_refused_run_is_settled(toy: Any) -> None:
     evaluate.run(Context(settings), toy.run_id)
     assert not gate.decide(Context(settings), toy.run_id).may_publish
     assert publish.is_settled(Context(settings), toy.run_id)
-
-
-def test_a_report_that_finds_the_lake_gone_says_so(
-    published: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = Path(published.store.root)
-    load = facts.Model.load
-
-    def vanishing(folder: Path) -> Any:
-        root.rename(f"{root}.away")
-        return load(folder)
-
-    monkeypatch.setattr(facts.Model, "load", vanishing)
-    with pytest.raises(LakeUnavailableError, match=str(root)):
-        report.run(Context(published.settings), published.run_id)

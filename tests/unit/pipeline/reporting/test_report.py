@@ -11,9 +11,9 @@ import pytest
 
 from models.interpolation import STUDENT_SHARES
 from pipeline.context import Context
-from pipeline.errors import ProvenanceError
+from pipeline.errors import LakeUnavailableError, ProvenanceError
 from pipeline.lake.schemas import TABLES
-from pipeline.reporting import report
+from pipeline.reporting import facts, report
 from pipeline.reporting.drift import Drift
 from pipeline.reporting.facts import Rejected, Sample, Speed, Track
 from pipeline.training import evaluate, gate
@@ -162,3 +162,18 @@ def test_the_page_does_not_contain_metrics_json(published: Any) -> None:
     page = (published.store.fetch(summary.folder) / report.PAGE).read_text()
     assert json.dumps(load_metrics(published.store, published.run_id)) not in page
     assert summary.bytes == len(page.encode())
+
+
+def test_a_lake_that_disappears_during_the_report_is_an_error(
+    published: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(published.store.root)
+    load = facts.Model.load
+
+    def vanishing(folder: Path) -> Any:
+        root.rename(f"{root}.away")
+        return load(folder)
+
+    monkeypatch.setattr(facts.Model, "load", vanishing)
+    with pytest.raises(LakeUnavailableError, match=str(root)):
+        report.run(Context(published.settings), published.run_id)

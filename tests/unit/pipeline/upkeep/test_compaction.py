@@ -1,3 +1,7 @@
+"""Compaction merges files without changing rows, also beside other writers."""
+
+from __future__ import annotations
+
 import datetime as dt
 from pathlib import Path
 from typing import Any
@@ -51,7 +55,7 @@ def add_video_features(lake: Lake, content_hash: str) -> None:
     lake.add("visual_features", TABLES["visual_features"].frame([row]))
 
 
-def test_compaction_changes_files_and_no_row(settings: Settings, lake: Lake) -> None:
+def test_compaction_merges_files_and_changes_no_row(settings: Settings, lake: Lake) -> None:
     for number in range(5):
         add_video_features(lake, f"{number:064d}")
     before = lake.read("visual_features").sort("content_hash")
@@ -67,7 +71,7 @@ def test_compaction_changes_files_and_no_row(settings: Settings, lake: Lake) -> 
     assert sum(pl.read_parquet(path).height for path in data) == 5
 
 
-def test_what_is_compact_is_left_as_it_is(lake: Lake) -> None:
+def test_a_compact_table_is_not_rewritten(lake: Lake) -> None:
     add_video_features(lake, "0" * 64)
     version = lake.version("visual_features")
     assert lake.compact("visual_features") == (0, 0)
@@ -75,9 +79,9 @@ def test_what_is_compact_is_left_as_it_is(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "step"), [(Lake, "_marked"), (TableOptimizer, "compact")], ids=["opens", "commits"]
+    ("where", "step"), [(Lake, "_if_marked"), (TableOptimizer, "compact")], ids=["opens", "commits"]
 )
-def test_a_compaction_is_left_to_one_that_began_before_it(
+def test_a_compaction_yields_to_one_that_started_earlier(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, where: type, step: str
 ) -> None:
     for number in range(5):
@@ -100,10 +104,10 @@ def test_a_compaction_is_left_to_one_that_began_before_it(
     assert lake.read("visual_features").height == 5
 
 
-def test_of_two_compactions_of_the_same_files_the_later_commits(
+def test_of_two_concurrent_compactions_only_the_later_commits(
     settings: Settings, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both have opened the table; the first tries to commit before the other does, and after it."""
+    """Both have opened the table; the first one tries to commit after the other."""
     for number in range(5):
         add_video_features(lake, f"{number:064d}")
     compact, begun = TableOptimizer.compact, []
@@ -125,7 +129,7 @@ def test_of_two_compactions_of_the_same_files_the_later_commits(
     ]
 
 
-def test_a_compaction_that_meets_a_deletion_begins_again(
+def test_a_compaction_starts_again_after_a_concurrent_delete(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(5):

@@ -1,4 +1,4 @@
-"""A release with an erased item is written again without it, and takes the old one's place."""
+"""A release with an erased item is replaced by a revision without it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.upkeep import erasure
 from pipeline.upkeep.erasure_search import find_traces
 
 
-def test_the_release_answers_without_it_at_once(published) -> None:
+def test_the_current_release_answers_without_the_erased_items_at_once(published) -> None:
     toy = published
     first = Release.open(toy.settings.lake.root)
     best = first.recommend_known("v0000", top=4)
@@ -37,13 +37,11 @@ def test_the_release_answers_without_it_at_once(published) -> None:
     assert second.info.videos == 899
     assert verify_folder(second.folder).queries == 32
     assert toy.store.names("releases") == [f"{toy.run_id}.1"]
-    # The towers are those of the model; what is served is the model less the item.
+    # The towers of the model are unchanged.
     assert second.info.run_id == toy.run_id
 
 
-def test_every_kept_release_is_written_again_and_history_goes_on(
-    published, next_run, publishing
-) -> None:
+def test_every_kept_release_is_replaced_in_the_history(published, next_run, publishing) -> None:
     from pipeline.publishing.history import rollback
 
     toy = published
@@ -60,7 +58,7 @@ def test_every_kept_release_is_written_again_and_history_goes_on(
 
 
 @pytest.mark.parametrize("file", [files.VIDEO, CHECKSUMS])
-def test_a_damaged_release_is_named_once_all_else_is_erased(
+def test_the_error_about_a_damaged_release_comes_after_all_other_erasures(
     published, next_run, publishing, file: str
 ) -> None:
     toy = published
@@ -81,14 +79,14 @@ def test_a_damaged_release_is_named_once_all_else_is_erased(
     left = find_traces(toy.lake, toy.store, "v0003")
     assert {Path(f.file).parts[1] for f in left} == {toy.run_id}
     assert {f.what for f in left} == ({"unknown"} if file == files.VIDEO else {"id"})
-    # Restored from a copy, it is written again like the others.
+    # After it is restored from a copy, it is replaced like the others.
     damaged.write_bytes(whole)
     erasure.run(Context(toy.settings))
     assert toy.store.names("releases") == [f"{toy.run_id}.1", f"{run_id}.1"]
     assert find_traces(toy.lake, toy.store, "v0003") == []
 
 
-def test_a_request_that_comes_between_dataset_and_publish_is_kept(toy, publishing) -> None:
+def test_publish_leaves_out_items_requested_after_the_dataset_was_made(toy, publishing) -> None:
     toy.request_deletions("video", "v0003")
     toy.request_deletions("uploader", "u05")
     publishing(toy, toy.run_id)
@@ -99,7 +97,7 @@ def test_a_request_that_comes_between_dataset_and_publish_is_kept(toy, publishin
     assert erasure.run(Context(toy.settings)).releases == ()
 
 
-def test_a_catalogue_without_tracks_is_an_empty_release_not_a_crash(published) -> None:
+def test_a_release_without_tracks_recommends_nothing(published) -> None:
     toy = published
     toy.request_deletions("music", *toy.lake.read("music")["music_id"])
     erasure.run(Context(toy.settings))

@@ -1,4 +1,4 @@
-"""What was requested to go is gone from every table, run and report, and nothing else is."""
+"""Erasure removes the requested items from every table, run and report, and nothing else."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def test_without_requests_nothing_happens(published) -> None:
 @pytest.mark.parametrize(
     ("kind", "name"), [("video", "v0003"), ("music", "m007"), ("uploader", "u05"), ("video", "p03")]
 )
-def test_nothing_is_left_of_it_and_everything_else_is(published, kind: str, name: str) -> None:
+def test_no_trace_is_left_and_everything_else_is_kept(published, kind: str, name: str) -> None:
     toy = published
     confounders.run(Context(toy.settings), DAY)
     before = toy.all_rows()
-    assert find_traces(toy.lake, toy.store, name), "the search finds what is there"
+    assert find_traces(toy.lake, toy.store, name), "the search must find existing data"
     assert not any(f.old_version for f in find_traces(toy.lake, toy.store, name))
     toy.request_deletions(kind, name)
     erasure.run(Context(toy.settings))
     left = find_traces(toy.lake, toy.store, name)
-    assert left, "old versions hold it until they are vacuumed"
+    assert left, "old versions have it until they are removed"
     assert all(finding.old_version for finding in left)
     toy.remove_old_versions()
     assert find_traces(toy.lake, toy.store, name) == []
@@ -80,7 +80,7 @@ def test_nothing_is_left_of_it_and_everything_else_is(published, kind: str, name
     assert_frame_equal(after["segments"], segments.filter(pl.col("video_id") != name))
 
 
-def test_twice_changes_nothing(published) -> None:
+def test_erasure_is_idempotent(published) -> None:
     toy = published
     toy.request_deletions("uploader", "u05")
     erasure.run(Context(toy.settings))
@@ -92,7 +92,7 @@ def test_twice_changes_nothing(published) -> None:
     assert read_current(toy.store) == before[1]
 
 
-def test_requests_for_what_never_was_and_twice_are_kept_and_do_nothing(published) -> None:
+def test_repeated_requests_for_unknown_ids_change_nothing(published) -> None:
     toy = published
     before = toy.all_rows()
     for kind in ("video", "music", "uploader"):
@@ -105,7 +105,7 @@ def test_requests_for_what_never_was_and_twice_are_kept_and_do_nothing(published
         assert_frame_equal(frame, before[name])
 
 
-def test_a_file_that_another_id_still_has_keeps_its_features(published) -> None:
+def test_features_of_a_file_shared_with_another_id_are_kept(published) -> None:
     toy = published
     videos = toy.lake.read("videos")
     twin = videos.filter(video_id="v0003")["content_hash"][0]
@@ -132,7 +132,7 @@ def test_every_table_with_content_is_searched() -> None:
     assert with_content == {*erasure._TABLES_BY_CONTENT, *erasure._TABLES_BY_ID}
 
 
-def test_quarantine_forgets_it_and_keeps_what_only_looks_alike(published) -> None:
+def test_rows_of_similar_ids_stay_in_quarantine(published) -> None:
     toy = published
     content = toy.lake.read("videos").filter(video_id="v0003")["content_hash"][0]
     toy.quarantine(
@@ -148,7 +148,7 @@ def test_quarantine_forgets_it_and_keeps_what_only_looks_alike(published) -> Non
     assert sorted(toy.lake.read("quarantine")["id"]) == ["m1", "v00031"]
 
 
-def test_what_only_stands_in_quarantine_is_forgotten_too(published) -> None:
+def test_items_that_are_only_in_quarantine_are_erased(published) -> None:
     toy = published
     content = "ab" * 32
     toy.quarantine(
@@ -161,13 +161,15 @@ def test_what_only_stands_in_quarantine_is_forgotten_too(published) -> None:
     with toy.store.writing(f"reports/{toy.run_id}") as folder:
         (folder / "report.html").write_text("<p>2026-03-03 video bad1: no video stream")
     erasure.run(Context(toy.settings))
-    # A track of the same name goes from quarantine with it: its row names the video's id.
+    # The row of a track with the same id is erased too, because it mentions the video's id.
     assert toy.lake.read("quarantine")["id"].to_list() == ["bad2"]
     assert toy.store.children("reports") == []
     assert toy.store.children("runs") == [toy.run_id]
 
 
-def test_reports_of_its_run_and_reports_that_name_it_go(published, next_run) -> None:
+def test_reports_of_erased_runs_and_reports_that_mention_the_id_are_removed(
+    published, next_run
+) -> None:
     toy = published
     other = next_run(toy)
     names = [toy.run_id, other, "2026-01-01-gone"]
@@ -183,7 +185,7 @@ def test_reports_of_its_run_and_reports_that_name_it_go(published, next_run) -> 
     assert toy.store.children("reports") == []
 
 
-def test_what_is_half_written_or_damaged_goes_and_holds_nothing_up(published, next_run) -> None:
+def test_unfinished_and_damaged_folders_are_removed_without_an_error(published, next_run) -> None:
     toy = published
     damaged_run, half_run = next_run(toy), next_run(toy, days=2)
     root = Path(toy.settings.lake.root)
@@ -205,11 +207,11 @@ def test_what_is_half_written_or_damaged_goes_and_holds_nothing_up(published, ne
     assert find_traces(toy.lake, toy.store, "v0003") == []
 
 
-def test_the_next_dataset_is_without_it(published) -> None:
+def test_the_next_dataset_does_not_have_the_erased_items(published) -> None:
     toy = published
     toy.request_deletions("uploader", "u05")
     erasure.run(Context(toy.settings))
-    assert toy.store.children("runs") == [], "its dataset held the uploader's videos"
+    assert toy.store.children("runs") == [], "its dataset had the uploader's videos"
     run_id = dataset.build(Context(toy.settings), DAY).run_id
     assert run_id != toy.run_id
     found = dataset.load_dataset(toy.store, run_id)
@@ -235,8 +237,8 @@ def test_ids_of_any_shape_are_erased(published) -> None:
         assert find_traces(toy.lake, toy.store, name) == [], name
 
 
-def test_no_byte_of_the_lake_holds_it(published, next_run, publishing) -> None:
-    """Read raw, without what knows the formats: ids are not compressed in short runs."""
+def test_no_file_of_the_lake_contains_the_erased_bytes(published, next_run, publishing) -> None:
+    """The search reads raw bytes, so that it does not depend on the code under test."""
     toy = published
     name, video, track = "uploader-of-this-test", "video-of-this-test", "track-of-this-test"
     videos = toy.lake.read("videos")
@@ -263,7 +265,7 @@ def test_no_byte_of_the_lake_holds_it(published, next_run, publishing) -> None:
     for table in TABLES:
         toy.lake.compact(table)
     wanted = [text.encode() for text in (name, video, track, *hashes)]
-    assert len(raw(toy.lake, wanted)) > len(wanted) // 2, "the search finds what is there"
+    assert len(raw(toy.lake, wanted)) > len(wanted) // 2, "the search must find existing data"
     toy.request_deletions("uploader", name)
     toy.request_deletions("music", track)
     erasure.run(Context(toy.settings))
@@ -274,7 +276,7 @@ def test_no_byte_of_the_lake_holds_it(published, next_run, publishing) -> None:
 
 
 def raw(lake: Lake, wanted: list[bytes]) -> dict[bytes, list[str]]:
-    """Which of the texts stand in which files, uncompressed where they are Parquet."""
+    """Return text -> files that contain it; Parquet files are searched uncompressed."""
     found: dict[bytes, list[str]] = {}
     for path in Path(lake.root).rglob("*"):
         if path.is_dir():
@@ -291,7 +293,7 @@ def raw(lake: Lake, wanted: list[bytes]) -> dict[bytes, list[str]]:
     return found
 
 
-def test_forgetting_keeps_what_is_young_enough(published) -> None:
+def test_old_versions_are_kept_for_keep_versions_days(published) -> None:
     lake = published.lake
     version = lake.version("videos")
     published.request_deletions("video", "v0003")

@@ -1,4 +1,4 @@
-"""Deletions that are stopped midway, or meet another step, a publication or another machine."""
+"""Erasure that is killed, or runs at the same time as another step, publication or machine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STEPS = [
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_stopped_anywhere_and_repeated_it_ends_the_same(
+def test_a_repeated_erasure_completes_one_that_was_killed_at_any_step(
     published, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toy = published
@@ -63,8 +63,10 @@ def test_stopped_anywhere_and_repeated_it_ends_the_same(
 
 
 @pytest.mark.parametrize("at", [1, 2])
-def test_another_machine_at_once_is_no_error(published, monkeypatch, at: int) -> None:
-    """In object storage a lock holds one machine: the other removes what this one just listed."""
+def test_a_concurrent_erasure_on_another_machine_is_no_error(
+    published, monkeypatch, at: int
+) -> None:
+    """The other machine removes a folder that this one has just listed."""
     toy = published
     toy.request_deletions("video", "v0003")
     fetch, calls = Store.fetch, []
@@ -86,8 +88,8 @@ def test_another_machine_at_once_is_no_error(published, monkeypatch, at: int) ->
     assert find_traces(toy.lake, toy.store, "v0003") == []
 
 
-def test_what_a_step_writes_after_an_erasure_it_did_not_see_goes_next_time(published) -> None:
-    """Extraction, dataset, training and report were at work while the item was erased."""
+def test_data_written_by_a_step_during_the_erasure_is_erased_next_time(published) -> None:
+    """Extraction, dataset, training and report ran while the item was erased."""
     toy = published
     before = toy.all_rows()
     content = before["videos"].filter(video_id="v0003")["content_hash"][0]
@@ -107,7 +109,7 @@ def test_what_a_step_writes_after_an_erasure_it_did_not_see_goes_next_time(publi
     assert toy.store.children("reports") == []
     toy.remove_old_versions()
     assert find_traces(toy.lake, toy.store, "v0003") == []
-    # The same file under another's id is theirs.
+    # If another id delivers the same file, its features are kept.
     twin = before["videos"].filter(video_id="v0003").with_columns(video_id=pl.lit("theirs"))
     toy.lake.upsert("videos", twin)
     toy.lake.add("visual_features", features)
@@ -118,7 +120,7 @@ def test_what_a_step_writes_after_an_erasure_it_did_not_see_goes_next_time(publi
 @pytest.mark.parametrize(
     ("first", "at"), [(True, "open_sinks"), (False, "open_sinks"), (False, "make_current")]
 )
-def test_an_erasure_between_writing_a_release_and_its_becoming_current(
+def test_an_erasure_before_a_written_release_becomes_current(
     toy, next_run, publishing, monkeypatch: pytest.MonkeyPatch, at: str, first: bool
 ) -> None:
     run_id = toy.run_id
@@ -142,7 +144,7 @@ def test_an_erasure_between_writing_a_release_and_its_becoming_current(
     assert find_traces(toy.lake, toy.store, "v0003") == []
 
 
-def test_a_release_that_is_being_put_back_while_it_is_erased_from_is_not_current(
+def test_a_release_that_an_erasure_replaces_during_its_promotion_is_not_promoted(
     published, next_run, publishing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toy = published

@@ -1,4 +1,4 @@
-"""What `debcm verify-erased` finds, and what it only takes for part of another word."""
+"""`debcm verify-erased` finds ids in every kind of file, and only as whole words."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_search_reads_every_kind_of_file(published, tmp_path: Path) -> None:
     assert found == {*expected, ("nested.parquet", "content")}
 
 
-def test_the_search_goes_on_past_what_is_damaged_or_removed_meanwhile(
+def test_the_search_continues_after_damaged_and_removed_files(
     published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toy = published
@@ -72,5 +72,5 @@ def test_the_search_goes_on_past_what_is_damaged_or_removed_meanwhile(
         ("a b", "x a b y", True),
     ],
 )
-def test_an_id_is_a_word(name: str, text: str, found: bool) -> None:
+def test_an_id_is_found_as_a_whole_word_only(name: str, text: str, found: bool) -> None:
     assert mentions_id(name, text) is found

@@ -1,3 +1,7 @@
+"""Retention removes what has expired, and nothing that a step may be using."""
+
+from __future__ import annotations
+
 import datetime as dt
 import os
 import time
@@ -61,7 +65,7 @@ def write_preferences(lake: Lake, as_of: dt.date) -> None:
     lake.replace("uploader_genres", TABLES["uploader_genres"].frame([row]), {"as_of": as_of})
 
 
-def test_a_plan_of_today_stays_and_an_old_one_goes(
+def test_expired_plans_are_removed(
     settings: Settings, lake: Lake, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_plan(lake, "a")
@@ -72,7 +76,7 @@ def test_a_plan_of_today_stays_and_an_old_one_goes(
     assert lake.read("shards").is_empty()
 
 
-def test_preferences_that_no_report_compares_with_go(
+def test_preferences_older_than_reports_compare_are_removed(
     settings: Settings, lake: Lake, store: Store
 ) -> None:
     kept = DAY - dt.timedelta(days=retention.PREFERENCE_DAYS)
@@ -82,7 +86,7 @@ def test_preferences_that_no_report_compares_with_go(
     assert lake.read("uploader_genres")["as_of"].sort().to_list() == [kept, DAY]
 
 
-def test_old_runs_go_with_their_reports_unless_their_release_is_kept(
+def test_expired_runs_are_removed_with_their_reports_unless_their_release_is_kept(
     settings: Settings, lake: Lake, store: Store
 ) -> None:
     runs = [f"2026-03-0{day}-abc" for day in range(1, 6)]
@@ -103,7 +107,7 @@ def test_old_runs_go_with_their_reports_unless_their_release_is_kept(
     assert store.children("reports") == [runs[0], *runs[3:]]
 
 
-def test_folders_that_killed_writers_left_go_and_young_ones_stay(
+def test_old_leftovers_of_killed_writers_are_removed(
     settings: Settings, lake: Lake, store: Store
 ) -> None:
     runs = Path(settings.lake.root) / "runs"

@@ -44,7 +44,7 @@ def binaries(kind: str) -> Path:
 
 
 def as_user() -> dict[str, object]:
-    """PostgreSQL refuses to run as root: then it runs as nobody."""
+    """PostgreSQL refuses to run as root, so root runs it as the user nobody."""
     if os.getuid():
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -55,7 +55,7 @@ def as_user() -> dict[str, object]:
 def server(request, tmp_path_factory) -> Iterator[tuple[str, str]]:
     kind = request.param
     folder = binaries(kind)
-    # Not below pytest's folder, which only its owner may enter.
+    # Only its owner may enter pytest's folder.
     home = Path(f"/tmp/debcm-postgres-{os.getpid()}-{kind[:2]}")
     home.mkdir()
     if not os.getuid():
@@ -63,7 +63,7 @@ def server(request, tmp_path_factory) -> Iterator[tuple[str, str]]:
     data, port = home / "data", free_port()
     user = as_user()
     if kind == "pgvector":
-        # An environment may lie in a folder that the user nobody cannot enter.
+        # The user nobody may not be allowed to enter the virtual environment.
         package = folder.parents[1]
         for name in (package.name, f"{package.name}.libs"):
             shutil.copytree(package.parent / name, home / name, symlinks=True)
@@ -135,9 +135,7 @@ def test_views_serve_the_current_release_and_keep_their_grants(
     ]
 
 
-def test_tables_of_others_stay_and_are_never_replaced(
-    server, published, next_run, publishing
-) -> None:
+def test_tables_of_other_users_are_kept(server, published, next_run, publishing) -> None:
     _, connection = server
     for name in ("debcm_release", "debcm_music", "debcm_video"):
         drop = "VIEW" if name != "debcm_release" else "TABLE"
@@ -165,7 +163,7 @@ def test_tables_of_others_stay_and_are_never_replaced(
 
 
 @pytest.mark.parametrize("name", ["debcm_release", "debcm_music", "debcm_music_RUN"])
-def test_a_table_of_the_same_name_is_named_not_replaced(server, published, name: str) -> None:
+def test_a_foreign_table_of_the_same_name_is_not_replaced(server, published, name: str) -> None:
     _, connection = server
     schema = f"s{abs(hash(name)) % 10**9}"
     execute(connection, f"CREATE SCHEMA {schema}")
@@ -214,7 +212,7 @@ def check(kind: str, connection: str, toy) -> None:
         assert best == [hit.music_id for hit in hits]
 
 
-def test_a_server_that_is_away_is_a_passing_error() -> None:
+def test_an_unavailable_server_is_a_transient_error() -> None:
     sink = PostgresSink(f"host=127.0.0.1 port={free_port()} user=debcm dbname=postgres")
     with pytest.raises(SinkError, match="postgres"):
         sink.current()
