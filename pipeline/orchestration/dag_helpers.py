@@ -20,6 +20,7 @@ from airflow.sdk.exceptions import AirflowSensorTimeout
 from airflow.sdk.observability import stats
 
 from pipeline.errors import DayNotReadyError, NoDayError, PipelineError
+from pipeline.orchestration.deadlines import NEVER
 from pipeline.settings.load import Settings, load_settings
 
 log = logging.getLogger(__name__)
@@ -53,11 +54,15 @@ def default_args(settings: Settings) -> dict[str, Any]:
 
 
 def deadline_alert(settings: Settings) -> DeadlineAlert:
-    """Return an alert for DAG runs not finished `[schedule] deadline_hours` after queueing."""
+    """Return an alert for DAG runs still running `[schedule] deadline_hours` after their start.
+
+    `pipeline.orchestration.deadlines` sets the time when a run starts.
+    """
+    hours = settings.schedule.deadline_hours
     return DeadlineAlert(
-        reference=DeadlineReference.DAGRUN_QUEUED_AT,
-        interval=dt.timedelta(hours=settings.schedule.deadline_hours),
-        callback=SyncCallback(alert_run_late),
+        reference=DeadlineReference.FIXED_DATETIME(NEVER),
+        interval=dt.timedelta(hours=hours),
+        callback=SyncCallback(alert_run_late, kwargs={"hours": hours}),
     )
 
 
@@ -195,21 +200,31 @@ def alert_gate_refused(context: Any, decision: Mapping[str, Any]) -> None:
     )
 
 
-def alert_run_late(context: Any = None, **_: Any) -> None:
-    """Send an alert about a DAG run that has missed its deadline."""
+def alert_run_late(context: Mapping[str, Any], hours: float) -> None:
+    """Send an alert about a DAG run that has missed its deadline, if it is still running.
+
+    A run that has failed has already sent an alert, and one that is queued has not started.
+
+    Args:
+        context: `dag_run` has the fields of Airflow's REST API, as of the deadline.
+        hours: the deadline, in hours after the start of the run.
+    """
     from pipeline.orchestration.alerts import Alert, send
 
+    run = context["dag_run"]
+    if run["state"] != "running":
+        log.info("%s %s is %s; no alert", run["dag_id"], run["dag_run_id"], run["state"])
+        return
     settings = load_settings()
-    run = (context or {}).get("dag_run") or {}
-    dag_id, run_id = run.get("dag_id", "a DAG"), run.get("dag_run_id") or run.get("run_id") or ""
     send(
         settings.alerts,
         Alert(
-            title=f"{dag_id} is late",
+            title=f"{run['dag_id']} is late",
             day=str(run.get("partition_key") or (run.get("conf") or {}).get("day") or ""),
-            what=f"not finished {settings.schedule.deadline_hours:g} hours after it was queued",
-            where=run_url(settings, dag_id, run_id),
-            next_step="Open the DAG run: the cause is the task that is still running or waiting.",
+            what=f"still running {hours:g} hours after its start",
+            where=run_url(settings, run["dag_id"], run["dag_run_id"]),
+            next_step="Open the DAG run: the cause is the task that is still running or waiting. "
+            "The run continues.",
         ),
     )
 

@@ -1,4 +1,4 @@
-"""One DagBag for all policy tests, in an Airflow home of its own."""
+"""One DagBag and one temporary database for the tests, in an Airflow home of their own."""
 
 from __future__ import annotations
 
@@ -19,4 +19,28 @@ def bag() -> Iterator[Any]:
         warnings.simplefilter("ignore")
         from airflow.dag_processing.dagbag import DagBag
 
-        yield DagBag(CHECKOUT / "dags")
+        yield DagBag(CHECKOUT / "dags", bundle_path=CHECKOUT / "dags")
+
+
+@pytest.fixture(scope="session")
+def database(bag: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A temporary SQLite database of Airflow that contains the DAGs of the checkout."""
+    patch = pytest.MonkeyPatch()
+    path = tmp_path_factory.mktemp("airflow") / "airflow.db"
+    patch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{path}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from airflow import settings
+        from airflow.dag_processing.bundles.manager import DagBundlesManager
+        from airflow.dag_processing.dagbag import sync_bag_to_db
+        from airflow.utils.db import initdb
+
+        settings.configure_vars()
+        settings.reconfigure_orm()
+        initdb()
+        DagBundlesManager().sync_bundles_to_db()
+        sync_bag_to_db(bag, "dags-folder", None)
+        yield
+        patch.undo()
+        settings.configure_vars()
+        settings.reconfigure_orm()

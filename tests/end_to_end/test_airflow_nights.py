@@ -171,9 +171,43 @@ def test_status_names_the_day_that_failed_and_its_task(
     assert "2026-03-03" not in failed
 
 
-def test_a_late_run_raises_an_alert(nights: Nights, receivers: Receivers) -> None:
-    alert = receivers.wait_for("media_features is late", MISSING_DAY.isoformat(), 60)
+def test_a_late_run_raises_an_alert_and_a_backfill_does_not(
+    nights: Nights, receivers: Receivers
+) -> None:
+    late_day = "2026-03-05"
+    nights.watched.airflow.trigger("media_features", conf={"day": late_day})
+    alert = receivers.wait_for("media_features is late", late_day, 240)
     assert "0.01 hours" in alert["what"]
+    late = {message["day"] for message in receivers.posted if "is late" in message["title"]}
+    assert MISSING_DAY.isoformat() not in late
+
+
+def test_failed_and_running_tasks_can_be_cleared(nights: Nights, receivers: Receivers) -> None:
+    """Fault 1 of the on-call list: each of these calls answered 500."""
+    receivers.wait_for("media_features.wait_for_day failed", MISSING_DAY.isoformat(), 180)
+    watched, dag = nights.watched, "/dags/media_features"
+    (run,) = [
+        run
+        for run in watched.runs("media_features")
+        if run["partition_key"] == MISSING_DAY.isoformat()
+    ]
+    run_id, clear = run["dag_run_id"], {"dry_run": False, "only_failed": False}
+
+    def sensor() -> Any:
+        return watched.tasks(run)["wait_for_day"][0]
+
+    body = clear | {"dag_run_id": run_id, "task_ids": ["wait_for_day"]}
+    watched.airflow.call("POST", f"{dag}/clearTaskInstances", body)
+    watched.wait_until(lambda: sensor()["state"] == "deferred", "waiting sensor")
+    done = run_airflow(
+        ["dags", "clear", "media_features", "--run-id", run_id, "--yes"], watched.airflow.env
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    watched.wait_until(lambda: sensor()["state"] == "deferred", "waiting sensor")
+    # "Clear run" and "Mark success" in the UI.
+    watched.airflow.call("POST", f"{dag}/dagRuns/{run_id}/clear", clear)
+    path = f"{dag}/dagRuns/{run_id}/taskInstances/wait_for_day"
+    watched.airflow.call("PATCH", path, {"new_state": "success"})
 
 
 def test_a_refusal_raises_an_alert_with_its_rules_and_is_reported(

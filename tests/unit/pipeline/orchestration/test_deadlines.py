@@ -6,10 +6,7 @@ Fault 3 of the on-call list: deadlines counted from when a run was queued.
 from __future__ import annotations
 
 import datetime as dt
-from types import SimpleNamespace
 from typing import Any
-
-import pytest
 
 from pipeline.orchestration.deadlines import CALLBACK, NEVER, on_dag_run_running
 

@@ -1,0 +1,125 @@
+"""Deadlines of DAG runs, through Airflow's own functions on a database.
+
+Faults 1 and 3 of the on-call list: clearing a run with a deadline answered 500, and runs that had
+failed, or had only waited in the queue, raised a second alert.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from pipeline.orchestration.deadlines import NEVER
+
+pytestmark = pytest.mark.usefixtures("database")
+
+HOURS = dt.timedelta(hours=8)
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def session() -> Iterator[Any]:
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        yield session
+        session.rollback()
+
+
+def make_run(session: Any, dag_id: str, run_type: str = "manual") -> Any:
+    """Create a queued DAG run, as the REST API does."""
+    from airflow.models.dagbag import DBDagBag
+    from airflow.utils.state import DagRunState
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+    dag = DBDagBag().get_latest_version_of_dag(dag_id, session=session)
+    run = dag.create_dagrun(
+        run_id=f"run-{next(_numbers)}",
+        run_after=dt.datetime.now(dt.UTC),
+        run_type=DagRunType(run_type),
+        triggered_by=DagRunTriggeredByType.REST_API,
+        state=DagRunState.QUEUED,
+        session=session,
+    )
+    session.flush()
+    return run
+
+
+def start(session: Any, run: Any) -> None:
+    """Start a queued DAG run as the scheduler does."""
+    from airflow.utils.state import DagRunState
+
+    run.state = DagRunState.RUNNING
+    run.start_date = dt.datetime.now(dt.UTC)
+    run.notify_dagrun_state_changed(msg="started")
+    session.flush()
+
+
+def tasks(session: Any, run: Any, *names: str) -> list[Any]:
+    return [ti for ti in run.get_task_instances(session=session) if ti.task_id in names]
+
+
+@pytest.mark.parametrize("state", ["failed", "running", "queued", "success"])
+@pytest.mark.parametrize("dag_id", ["media_features", "debcm_retrain", "lake_upkeep"])
+def test_tasks_of_a_run_in_every_state_can_be_cleared(
+    session: Any, dag_id: str, state: str
+) -> None:
+    from airflow.models.taskinstance import clear_task_instances
+
+    run = make_run(session, dag_id)
+    start(session, run)
+    run.state = state
+    instances = run.get_task_instances(session=session)
+    for instance in instances:
+        instance.state = "failed"
+    session.flush()
+    clear_task_instances(instances[:2], session)
+    assert [instance.state for instance in instances[:2]] == [None, None]
+    assert run.state in ("queued", "running")
+
+
+@pytest.mark.parametrize("run_type", ["manual", "backfill"])
+def test_a_run_that_waits_in_the_queue_is_never_late(session: Any, run_type: str) -> None:
+    run = make_run(session, "debcm_retrain", run_type)
+    (deadline,) = run.deadlines
+    assert deadline.deadline_time == NEVER + HOURS
+
+
+def test_the_scheduler_counts_from_the_start_and_again_after_a_clear(session: Any) -> None:
+    from airflow.models.taskinstance import clear_task_instances
+
+    run = make_run(session, "media_features")
+    start(session, run)
+    (deadline,) = run.deadlines
+    assert deadline.deadline_time == run.start_date + HOURS
+    first = deadline.deadline_time
+    run.state = "failed"
+    clear_task_instances(tasks(session, run, "ingest"), session)
+    start(session, run)
+    assert first < deadline.deadline_time == run.start_date + HOURS
+
+
+@pytest.mark.parametrize(("state", "count"), [("running", 1), ("failed", 0), ("queued", 0)])
+def test_a_missed_deadline_sends_an_alert_only_if_the_run_is_running(
+    session: Any, state: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk.execution_time.callback_supervisor import execute_callback
+
+    sent: list[Any] = []
+    monkeypatch.setattr("pipeline.orchestration.alerts.send", lambda _, alert: sent.append(alert))
+    run = make_run(session, "media_features")
+    start(session, run)
+    run.state = state
+    session.flush()
+    (deadline,) = run.deadlines
+    deadline.handle_miss(session)
+    call = deadline.callback.data
+    done = execute_callback(call["path"], call["kwargs"], Path(), None, structlog.get_logger())
+    assert done == (True, None)
+    assert [alert.title for alert in sent] == ["media_features is late"] * count
