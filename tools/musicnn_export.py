@@ -93,7 +93,7 @@ class Musicnn(nn.Module):
 class MusicnnPair(nn.Module):
     """Concatenates the hidden units of both trainings and applies a sigmoid.
 
-    The units after the ReLU are 0 for most music, and a codec alone can activate one. The units
+    The units after the ReLU are 0 for most music, and a codec can activate one. The units
     before the ReLU vary smoothly, but a few extreme values would dominate a cosine similarity;
     the sigmoid limits them to (0, 1).
     """

@@ -12,7 +12,7 @@ EXAMPLES = CHECKOUT / "examples"
 
 
 def run_example(name: str, *arguments: str) -> list[str]:
-    """Run a script in a process of its own; return the lines that it printed."""
+    """Run a script in its own process; return the lines that it printed."""
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *arguments],
         env={**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"},
