@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.errors import ReleaseError
 from pipeline.releases import onnx_towers
+from pipeline.releases.files import read_release_info
 from pipeline.releases.onnx_towers import (
     MUSIC_TOWER,
     VIDEO_TOWER,
@@ -43,11 +44,11 @@ def test_rows_are_embedded_alike_in_parts_and_at_once(
     at_once = run_tower(tower, data.music, data.genre_group)
     monkeypatch.setattr(onnx_towers, "_ROWS", 7)
     in_parts = run_tower(tower, data.music, data.genre_group)
-    assert at_once.shape == (len(data.music), 16)
+    assert at_once.shape == (len(data.music), read_release_info(folder).dim)
     np.testing.assert_allclose(in_parts, at_once, atol=1e-6)
 
 
 def test_no_rows_give_no_embeddings(published, folder: Path) -> None:
     tower = open_tower(folder, VIDEO_TOWER, published.run_id)
     none = np.zeros((0, feature_count(tower)), dtype=np.float32)
-    assert run_tower(tower, none).shape == (0, 16)
+    assert run_tower(tower, none).shape == (0, read_release_info(folder).dim)
