@@ -60,7 +60,8 @@ class RejectedRows:
     day: dt.date
     earlier_attempts: Mapping[tuple[str, str], int] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
-    _used_ids: set[tuple[str, str]] = field(default_factory=set)
+    # (kind, id) of `rows` -> the number to try first for the next row with this id.
+    _next_numbers: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def add(
         self, kind: str, name: str, reason: str, detail: str, content_hash: str | None = None
@@ -75,7 +76,6 @@ class RejectedRows:
             content_hash: sha256 of the file, if it was read.
         """
         numbered = self._unused_id(kind, name)
-        self._used_ids.add((kind, numbered))
         self.rows.append(
             {
                 "kind": str(kind),
@@ -91,8 +91,15 @@ class RejectedRows:
 
     def _unused_id(self, kind: str, name: str) -> str:
         # Several rows of a manifest can have one id: the later ones become "id (2)" and so on.
-        names = itertools.chain([name], (f"{name} ({count})" for count in itertools.count(2)))
-        return next(each for each in names if (kind, each) not in self._used_ids)
+        # The search continues at the last number, because all rows of a day can have one id.
+        first = self._next_numbers.get((kind, name), 1)
+        for number in itertools.count(first):
+            numbered = name if number == 1 else f"{name} ({number})"
+            if (kind, numbered) not in self._next_numbers:
+                break
+        self._next_numbers[kind, name] = number + 1
+        self._next_numbers.setdefault((kind, numbered), 2)
+        return numbered
 
     def add_bad(self, kind: str, bad: list[BadRow]) -> None:
         """Reject rows that the manifest reader could not read."""
