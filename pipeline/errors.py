@@ -214,6 +214,7 @@ _ROW_GUIDANCE = {
     ),
     RowReason.DELETED: _Guidance(
         "The deletion of this id, or of its uploader, was requested.",
-        "Nothing: a deleted id or uploader stays out of the lake.",
+        "Nothing: a deleted id or uploader stays out of the lake. The row does not count towards "
+        "the reject share.",
     ),
 }

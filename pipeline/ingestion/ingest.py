@@ -14,7 +14,6 @@ from pipeline.errors import (
     LandingAccessError,
     ManifestError,
     Permanent,
-    RowReason,
     TooManyRejectsError,
 )
 from pipeline.ingestion.delivery import Delivery, complete_days, read_delivery, retryable_rejects
@@ -40,9 +39,6 @@ from pipeline.settings.load import Settings
 from pipeline.settings.sections import ExtractSettings
 
 log = logging.getLogger(__name__)
-
-# Reasons that do not count towards the reject share, because the delivery is not at fault.
-_HARMLESS = {RowReason.REPEATED, RowReason.DELETED}
 
 
 @dataclass(frozen=True)
@@ -135,10 +131,7 @@ def _ingest_day(settings: Settings, lake: Lake, day: dt.date, delivery: Delivery
     quarantine = TABLES["quarantine"].frame(rejects.rows)
     lake.replace("quarantine", quarantine, {"dt": day, "step": "ingest"})
     refuse_too_many_rejects(
-        quarantine.filter(~pl.col("reason").is_in([str(r) for r in _HARMLESS])),
-        rows,
-        settings.landing.reject_share,
-        str(delivery.landing.folder),
+        quarantine, rows, settings.landing.reject_share, str(delivery.landing.folder)
     )
     _write_catalogue(settings, lake, day, accepted)
     done = {

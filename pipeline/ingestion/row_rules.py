@@ -26,6 +26,8 @@ from pipeline.settings.load import Settings
 
 # Year of a clock that was never set: the Unix epoch.
 _UNSET_CLOCK_YEAR = 1970
+# Reasons that do not count towards the reject share, because the delivery is not at fault.
+_HARMLESS = [str(RowReason.REPEATED), str(RowReason.DELETED)]
 
 
 @dataclass(frozen=True)
@@ -274,18 +276,22 @@ def reject_unknown_music(
 def refuse_too_many_rejects(rejected: pl.DataFrame, rows: int, allowed: float, where: str) -> None:
     """Fail if more rows were rejected than allowed.
 
+    Repeated and deleted rows are not at fault, so they count neither as rows nor as rejected rows.
+
     Args:
-        rejected: the rejected rows that count, of table `quarantine`.
-        rows: number of all rows of the day.
+        rejected: the day's rejected rows, of table `quarantine`.
+        rows: number of all rows of the day, rejected or not.
         allowed: largest share of rejected rows, from 0 to 1.
         where: the landing day, for the message.
 
     Raises:
         TooManyRejectsError: the share is larger; the message has the counts per reason.
     """
-    if rows and len(rejected) / rows > allowed:
-        reasons = dict(rejected["reason"].value_counts(sort=True).iter_rows())
+    faulty = rejected.filter(~pl.col("reason").is_in(_HARMLESS))
+    counted = rows - (len(rejected) - len(faulty))
+    if counted and len(faulty) / counted > allowed:
+        reasons = dict(faulty["reason"].value_counts(sort=True).iter_rows())
         raise TooManyRejectsError(
-            f"{len(rejected)} of {rows} rows rejected, {allowed:.0%} allowed: {reasons}",
+            f"{len(faulty)} of {counted} rows rejected, {allowed:.0%} allowed: {reasons}",
             where=where,
         )

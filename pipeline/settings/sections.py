@@ -89,7 +89,9 @@ class LandingSettings(Section):
         6, ge=0, le=168, description="hours the nightly run waits for `_SUCCESS`"
     )
     reject_share: Share = Field(
-        0.25, description="share of a day's rows that may be rejected; above it the day fails"
+        0.25,
+        description="share of a day's rows that may be rejected, repeated and deleted rows not "
+        "counted; above it the day fails",
     )
     clock_tolerance_hours: float = Field(
         24,

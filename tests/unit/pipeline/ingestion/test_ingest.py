@@ -209,6 +209,20 @@ def test_too_many_rejects_fail_the_day_after_the_quarantine_is_written(
     assert lake.read("videos").is_empty()
 
 
+def test_repeated_rows_do_not_hide_that_every_new_row_is_broken(
+    settings: Settings, lake: Lake, platform: Any
+) -> None:
+    landing = LandingSettings(root=settings.landing.root, reject_share=0.25)
+    settings = settings.model_copy(update={"landing": landing})
+    old = [platform.track(f"m{number}") for number in range(6)]
+    platform.deliver(DAY, [], old)
+    ingest.run(Context(settings), DAY)
+    new = [platform.track(f"n{number}", "noise.mp4") for number in range(2)]
+    platform.deliver(NEXT_DAY, [], [*old, *new])
+    with pytest.raises(TooManyRejectsError, match=r"2 of 2 rows rejected, 25% allowed"):
+        ingest.run(Context(settings), NEXT_DAY)
+
+
 def test_a_deleted_uploader_stays_deleted(settings: Settings, lake: Lake, platform: Any) -> None:
     folder = platform.deliver(DAY, [platform.video("v1")], [platform.track("m1")])
     (folder / "deletions.jsonl").write_text(

@@ -144,3 +144,12 @@ def test_only_a_share_above_the_limit_fails_the_day() -> None:
     row_rules.refuse_too_many_rejects(rejected.clear(), 0, 0.0, "dt=2026-03-01")
     with pytest.raises(TooManyRejectsError, match=r"3 of 11 .*25%.*'missing': 2.*\(dt=2026-03-01"):
         row_rules.refuse_too_many_rejects(rejected, 11, 0.25, "dt=2026-03-01")
+
+
+def test_repeated_and_deleted_rows_count_neither_as_rows_nor_as_rejected() -> None:
+    rejected = pl.DataFrame({"reason": ["missing", "empty", "repeated", "repeated", "deleted"]})
+    row_rules.refuse_too_many_rejects(rejected, 11, 0.25, "dt=2026-03-01")
+    with pytest.raises(TooManyRejectsError, match=r"2 of 7 rows rejected, 25% allowed"):
+        row_rules.refuse_too_many_rejects(rejected, 10, 0.25, "dt=2026-03-01")
+    only_repeated = pl.DataFrame({"reason": ["repeated", "deleted"]})
+    row_rules.refuse_too_many_rejects(only_repeated, 2, 0.0, "dt=2026-03-01")
