@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.model import EpochLog
+from models.tensor_files import mode_by_umask
 from models.variant import Stage
 
 _TENSORS = "state.safetensors"
@@ -81,7 +82,8 @@ def write(folder: Path, belongs_to: str, checkpoint: Checkpoint) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     tensors = {name: value.contiguous() for name, value in sorted(checkpoint.tensors.items())}
-    save_file(tensors, aside / _TENSORS)
+    with mode_by_umask(aside / _TENSORS) as path:
+        save_file(tensors, path)
     state = {
         "belongs_to": belongs_to,
         "best": checkpoint.best,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from models.arrays import Float32Array, Int64Array
 from models.config import ModelConfig
 from models.registry import variant_of
+from models.tensor_files import mode_by_umask
 from models.variant import Network, Stage, device_of
 
 WEIGHTS = "weights.safetensors"
@@ -214,7 +215,8 @@ class Model:
             name: value.detach().cpu().contiguous()
             for name, value in sorted(self.network.state_dict().items())
         }
-        save_file(weights, folder / WEIGHTS)
+        with mode_by_umask(folder / WEIGHTS) as path:
+            save_file(weights, path)
         described = {
             "format": 1,
             "config": self.config.model_dump(mode="json"),

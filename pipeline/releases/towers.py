@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from features.arrays import Float32Array, Int64Array
 from models import Model
+from models.tensor_files import mode_by_umask
 from pipeline.errors import ReleaseError
 from pipeline.releases.onnx_towers import MUSIC_TOWER, RUN_ID, VIDEO_TOWER
 
@@ -96,7 +97,8 @@ def save_towers(towers: Towers, folder: Path) -> None:
     model = towers.model
     model.save(folder / MODEL)
     rotation = torch.from_numpy(np.ascontiguousarray(towers.rotation))
-    save_file({"rotation": rotation}, folder / ALIGNMENT, metadata=metadata)
+    with mode_by_umask(folder / ALIGNMENT) as path:
+        save_file({"rotation": rotation}, path, metadata=metadata)
     video = torch.zeros(2, model.video_columns)
     tower = _RotatedTower(model.video_tower, rotation)
     _export(tower, (video,), ["features"], folder / VIDEO_TOWER)

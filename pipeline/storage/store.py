@@ -12,7 +12,6 @@ import math
 import os
 import re
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,9 +93,10 @@ class Store:
             above = (
                 self._objects.staging_folder() if self.remote else (Path(self.root) / name).parent
             )
-            temporary = Path(
-                tempfile.mkdtemp(prefix=f"{UNFINISHED_PREFIX}{name.rsplit('/')[-1]}-", dir=above)
-            )
+            # Not from tempfile: the mode of the folder follows the umask.
+            last = name.rpartition("/")[2]
+            temporary = Path(above) / f"{UNFINISHED_PREFIX}{last}-{uuid.uuid4().hex}"
+            temporary.mkdir()
         try:
             with write_errors(temporary):
                 yield temporary
@@ -123,7 +123,6 @@ class Store:
 
     def _put(self, temporary: Path, name: str) -> bool:
         final = Path(self.root) / name
-        temporary.chmod(0o755)
         if final.is_dir() and not self.exists(name):
             self.remove(name)
         try:

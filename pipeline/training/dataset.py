@@ -24,6 +24,7 @@ from safetensors.numpy import load_file, save_file
 from features.arrays import AnyArray, BoolArray, Float32Array
 from models.data import Picks, TrainingData
 from models.preference import fit_concentration, point_in_time_counts, posterior_mean
+from models.tensor_files import mode_by_umask
 from pipeline.context import Context
 from pipeline.errors import NotEnoughDataError
 from pipeline.extraction.clips import MODALITIES, Modality, extractors
@@ -165,7 +166,8 @@ def build(context: Context, as_of: dt.date) -> DatasetSummary:
     unchanged = store.exists(name)
     if not unchanged:
         with store.writing(name) as folder:
-            save_file(arrays, folder / "arrays.safetensors")
+            with mode_by_umask(folder / "arrays.safetensors") as path:
+                save_file(arrays, path)
             videos.write_parquet(folder / "videos.parquet")
             music.write_parquet(folder / "music.parquet")
             meta = {"as_of": as_of.isoformat(), "inputs": inputs}

@@ -12,6 +12,7 @@ from pipeline.errors import ReleaseError
 from pipeline.releases.onnx_towers import MUSIC_TOWER, VIDEO_TOWER
 from pipeline.releases.towers import ALIGNMENT, Towers, load_towers, save_towers
 from pipeline.training.dataset import load_dataset
+from tests.helpers.umask import mode
 
 
 @pytest.mark.parametrize("kind", ["video", "music"])
@@ -45,6 +46,14 @@ def test_a_rotation_changes_embeddings_but_no_score(published) -> None:
     ]
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)
     assert not np.allclose(plain.embed_videos(video), rotated.embed_videos(video), atol=1e-2)
+
+
+def test_another_account_can_read_every_file_of_a_release(published, tmp_path: Path) -> None:
+    """Fault 38: weights and alignment had mode 0600 under any umask."""
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for path in published.store.fetch(f"releases/{published.run_id}").rglob("*"):
+        assert mode(path) == mode(tmp_path / ("folder" if path.is_dir() else "file")), path
 
 
 def test_equal_towers_give_equal_bytes(published, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pipeline.storage.folder import (
     write_atomically,
     write_checksums,
 )
+from tests.helpers.umask import mode, umask
 
 
 @pytest.fixture
@@ -66,3 +67,12 @@ def test_an_atomic_write_replaces_the_file_and_leaves_no_other(tmp_path: Path) -
     write_atomically(path, "two")
     assert path.read_text() == "two"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_the_mode_of_a_file_follows_the_umask(tmp_path: Path, mask: int) -> None:
+    """Fault 38: not 0600 as from tempfile, and never wider than the umask."""
+    with umask(mask):
+        write_atomically(tmp_path / "a", "text")
+    assert mode(tmp_path / "a") == 0o666 & ~mask
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -14,6 +14,7 @@ from pipeline.settings.load import Settings
 from pipeline.settings.sections import LakeSettings
 from pipeline.storage.presence import create_lake
 from pipeline.storage.store import Store
+from tests.helpers.umask import mode, umask
 
 
 def put(store: Store, name: str, text: str = "x") -> None:
@@ -41,6 +42,16 @@ def test_a_writer_that_fails_leaves_nothing(store: Store) -> None:
         fail()
     assert not store.exists("runs/a")
     assert not list(Path(store.root).rglob("file"))
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_the_modes_of_a_folder_follow_the_umask(store: Store, mask: int) -> None:
+    """Fault 38: another account can read a release if, and only if, the umask lets it."""
+    with umask(mask):
+        put(store, "runs/a")
+    folder = store.fetch("runs/a")
+    assert mode(folder) == mode(folder / "deep") == 0o777 & ~mask
+    assert mode(folder / "folder.json") == mode(folder / "deep" / "file") == 0o666 & ~mask
 
 
 def test_the_folder_of_the_first_of_two_writers_stays(store: Store) -> None:
