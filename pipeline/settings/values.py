@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -35,6 +36,29 @@ def _folder(path: Path) -> Path:
     return path
 
 
+def _web_address(text: str) -> str:
+    if text and not _is_web_address(text):
+        raise ValueError(
+            "a URL that begins with http:// or https:// expected, without user name and in ASCII: "
+            "write other characters of the host as xn--..., and those after it as %XX"
+        )
+    return text
+
+
+def _is_web_address(text: str) -> bool:
+    """Whether urllib can open the URL; it raises a different error for each of these faults."""
+    if not re.fullmatch(r"https?://[!-~]+", text):
+        return False
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+        # As a connection does; it fails on empty and on too long parts of a host name.
+        (host or "").encode("idna")
+    except ValueError:
+        return False
+    return bool(host) and port != 0 and "@" not in parts.netloc
+
+
 def _matching(pattern: str, message: str) -> AfterValidator:
     """Check the whole text; pydantic's own check would show the pattern instead of `message`."""
 
@@ -49,7 +73,6 @@ def _matching(pattern: str, message: str) -> AfterValidator:
 _FOLDER_OR_S3 = _matching(
     r"(?!.*://).*|s3://[^/\s@]+(/\S*)?", "a folder or s3://bucket/prefix expected"
 )
-_WEB_ADDRESS = _matching(r"|https?://\S+", "a URL that begins with http:// or https:// expected")
 _MAIL_ADDRESS = _matching(r"[^@\s]+@[^@\s]+", "a mail address (name@host) expected")
 # A nightly run processes the day before its start, so runs must be one day apart.
 _DAILY_CRON = _matching(
@@ -66,7 +89,7 @@ ProperShare = Annotated[float, Field(gt=0, lt=1)]
 Text = Annotated[str, AfterValidator(_not_blank)]
 Folder = Annotated[Path, AfterValidator(_folder)]
 FolderOrS3 = Annotated[str, _FOLDER_OR_S3]
-WebAddress = Annotated[str, _WEB_ADDRESS]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
 MailAddress = Annotated[str, _MAIL_ADDRESS]
 DailyCron = Annotated[str, _DAILY_CRON]
 ConnectionString = Annotated[str, _CONNECTION_STRING]

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.orchestration import alerts
 from pipeline.orchestration.alerts import Alert, send
 from pipeline.settings.sections import AlertSettings
 
@@ -68,6 +69,9 @@ def mail_server() -> Iterator[tuple[int, list[tuple[list[str], bytes]]]]:
             self.wfile.write(b"220 ready\r\n")
             while line := self.rfile.readline().decode().strip():
                 verb = line[:4].upper()
+                if verb == "RCPT" and "<gone@" in line:
+                    self.wfile.write(b"550 no such user\r\n")
+                    continue
                 if verb == "RCPT":
                     recipients.append(line.partition("<")[2].partition(">")[0])
                 if verb == "DATA":
@@ -134,6 +138,52 @@ def test_a_failing_channel_is_logged_and_the_other_one_is_used(
         send(settings, ALERT)
     assert len(posted) == len(kept) == 1
     assert "not delivered to the webhook" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "url", ["http://größe.example.org/", "http://[/x", "http://127.0.0.1:x/", "http://a b/", "x"]
+)
+def test_a_url_that_urllib_rejects_does_not_stop_the_mail(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fault 7: settings refuse these URLs, but could come from elsewhere."""
+    with mail_server() as (port, kept):
+        settings = AlertSettings(
+            email_to=["night@example.org"], smtp_host="127.0.0.1", smtp_port=port
+        ).model_copy(update={"webhook": url})
+        send(settings, ALERT)
+    assert len(kept) == 1
+    assert "not delivered to the webhook" in caplog.text
+
+
+@pytest.mark.parametrize("channel", ["_post", "_mail"])
+def test_any_error_of_a_channel_is_logged_and_the_other_one_is_used(
+    channel: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = []
+
+    def fail(*_: object) -> None:
+        raise KeyError("no such thing")
+
+    for name in ("_post", "_mail"):
+        monkeypatch.setattr(alerts, name, fail if name == channel else lambda *_: sent.append(1))
+    send(AlertSettings(webhook="http://a", email_to=["night@example.org"]), ALERT)
+    assert sent == [1]
+    assert "no such thing" in caplog.text
+
+
+def test_an_address_that_the_mail_server_refuses_is_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with mail_server() as (port, kept):
+        settings = AlertSettings(
+            email_to=["night@example.org", "gone@example.org"],
+            smtp_host="127.0.0.1",
+            smtp_port=port,
+        )
+        send(settings, ALERT)
+    assert kept[0][0] == ["night@example.org"]
+    assert "refused some addresses: gone@example.org" in caplog.text
 
 
 def test_an_undelivered_alert_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
