@@ -27,6 +27,12 @@ from pipeline.errors import (
     PipelineError,
     RowReason,
 )
+from pipeline.ingestion.format_hints import (
+    HEAD_BYTES,
+    other_format,
+    other_spelling,
+    wrong_first_line,
+)
 from pipeline.lake.schemas import ID_BYTES
 from pipeline.lake.table_spec import Field, Table
 
@@ -111,6 +117,10 @@ def _raw_rows(path: Path, table: Table) -> Iterator[tuple[int, Row | str]]:
     """Yield rows with their number from 1; instead of an unreadable row, a message."""
     read = {".parquet": _parquet_rows, ".csv": _csv_rows, ".jsonl": _jsonl_rows}[path.suffix]
     try:
+        with path.open("rb") as stream:
+            other = other_format(stream.read(HEAD_BYTES), path.suffix)
+        if other:
+            raise ManifestError(f"The file is {other}", where=str(path))
         yield from read(path, table)
     except OSError as error:
         raise as_landing_error(error, path) from error
@@ -138,12 +148,12 @@ def _check_columns(path: Path, table: Table, columns: list[str]) -> None:
     missing = {field.name for field in table.fields if not field.nullable} - set(columns)
     unknown = set(columns) - set(table.columns)
     twice = {name for name, count in Counter(columns).items() if count > 1} - unknown
-    if columns and unknown == set(columns):
+    known = [name for name in columns if name.strip().lower() in table.columns]
+    if 2 * len(known) < len(columns):
         # Do not repeat the line: it may be a row with ids, which a message must not contain.
-        raise ManifestError(
-            f"The first line is not a header: it has none of {', '.join(table.columns)}",
-            where=str(path),
-        )
+        what = "Wrong columns" if path.suffix == ".parquet" else "The first line is not a header"
+        raise ManifestError(f"{what}: expected {', '.join(table.columns)}", where=str(path))
+    hint = other_spelling(columns, table.columns)
     errors = [
         f"{fault} {_quoted_names(names)}"
         for fault, names in (
@@ -154,7 +164,8 @@ def _check_columns(path: Path, table: Table, columns: list[str]) -> None:
         if names
     ]
     if errors:
-        raise ManifestError(f"Wrong header: {', '.join(errors)}", where=str(path))
+        text = f"Wrong header: {', '.join(errors)}{f'; {hint}' if hint else ''}"
+        raise ManifestError(text, where=str(path))
 
 
 def _quoted_names(names: Iterable[str]) -> str:
@@ -195,9 +206,12 @@ def _cell(scalar: pa.Scalar) -> object:
 
 def _csv_rows(path: Path, table: Table) -> Iterator[tuple[int, Row | str]]:
     lines = _lines(path, newline="")
-    _, first = next(lines, (0, ""))
-    if not first or not first.strip():
-        raise ManifestError("The file has no header", where=str(path))
+    _, first = next(lines, (0, None))
+    if first is None:
+        what = f"The first line is {_TOO_LONG}" if path.stat().st_size else "The file is empty"
+        raise ManifestError(f"{what}; it needs a header", where=str(path))
+    if wrong := wrong_first_line(first, table.columns):
+        raise ManifestError(wrong, where=str(path))
     header = next(csv.reader([first], strict=True))
     _check_columns(path, table, header)
     for number, line in lines:
@@ -231,7 +245,7 @@ def _json_row(line: str) -> Row | str:
         row = json.loads(line, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         return f"not valid JSON: {error}"
-    return row if isinstance(row, dict) else "not a JSON object"
+    return row if isinstance(row, dict) else "not a JSON object; a row is one object on one line"
 
 
 def _object(members: list[tuple[str, object]]) -> Row:
@@ -305,7 +319,8 @@ def _value(value: object, field: Field) -> object:
 def _time(value: object) -> dt.datetime:
     if isinstance(value, str):
         try:
-            value = dt.datetime.fromisoformat(value)
+            # RFC 3339 permits a lower-case z; `fromisoformat` does not.
+            value = dt.datetime.fromisoformat(re.sub("z$", "Z", value))
         except ValueError as error:
             raise ValueError(f"ISO 8601 time expected, found {value!r:.80}") from error
     if not isinstance(value, dt.datetime):

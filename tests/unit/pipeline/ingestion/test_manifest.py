@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import json
 import os
 from pathlib import Path
@@ -174,11 +175,20 @@ def test_byte_order_marks_and_other_line_ends_are_accepted(tmp_path: Path, conte
             HEADER.replace(b"title", b"genre") + GOOD,
             "missing columns 'title', duplicate columns 'genre'",
         ),
-        (HEADER.replace(b"title", b"Title") + GOOD, "unknown columns 'Title'"),
-        (HEADER.replace(b",", b";") + GOOD, "not a header"),
-        ((HEADER + GOOD).decode().encode("utf-16"), "not a header"),
+        (HEADER.replace(b"title", b"Title") + GOOD, "unknown columns 'Title'; write .* lower case"),
+        (HEADER.upper() + GOOD, "unknown columns 'ARTIST', .* lower case"),
+        (HEADER.replace(b",", b", ") + GOOD, "unknown columns ' artist', .*without spaces"),
+        (HEADER.replace(b",", b";") + GOOD, "separated by ';'; separate them by commas"),
+        (HEADER.replace(b",", b"\t") + GOOD, "separated by tabs; separate them by commas"),
+        (b"sep=,\n" + HEADER + GOOD, "`sep=` line for Excel; remove it"),
+        ((HEADER + GOOD).decode().encode("utf-16"), "is UTF-16; write it as UTF-8"),
+        ((HEADER + GOOD).decode().encode("utf-16-be"), "is UTF-16; write it as UTF-8"),
+        (gzip.compress(HEADER + GOOD), "compressed with gzip; deliver it uncompressed"),
         (b'"' + HEADER + GOOD, "cannot be read"),
-        (b"\n", "has no header"),
+        (GOOD, "first line is not a header"),
+        (b"x" * 3_000_000, "first line is a line of 1048576 characters or more"),
+        (b"\n" + HEADER + GOOD, "first line is blank"),
+        (b"", "file is empty; it needs a header"),
     ],
 )
 def test_a_csv_with_a_wrong_header_is_an_error(
@@ -188,9 +198,37 @@ def test_a_csv_with_a_wrong_header_is_an_error(
         read(tmp_path, "music.csv", content)
 
 
+def test_parquet_with_columns_in_upper_case_is_an_error_that_names_them(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist(ROWS[:2])
+    upper = table.rename_columns([name.upper() for name in table.column_names])
+    with pytest.raises(ManifestError, match=r"unknown columns 'ARTIST', .*; write .* lower case"):
+        read(tmp_path, "music.parquet", upper)
+    other = table.rename_columns([f"c{number}" for number in range(len(table.column_names))])
+    with pytest.raises(ManifestError, match=r"Wrong columns: expected music_id"):
+        read(tmp_path, "music.parquet", other)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("music.jsonl", json.dumps(ROWS[0]).encode("utf-16"), "UTF-16; write it as UTF-8"),
+        ("music.jsonl", gzip.compress(b"{}"), "compressed with gzip"),
+        ("music.parquet", gzip.compress(b"PAR1"), "compressed with gzip"),
+        ("music.parquet", HEADER + GOOD, "not Parquet: it does not begin with PAR1"),
+    ],
+)
+def test_a_manifest_in_another_format_is_an_error_that_says_so(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    with pytest.raises(ManifestError, match=f"The file is {message}"):
+        read(tmp_path, name, content)
+
+
 def test_a_row_in_place_of_the_header_is_not_repeated_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as raised:
-        read(tmp_path, "music.csv", GOOD.replace(b"m1", b"somebody's-id"))
+        # The title and the artist of this row are names of columns.
+        read(tmp_path, "music.csv", b"somebody's-id,rock,title,Artist,a.ogg,\n")
+    assert "first line is not a header" in str(raised.value)
     assert "somebody's-id" not in str(raised.value)
 
 
@@ -257,6 +295,13 @@ def test_an_invalid_parquet_time_is_a_bad_row(tmp_path: Path, times: pa.Array, g
     assert [row["requested_at"] for _, row in manifest.rows] == [when] * good
     assert len(manifest.bad) == len(times) - good
     assert all("field requested_at: " in bad.detail for bad in manifest.bad)
+
+
+def test_times_may_end_in_a_lower_case_z(tmp_path: Path) -> None:
+    row = {"kind": "video", "id": "v1", "requested_at": "2026-03-01t10:00:00.5z"}
+    manifest = read(tmp_path, "deletions.jsonl", json.dumps(row).encode())
+    when = dt.datetime(2026, 3, 1, 10, 0, 0, 500_000, dt.UTC)
+    assert [row["requested_at"] for _, row in manifest.rows] == [when]
 
 
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
