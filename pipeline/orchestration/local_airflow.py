@@ -41,6 +41,10 @@ COMPONENTS = {
 }
 START_SECONDS = 300
 STOP_SECONDS = 30
+# `watch` restarts a component that stopped, at most so often in so many seconds. On SQLite and few
+# cores, components can stop because "database is locked".
+RESTARTS = 3
+RESTART_PERIOD = 3600.0
 # The file in which Airflow's simple auth manager looks for passwords.
 PASSWORDS = "simple_auth_manager_passwords.json.generated"
 # Answers are slow while training and decoding use every core.
@@ -121,6 +125,7 @@ class LocalAirflow:
         self._components = {**COMPONENTS, **(workers or {})}
         self.url = env["AIRFLOW__API__BASE_URL"]
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._restarted: dict[str, list[float]] = {}
         self._token = ""
         self._lock = ExitStack()
         self._home = Path(env["AIRFLOW_HOME"])
@@ -134,20 +139,11 @@ class LocalAirflow:
         logs = self._home / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         try:
-            processes = self._lock.enter_context(lock_home(self._home, self.url))
+            self._process_file = self._lock.enter_context(lock_home(self._home, self.url))
             check_port(int(self.env["AIRFLOW__API__PORT"]))
             initialise(self.env)
-            for component, arguments in self._components.items():
-                with (logs / f"{component}.log").open("ab") as output:
-                    self._processes[component] = subprocess.Popen(
-                        [_program(), *arguments],
-                        env=self.env,
-                        stdout=output,
-                        stderr=subprocess.STDOUT,
-                        stdin=subprocess.DEVNULL,
-                        start_new_session=True,
-                    )
-                processes.add(component, self._processes[component].pid)
+            for component in self._components:
+                self._start(component)
             self._wait_until_healthy(logs)
         except BaseException:
             self.stop()
@@ -175,39 +171,63 @@ class LocalAirflow:
                 log.warning(
                     "process %d did not stop within %d s; killing it", process.pid, STOP_SECONDS
                 )
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                log.debug("session %d has no process left", process.pid)
-            process.wait()
+            _kill_session(process)
         self._processes.clear()
         self._lock.close()
+
+    def _start(self, component: str) -> None:
+        with (self._home / "logs" / f"{component}.log").open("ab") as output:
+            self._processes[component] = subprocess.Popen(
+                [_program(), *self._components[component]],
+                env=self.env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._process_file.add(component, self._processes[component].pid)
 
     def ended(self) -> list[str]:
         """Return the names of the components that stopped unexpectedly."""
         return [name for name, process in self._processes.items() if process.poll() is not None]
 
     def watch(self) -> None:
-        """Wait until a component stops unexpectedly; never returns.
+        """Restart components that stop unexpectedly; never returns.
 
         Raises:
-            AirflowStartError: a component stopped.
+            AirflowStartError: a component stopped again after `RESTARTS` restarts within
+                `RESTART_PERIOD` seconds.
         """
         while True:
-            self._raise_if_ended()
+            for name in self.ended():
+                self._restart(name)
             time.sleep(1)
+
+    def _restart(self, name: str) -> None:
+        stopped, now = self._stopped(name), time.monotonic()
+        recent = [at for at in self._restarted.get(name, []) if now - at < RESTART_PERIOD]
+        if len(recent) >= RESTARTS:
+            raise stopped
+        log.warning("%s; restarting it (%d of %d)", stopped.summary, len(recent) + 1, RESTARTS)
+        self._restarted[name] = [*recent, now]
+        # Processes that it started would run beside those of its successor.
+        _kill_session(self._processes[name])
+        self._start(name)
 
     def _raise_if_ended(self) -> None:
         for name in self.ended():
-            log_file = self._home / "logs" / f"{name}.log"
-            lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines()
-            last = next((line for line in reversed(lines) if line.strip()), "(empty)")
-            code = self._processes[name].returncode
-            raise AirflowStartError(
-                f"{name} stopped unexpectedly with exit code {code}; last line of its log: "
-                f"{last.strip()[:300]}",
-                where=str(log_file),
-            )
+            raise self._stopped(name)
+
+    def _stopped(self, name: str) -> AirflowStartError:
+        log_file = self._home / "logs" / f"{name}.log"
+        lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        last = next((line for line in reversed(lines) if line.strip()), "(empty)")
+        code = self._processes[name].returncode
+        return AirflowStartError(
+            f"{name} stopped unexpectedly with exit code {code}; last line of its log: "
+            f"{last.strip()[:300]}",
+            where=str(log_file),
+        )
 
     def password(self) -> str:
         """Return the generated password of user `admin`."""
@@ -285,6 +305,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _kill_session(process: subprocess.Popen[bytes]) -> None:
+    """Kill a component and the processes that it started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        log.debug("session %d has no process left", process.pid)
+    process.wait()
 
 
 def _program() -> str:

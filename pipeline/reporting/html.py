@@ -7,6 +7,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+# A report's file and its template. The pages of the UI need this name, and `report` imports torch.
+PAGE = "report.html"
+
 
 def fill(template: str, values: Mapping[str, Any]) -> str:
     """Fill a template.

@@ -16,8 +16,7 @@ from fastapi.responses import HTMLResponse
 
 from pipeline.lake.tables import Lake
 from pipeline.releases.current import read_current, run_id_of
-from pipeline.reporting.html import fill
-from pipeline.reporting.report import PAGE
+from pipeline.reporting.html import PAGE, fill
 from pipeline.settings.load import load_settings
 from pipeline.storage.store import Store
 

@@ -26,7 +26,7 @@ from pipeline.reporting.facts import (
     sample_recommendations,
     training_history,
 )
-from pipeline.reporting.html import fill
+from pipeline.reporting.html import PAGE, fill
 from pipeline.settings.load import Settings
 from pipeline.storage.presence import missing_lake_errors
 from pipeline.storage.store import Store
@@ -35,8 +35,6 @@ from pipeline.training.evaluate import load_metrics
 from pipeline.training.gate import read_decision
 
 log = logging.getLogger(__name__)
-
-PAGE = "report.html"
 
 
 @dataclass(frozen=True)

@@ -81,10 +81,78 @@ def test_the_error_about_a_killed_component_names_its_log(env) -> None:
         os.kill(process.pid, signal.SIGKILL)
         process.wait(timeout=10)
         expected = "scheduler stopped unexpectedly with exit code -9; .* log: component scheduler"
-        for call in (airflow.watch, lambda: airflow.call("GET", "/dags")):
-            with pytest.raises(AirflowStartError, match=expected) as caught:
-                call()
-            assert "scheduler.log" in str(caught.value)
+        with pytest.raises(AirflowStartError, match=expected) as caught:
+            airflow.call("GET", "/dags")
+        assert "scheduler.log" in str(caught.value)
+
+
+class Clock:
+    """Replaces module `time`: every `sleep` of `watch` kills the scheduler, `gap` seconds later."""
+
+    def __init__(self, airflow: LocalAirflow, gap: float, kills: int) -> None:
+        self.airflow = airflow
+        self.gap = gap
+        self.kills = kills
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, _: float) -> None:
+        if not self.kills:
+            raise KeyboardInterrupt
+        self.kills -= 1
+        self.now += self.gap
+        process = self.airflow._processes["scheduler"]
+        process.kill()
+        process.wait(timeout=10)
+
+
+def test_a_component_that_stops_is_restarted(env, monkeypatch, caplog) -> None:
+    """Fault 2 of the on-call list: one "database is locked" stopped everything."""
+    with LocalAirflow(env) as airflow:
+        first = pids(airflow)
+        with monkeypatch.context() as patch:
+            patch.setattr(local_airflow, "time", Clock(airflow, gap=1, kills=1))
+            with pytest.raises(KeyboardInterrupt):
+                airflow.watch()
+        second = pids(airflow)
+        assert airflow.ended() == []
+        assert {name for name in first if first[name] != second[name]} == {"scheduler"}
+        listed = json.loads(Path(env["AIRFLOW_HOME"], "running.json").read_text())
+        assert listed["components"]["scheduler"][0] == second["scheduler"]
+    assert "scheduler stopped unexpectedly with exit code -9" in caplog.text
+    assert "restarting it (1 of 3)" in caplog.text
+    assert not start_ticks(second["scheduler"])
+
+
+@pytest.mark.parametrize(("gap", "expected"), [(60, AirflowStartError), (1800, KeyboardInterrupt)])
+def test_a_component_that_stops_too_often_stops_everything(
+    env, gap: float, expected: type[BaseException], monkeypatch
+) -> None:
+    with LocalAirflow(env) as airflow, monkeypatch.context() as patch:
+        patch.setattr(local_airflow, "time", Clock(airflow, gap, kills=local_airflow.RESTARTS + 2))
+        with pytest.raises(expected):
+            airflow.watch()
+
+
+def test_processes_of_a_component_that_stopped_do_not_outlive_it(env, tmp_path: Path) -> None:
+    (tmp_path / "airflow").write_text('#!/bin/sh\nsleep 60 &\necho "child $!"\nwait\n')
+    with LocalAirflow(env) as airflow:
+        log_file = Path(env["AIRFLOW_HOME"], "logs", "scheduler.log")
+        end = time.monotonic() + 10
+        while not log_file.read_text() and time.monotonic() < end:
+            time.sleep(0.01)
+        child = int(log_file.read_text().split()[1])
+        process = airflow._processes["scheduler"]
+        process.kill()
+        process.wait(timeout=10)
+        assert start_ticks(child)
+        airflow._restart("scheduler")
+        end = time.monotonic() + 10
+        while start_ticks(child) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert not start_ticks(child)
 
 
 def test_the_api_server_always_listens_on_loopback(
