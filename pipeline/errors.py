@@ -160,6 +160,7 @@ class RowReason(StrEnum):
     OUTSIDE_LANDING = "outside_landing"
     FUTURE_UPLOAD = "future_upload"
     DELETED = "deleted"
+    UNMATCHED_DELETION = "unmatched_deletion"
 
     @property
     def meaning(self) -> str:
@@ -179,7 +180,7 @@ class _Guidance(NamedTuple):
 
 _ROW_GUIDANCE = {
     RowReason.INVALID_FIELD: _Guidance(
-        "A field is empty, of the wrong type or out of range.",
+        "A field is empty, of the wrong type or out of range, or an id has white space at an end.",
         "The detail names file, row and field. Have the row delivered again.",
     ),
     RowReason.UNREADABLE_ROW: _Guidance(
@@ -216,5 +217,10 @@ _ROW_GUIDANCE = {
         "The deletion of this id, or of its uploader, was requested.",
         "Nothing: a deleted id or uploader stays out of the lake. The row does not count towards "
         "the reject share.",
+    ),
+    RowReason.UNMATCHED_DELETION: _Guidance(
+        "A deletion request names an id that is neither in the lake nor in the day's manifests.",
+        "Check the id with whoever requested the deletion. The request is recorded: the lake does "
+        "not accept the id later. It does not count towards the reject share.",
     ),
 }

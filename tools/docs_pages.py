@@ -45,7 +45,7 @@ A landing day is a folder `dt=YYYY-MM-DD` of `[landing] root`. It holds the mani
 one of the three formats, and the media files that they name. The delivering system writes an empty
 file `_SUCCESS` last. Text is UTF-8, at most 4096 bytes per field. Names of columns are in lower
 case. CSV is separated by commas; its first line is the header. JSON lines have one object per line.
-Times are ISO 8601 with a time zone.
+Times are ISO 8601 with a time zone. An id has no white space at its start or end.
 """
 
 METRICS_INTRODUCTION = """\

@@ -16,9 +16,10 @@ from pipeline.errors import (
     Permanent,
     TooManyRejectsError,
 )
+from pipeline.ingestion.deletion_requests import record_deletions, report_unmatched
 from pipeline.ingestion.delivery import Delivery, complete_days, read_delivery, retryable_rejects
 from pipeline.ingestion.landing_day import LandingDay
-from pipeline.ingestion.manifest import Manifest, Row
+from pipeline.ingestion.manifest import Row
 from pipeline.ingestion.refused_days import clear_refused_day, read_refused_days, record_refused_day
 from pipeline.ingestion.row_rules import (
     PendingRow,
@@ -31,7 +32,6 @@ from pipeline.ingestion.row_rules import (
     reject_owned_ids,
     reject_unknown_music,
 )
-from pipeline.lake.catalog import id_hash
 from pipeline.lake.codes import IdKind, Source
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
@@ -48,7 +48,8 @@ class IngestSummary:
     Attributes:
         day: the landing day, ISO.
         unchanged: whether the day was skipped, because it is unchanged since its ingest.
-        rows: number of rows of the manifests, including unreadable deletion requests.
+        rows: number of rows of the manifests, including deletion requests that are unreadable or
+            match nothing.
         accepted: number of rows accepted into the catalogue.
         rejected: number of quarantined rows, by reason.
     """
@@ -110,7 +111,7 @@ def _ingest_earlier_days(settings: Settings, lake: Lake, day: dt.date) -> None:
 def _ingest_day(settings: Settings, lake: Lake, day: dt.date, delivery: Delivery) -> IngestSummary:
     # A deletion must be obeyed even if the day's other manifests cannot be read.
     requests = delivery.landing.manifest("deletions")
-    _record_deletions(lake, day, requests)
+    record_deletions(lake, day, requests)
     if delivery.error:
         raise delivery.error
     previous = lake.read("landing_days", pl.col("dt") == day)
@@ -126,8 +127,9 @@ def _ingest_day(settings: Settings, lake: Lake, day: dt.date, delivery: Delivery
         lake.replace("landing_days", TABLES["landing_days"].empty, {"dt": day})
     rejects = RejectedRows(day, earlier_attempts)
     rejects.add_bad(IdKind.VIDEO, requests.bad)
-    accepted = _apply_rules(settings, lake, day, delivery, rejects)
     rows = sum(len(m.rows) + len(m.bad) for m in delivery.manifests.values()) + len(requests.bad)
+    rows += report_unmatched(lake, day, requests, delivery.manifests, rejects)
+    accepted = _apply_rules(settings, lake, day, delivery, rejects)
     quarantine = TABLES["quarantine"].frame(rejects.rows)
     lake.replace("quarantine", quarantine, {"dt": day, "step": "ingest"})
     refuse_too_many_rejects(
@@ -181,22 +183,6 @@ def _unchanged(day: dt.date, previous: pl.DataFrame, rejected: pl.DataFrame) -> 
         accepted=previous["accepted"][0],
         rejected=dict(Counter(rejected["reason"].to_list())),
     )
-
-
-def _record_deletions(lake: Lake, day: dt.date, requests: Manifest) -> None:
-    for bad in requests.bad:
-        # An unreadable deletion request must be noticed.
-        log.error("a deletion request cannot be read: %s", bad.detail)
-    rows: dict[tuple[object, ...], Row] = {
-        (row["kind"], row["id"]): {
-            "kind": row["kind"],
-            "id_hash": id_hash(str(row["kind"]), str(row["id"])),
-            "requested_at": row["requested_at"],
-            "dt": day,
-        }
-        for _, row in requests.rows
-    }
-    lake.add("deletions", TABLES["deletions"].frame(list(rows.values())))
 
 
 def _write_catalogue(

@@ -43,6 +43,8 @@ _LINE = 1 << 20
 # Number of names that a message lists.
 _MAX_NAMES = 5
 _NO_ANSWER = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT}
+# Fields that name something. A deletion request must match them exactly.
+_IDS = {"video_id", "music_id", "uploader_id", "id"}
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
 
@@ -309,6 +311,9 @@ def _value(value: object, field: Field) -> object:
         raise ValueError(f"not UTF-8: {value!r:.80}")
     if _CONTROL.search(value):
         raise ValueError(f"control characters in {value!r:.80}")
+    if field.name in _IDS and value != value.strip():
+        # Do not repeat the id: without the white space it can be one whose deletion was requested.
+        raise ValueError("white space at the start or end of an id")
     if field.name == "sha256" and not re.fullmatch(r"[0-9a-fA-F]{64}", value):
         raise ValueError(f"64 hex digits expected, found {value!r:.80}")
     if field.one_of and value not in field.one_of:

@@ -27,7 +27,9 @@ from pipeline.settings.load import Settings
 # Year of a clock that was never set: the Unix epoch.
 _UNSET_CLOCK_YEAR = 1970
 # Reasons that do not count towards the reject share, because the delivery is not at fault.
-_HARMLESS = [str(RowReason.REPEATED), str(RowReason.DELETED)]
+_HARMLESS = [
+    str(reason) for reason in (RowReason.REPEATED, RowReason.DELETED, RowReason.UNMATCHED_DELETION)
+]
 
 
 @dataclass(frozen=True)
@@ -276,7 +278,7 @@ def reject_unknown_music(
 def refuse_too_many_rejects(rejected: pl.DataFrame, rows: int, allowed: float, where: str) -> None:
     """Fail if more rows were rejected than allowed.
 
-    Repeated and deleted rows are not at fault, so they count neither as rows nor as rejected rows.
+    Rows with a harmless reason count neither as rows nor as rejected rows.
 
     Args:
         rejected: the day's rejected rows, of table `quarantine`.

@@ -90,7 +90,8 @@ NAMES = {
     },
     "A reject reason": {
         "pipeline.errors": ("RowReason", "_ROW_GUIDANCE"),
-        "pipeline.ingestion.ingest": ("_apply_rules", "_HARMLESS"),
+        "pipeline.ingestion.ingest": ("_apply_rules",),
+        "pipeline.ingestion.row_rules": ("_HARMLESS",),
         "features.errors": ("Reason", "_GUIDANCE"),
     },
     "A model variant": {

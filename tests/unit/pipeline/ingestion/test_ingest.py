@@ -84,6 +84,8 @@ def test_segments_cover_the_time_with_picture_and_sound() -> None:
         ({"music_id": "nobody's"}, "unknown_music"),
         ({"music_id": ""}, "invalid_field"),
         ({"uploader_id": ""}, "invalid_field"),
+        ({"uploader_id": "u1 "}, "invalid_field"),
+        ({"music_id": "\u00a0m1"}, "invalid_field"),
         ({"source": "tv"}, "invalid_field"),
         ({"uploaded_at": "yesterday"}, "invalid_field"),
         ({"uploaded_at": "2026-03-01T10:00:00"}, "invalid_field"),
@@ -245,8 +247,26 @@ def test_an_unreadable_deletion_request_is_quarantined(
     assert summary.accepted + sum(summary.rejected.values()) == summary.rows == 3
 
 
+def test_deletion_requests_that_match_nothing_are_reported_with_the_day(
+    settings: Settings, lake: Lake, platform: Any
+) -> None:
+    folder = platform.deliver(DAY, [], [platform.track("m1")])
+    (folder / "deletions.csv").write_text(
+        "kind,id,requested_at\nvideo,typo,2026-03-01T12:00:00Z\nvideo,udel ,2026-03-01T12:00:00Z\n"
+    )
+    summary = ingest.run(Context(settings), DAY)
+    assert summary.rejected == {"unmatched_deletion": 1, "invalid_field": 1}
+    assert summary.accepted + sum(summary.rejected.values()) == summary.rows == 3
+    assert lake.read("deletions").height == 1
+    everything = lake.read("quarantine").write_json()
+    assert "typo" not in everything
+    assert "udel" not in everything
+    assert "deletions.csv row 2, field id: white space at the start or end" in everything
+    assert "deletions.csv row 1: no video has this id" in everything
+
+
 def test_unusual_ids_are_stored_unchanged(settings: Settings, lake: Lake, platform: Any) -> None:
-    ids = ["../../etc", "=1+1", "'; DROP TABLE videos --", "видео😀", "שיר", "x" * 4096, " v "]
+    ids = ["../../etc", "=1+1", "'; DROP TABLE videos --", "видео😀", "שיר", "x" * 4096, "v w"]
     platform.deliver(DAY, [platform.video(name) for name in ids], [platform.track("m1")])
     ingest.run(Context(settings), DAY)
     assert sorted(lake.read("videos")["video_id"]) == sorted(ids)

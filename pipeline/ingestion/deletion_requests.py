@@ -1,0 +1,136 @@
+"""Records the deletion requests of a landing day, and finds those that match nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import unicodedata
+from collections.abc import Mapping
+
+import polars as pl
+
+from pipeline.errors import RowReason
+from pipeline.ingestion.manifest import Manifest, Row
+from pipeline.ingestion.row_rules import RejectedRows
+from pipeline.lake.catalog import id_hash
+from pipeline.lake.codes import IdKind
+from pipeline.lake.schemas import TABLES
+from pipeline.lake.tables import Lake
+
+log = logging.getLogger(__name__)
+
+# Columns of tables with ids of each kind, besides those of `quarantine`.
+_COLUMNS = {
+    IdKind.VIDEO: (("videos", "video_id"), ("segments", "video_id")),
+    IdKind.MUSIC: (("music", "music_id"),),
+    IdKind.UPLOADER: (("videos", "uploader_id"), ("uploader_genres", "uploader_id")),
+}
+
+
+def record_deletions(lake: Lake, day: dt.date, requests: Manifest) -> None:
+    """Record deletion requests as hashes of ids; log those that cannot be read.
+
+    Args:
+        lake: with the table `deletions`.
+        day: the landing day.
+        requests: its manifest of deletion requests.
+    """
+    for bad in requests.bad:
+        # An unreadable deletion request must be noticed.
+        log.error("a deletion request cannot be read: %s", bad.detail)
+    rows: dict[tuple[object, ...], Row] = {
+        (row["kind"], row["id"]): {
+            "kind": row["kind"],
+            "id_hash": id_hash(str(row["kind"]), str(row["id"])),
+            "requested_at": row["requested_at"],
+            "dt": day,
+        }
+        for _, row in requests.rows
+    }
+    lake.add("deletions", TABLES["deletions"].frame(list(rows.values())))
+
+
+def report_unmatched(
+    lake: Lake,
+    day: dt.date,
+    requests: Manifest,
+    manifests: Mapping[IdKind, Manifest],
+    rejects: RejectedRows,
+) -> int:
+    """Quarantine the requests whose id is neither in the lake nor in the day's manifests.
+
+    An id that an earlier request named, or that was erased already, is not reported.
+
+    Args:
+        lake: the tables.
+        day: the landing day.
+        requests: its manifest of deletion requests.
+        manifests: its manifests of videos and tracks.
+        rejects: collects the unmatched requests.
+
+    Returns:
+        The number of unmatched requests.
+    """
+    asked: dict[tuple[IdKind, str], int] = {}
+    for number, row in requests.rows:
+        asked.setdefault((IdKind(str(row["kind"])), str(row["id"])), number)
+    if not asked:
+        return 0
+    earlier = set(lake.read("deletions", pl.col("dt") != day)["id_hash"])
+    erasures = lake.read("erasures")
+    answered = {*earlier, *erasures["request_hash"], *erasures["item_hash"]}
+    unmatched = 0
+    for kind in IdKind:
+        names = {
+            name: number
+            for (asked_kind, name), number in asked.items()
+            if asked_kind == kind and id_hash(kind, name) not in answered
+        }
+        known = _known_ids(lake, kind, {each for name in names for each in _spellings(name)})
+        known |= _delivered_ids(kind, manifests)
+        for name in sorted(names.keys() - known):
+            detail = f"{requests.file} row {names[name]}: no {kind} has this id"
+            if _spellings(name) & known:
+                detail += "; one has an id that looks the same, with other characters"
+            log.warning("deletion request: %s", detail)
+            # The quarantine must not contain an id whose deletion was requested.
+            hidden = f"deletion:{id_hash(kind, name)[:16]}"
+            rejects.add(_quarantine_kind(kind), hidden, RowReason.UNMATCHED_DELETION, detail)
+            unmatched += 1
+    return unmatched
+
+
+def _quarantine_kind(kind: IdKind) -> IdKind:
+    """Return the kind under which table `quarantine` keeps a request; it has no uploaders."""
+    return IdKind.MUSIC if kind == IdKind.MUSIC else IdKind.VIDEO
+
+
+def _known_ids(lake: Lake, kind: IdKind, names: set[str]) -> set[str]:
+    """Return those of the names that are ids in the catalogue or in quarantine."""
+    if not names:
+        return set()
+    wanted = pl.Series(sorted(names), dtype=pl.String).implode()
+    found: set[str] = set()
+    for table, column in _COLUMNS[kind]:
+        rows = lake.scan(table).filter(pl.col(column).is_in(wanted)).select(column).unique()
+        found |= set(lake.collect(rows, table)[column])
+    # Repeated rows of an id in a manifest are numbered in quarantine: "v1 (2)".
+    rejected = lake.scan("quarantine").filter(pl.col("kind") == kind)
+    plain = rejected.select(pl.col("id").str.replace(r" \(\d+\)$", "")).unique()
+    return found | (set(lake.collect(plain, "quarantine")["id"]) & names)
+
+
+def _delivered_ids(kind: IdKind, manifests: Mapping[IdKind, Manifest]) -> set[str]:
+    if kind == IdKind.UPLOADER:
+        return {str(row["uploader_id"]) for _, row in manifests[IdKind.VIDEO].rows}
+    manifest = manifests[kind]
+    return {str(row[f"{kind}_id"]) for _, row in manifest.rows} | {bad.id for bad in manifest.bad}
+
+
+def _spellings(name: str) -> set[str]:
+    """Return the id, and ids that look the same: composed, decomposed, no invisible characters."""
+    visible = "".join(each for each in name if unicodedata.category(each) != "Cf")
+    forms = {
+        unicodedata.normalize(form, text) for form in ("NFC", "NFD") for text in (name, visible)
+    }
+    return {name, visible, *forms}
