@@ -26,6 +26,7 @@ print("sound measured", flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_of_many_first_processes_one_compiles_everything_that_sound_needs(tmp_path: Path) -> None:
     env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_DEBUG_CACHE": "1"}
