@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.paper_presets import IGNORED_BY_PAPER, IGNORED_BY_RELEASED, PAPER, RELEASED
 
@@ -19,6 +20,9 @@ _IGNORED: dict[VariantName, tuple[str, ...]] = {
     "paper": IGNORED_BY_PAPER,
     "released": IGNORED_BY_RELEASED,
 }
+
+# torch itself is not imported for the settings.
+_DEVICE = re.compile(r"cpu|(cuda|xpu)(:\d+)?|mps")
 
 
 class ModelConfig(BaseModel):
@@ -130,6 +134,13 @@ class ModelConfig(BaseModel):
     seed: int = Field(0, description="seed of initial weights, order and dropout", ge=0)
     device: str = Field("cpu", description="torch device, for example cpu or cuda")
     bf16: bool = Field(False, description="compute matrix products in bfloat16")
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_torch_device(cls, device: str) -> str:
+        if not _DEVICE.fullmatch(device):
+            raise ValueError("a torch device expected: cpu, cuda, cuda:0 (1, 2, ...), mps or xpu")
+        return device
 
     @model_validator(mode="before")
     @classmethod

@@ -112,6 +112,12 @@ class NotIngestedError(Permanent):
     remedy = "Run `debcm ingest --day DAY`; if it refuses the day, it says why."
 
 
+class FutureDayError(Permanent):
+    """The day given with `--as-of` is after the newest ingested day."""
+
+    remedy = "Give that day or an earlier one, or leave out `--as-of`."
+
+
 class LostRowsError(Permanent):
     """A row of the catalogue has neither features nor a row in quarantine."""
 

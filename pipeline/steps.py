@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.context import Context
-from pipeline.errors import NotEnoughDataError
+from pipeline.errors import FutureDayError, NotEnoughDataError
 
 log = logging.getLogger(__name__)
 
@@ -128,17 +128,42 @@ def newest_day() -> str:
 
 
 def confounders(as_of: str) -> Result:
-    """Compute and write the uploaders' genre preferences."""
+    """Compute and write the uploaders' genre preferences.
+
+    Raises:
+        FutureDayError: no day so late was ingested.
+    """
     from pipeline.training import confounders
 
-    return asdict(confounders.run(Context.load(), dt.date.fromisoformat(as_of)))
+    context = Context.load()
+    return asdict(confounders.run(context, _ingested_by(context, as_of)))
 
 
 def dataset(as_of: str) -> Result:
-    """Write the training data of a run; later steps take its `run_id`."""
+    """Write the training data of a run; later steps take its `run_id`.
+
+    Raises:
+        FutureDayError: no day so late was ingested.
+    """
     from pipeline.training import dataset
 
-    return asdict(dataset.build(Context.load(), dt.date.fromisoformat(as_of)))
+    context = Context.load()
+    return asdict(dataset.build(context, _ingested_by(context, as_of)))
+
+
+def _ingested_by(context: Context, as_of: str) -> dt.date:
+    """Parse a day, and refuse one after the newest ingested day.
+
+    Preferences and runs of such a day would count as the newest for ever.
+    """
+    day = dt.date.fromisoformat(as_of)
+    known: set[dt.date] = set()
+    for table in ("landing_days", "feature_days"):
+        known.update(context.lake.read(table)["dt"])
+    if known and day > max(known):
+        newest = max(known).isoformat()
+        raise FutureDayError(f"The newest ingested day is {newest}", where=as_of)
+    return day
 
 
 def teacher(run_id: str) -> Result:

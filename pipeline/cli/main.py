@@ -39,7 +39,7 @@ app = typer.Typer(
     "uploads, trains the model and publishes releases. Settings are read from the file named by "
     "$DEBCM_CONFIG, or from debcm.toml in the working folder (docs/configuration.md).",
     epilog="Exit codes: 0 success; 1 an error that the message explains (docs/reasons.md); 2 wrong "
-    "usage; 3 an unexpected error; 130 interrupted.",
+    "usage; 3 an unexpected error; 4 (`verify-erased`) no erasure on record; 130 interrupted.",
 )
 # Titles of the groups of commands in `debcm --help`.
 PIPELINE, INSPECT = "Whole pipeline", "Inspect"
@@ -129,10 +129,12 @@ def run(
     """
     from pipeline.cli.select_days import choose_days
     from pipeline.settings.load import load_settings
+    from pipeline.settings.paths import is_url
 
     if landing is not None:
         # Every step loads the settings itself, so an argument would not reach it.
-        os.environ["DEBCM_LANDING__ROOT"] = str(landing.resolve())
+        root = landing if is_url(landing) else landing.resolve()
+        os.environ["DEBCM_LANDING__ROOT"] = str(root)
     days, skipped = choose_days(load_settings().landing.root, day or ())
     for name, why in skipped:
         typer.echo(f"skipped {name}: {why}")

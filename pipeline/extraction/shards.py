@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from features.errors import EncoderError
+from features.networks.export import check_network
 from pipeline.context import Context
 from pipeline.extraction.clips import (
     MODALITIES,
@@ -20,7 +22,7 @@ from pipeline.extraction.clips import (
 )
 from pipeline.extraction.failures import drop_final_failures
 from pipeline.lake.schemas import TABLES
-from pipeline.settings.load import Settings
+from pipeline.settings.load import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,9 @@ def plan(
         context: settings and lake.
         days: landing days whose clips are planned.
         modalities: the features to extract.
+
+    Raises:
+        SettingsError: the file of a configured network is missing or has another sha256.
     """
     clips = delivered_clips(context.lake, days, modalities)
     clips = without_features(context, clips, modalities)
@@ -68,6 +73,7 @@ def plan(
     if clips.is_empty():
         log.info("no clips to extract for %d day(s)", len(days))
         return []
+    _check_encoders(context.settings, modalities)
     clips = _cut_into_shards(context.settings, clips)
     # str: the name must not depend on the type of the modalities.
     extracted = repr(sorted(map(str, modalities)))
@@ -82,6 +88,20 @@ def plan(
         Shard(name, number, count, round(seconds / 60, 1), round(cost, 1))
         for number, count, seconds, cost in shards.sort("shard").iter_rows()
     ]
+
+
+def _check_encoders(settings: Settings, modalities: Sequence[Modality]) -> None:
+    """Check the configured networks now, so that a dry run finds what would fail every shard."""
+    encoders = {Modality.VISUAL: settings.visual.encoder, Modality.AUDIO: settings.audio.encoder}
+    for modality in modalities:
+        encoder = encoders[modality]
+        if encoder is None:
+            continue
+        try:
+            check_network(encoder)
+        except EncoderError as error:
+            what = str(error).partition("\n")[0].removesuffix(".")
+            raise SettingsError(what, where=f"{modality}.encoder") from error
 
 
 def _cut_into_shards(settings: Settings, clips: pl.DataFrame) -> pl.DataFrame:

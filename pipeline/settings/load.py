@@ -8,13 +8,14 @@ from `Settings`.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -26,7 +27,8 @@ from pydantic_settings.exceptions import SettingsError as UnreadableVariableErro
 from features.config import AudioConfig, Limits, VisualConfig
 from models.config import ModelConfig
 from pipeline.errors import Permanent
-from pipeline.settings.names import describe_errors, unknown_variables
+from pipeline.settings.names import describe_error, describe_errors, unknown_variables
+from pipeline.settings.paths import PathError, with_absolute_paths
 from pipeline.settings.sections import (
     AlertSettings,
     CandidateExtractor,
@@ -40,7 +42,7 @@ from pipeline.settings.sections import (
     SplitSettings,
 )
 
-_Model = TypeVar("_Model", bound=BaseModel)
+log = logging.getLogger(__name__)
 
 
 class SettingsError(Permanent):
@@ -145,7 +147,10 @@ def settings_file() -> Path | None:
         SettingsError: `$DEBCM_CONFIG` names a file that does not exist.
     """
     named = os.environ.get("DEBCM_CONFIG")
-    file = Path(named).expanduser() if named else Path("debcm.toml")
+    try:
+        file = Path(named).expanduser() if named else Path("debcm.toml")
+    except RuntimeError as error:
+        raise SettingsError(f"$DEBCM_CONFIG cannot be used: {error}", where=str(named)) from error
     if file.is_file():
         return file.resolve()
     if named:
@@ -179,39 +184,20 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(
             f"The file cannot be read: {error.strerror}", where=str(file)
         ) from error
-    return _with_absolute_paths(settings, file.parent if file else Path.cwd())
+    try:
+        settings = with_absolute_paths(settings, file.parent if file else Path.cwd())
+    except PathError as error:
+        raise SettingsError(describe_error(error.location, str(error), file)) from error
+    _warn_if_waits_are_late(settings)
+    return settings
 
 
-def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
-    def absolute(path: Path) -> Path:
-        return (folder / path.expanduser()).resolve()
-
-    def absolute_unless_url(text: str) -> str:
-        return text if not text or "://" in text else str(absolute(Path(text)))
-
-    def with_absolute_encoder(config: Any) -> Any:
-        if config is None or config.encoder is None:
-            return config
-        encoder = _updated(config.encoder, path=absolute(config.encoder.path))
-        return _updated(config, encoder=encoder)
-
-    return _updated(
-        settings,
-        lake=_updated(settings.lake, root=absolute_unless_url(settings.lake.root)),
-        landing=_updated(settings.landing, root=absolute(settings.landing.root)),
-        release=_updated(settings.release, lancedb=absolute_unless_url(settings.release.lancedb)),
-        visual=with_absolute_encoder(settings.visual),
-        audio=with_absolute_encoder(settings.audio),
-        candidates={
-            name: _updated(
-                each,
-                visual=with_absolute_encoder(each.visual),
-                audio=with_absolute_encoder(each.audio),
-            )
-            for name, each in settings.candidates.items()
-        },
-    )
-
-
-def _updated(model: _Model, **values: object) -> _Model:
-    return model.model_copy(update=values)
+def _warn_if_waits_are_late(settings: Settings) -> None:
+    wait, deadline = settings.landing.wait_hours, settings.schedule.deadline_hours
+    if wait >= deadline:
+        log.warning(
+            "landing.wait_hours (%g) is not below schedule.deadline_hours (%g): every night that "
+            "waits for its delivery is also reported as late. Lower the first or raise the second.",
+            wait,
+            deadline,
+        )

@@ -60,9 +60,19 @@ def describe_errors(error: ValidationError, settings: type[BaseModel], file: Pat
         file: the TOML file; None if there is none.
     """
     return "; ".join(
-        f"{_source(item['loc'], file)}{'.'.join(map(str, item['loc']))}: {_message(item, settings)}"
-        for item in error.errors()
+        describe_error(item["loc"], _message(item, settings), file) for item in error.errors()
     )
+
+
+def describe_error(location: Sequence[int | str], message: str, file: Path | None) -> str:
+    """Describe one invalid setting: its variable or file, its dotted name and what is wrong.
+
+    Args:
+        location: section and field.
+        message: what is wrong.
+        file: the TOML file; None if there is none.
+    """
+    return f"{_source(location, file)}{'.'.join(map(str, location))}: {message}"
 
 
 def _message(item: Any, settings: type[BaseModel]) -> str:

@@ -50,7 +50,11 @@ class LakeSettings(Section):
         "environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), not here",
     )
     keep_versions_days: float = Field(
-        7, ge=0, le=3650, description="days before upkeep removes old table versions"
+        7,
+        ge=0,
+        le=3650,
+        description="days before upkeep removes old table versions; a read that takes longer "
+        "fails, so use 0 only while nothing else reads the lake",
     )
     commit_attempts: int = Field(
         20,
@@ -84,7 +88,9 @@ class LakeSettings(Section):
 class LandingSettings(Section):
     """The landing folder and the limits for its rows."""
 
-    root: Folder = Field(Path("landing"), description="folder of the landing days dt=YYYY-MM-DD")
+    root: Folder = Field(
+        Path("landing"), description="local folder of the landing days dt=YYYY-MM-DD"
+    )
     wait_hours: float = Field(
         6, ge=0, le=168, description="hours the nightly run waits for `_SUCCESS`"
     )
@@ -124,6 +130,15 @@ class GenreSettings(Section):
                 raise ValueError(f"{group!r} cannot name a group: 'other' and ',' are reserved")
             if not members:
                 raise ValueError(f"group {group!r} has no genres")
+            if group != group.strip():
+                raise ValueError(f"{group!r} cannot name a group: remove the blanks around it")
+        folded = [group.casefold() for group in groups]
+        alike = [group for group in groups if folded.count(group.casefold()) > 1]
+        if alike:
+            raise ValueError(
+                f"groups that differ only in upper and lower case: {', '.join(alike)}; write one "
+                "group with the genres of all"
+            )
         genres = [_normalised(genre) for members in groups.values() for genre in members]
         twice = sorted({genre for genre in genres if genres.count(genre) > 1})
         if twice:
@@ -309,7 +324,10 @@ class ScheduleSettings(Section):
         False, description="whether a person must approve each release in the UI"
     )
     deadline_hours: float = Field(
-        8, gt=0, le=168, description="hours after which a nightly run is late"
+        8,
+        gt=0,
+        le=168,
+        description="hours after which a nightly run is late; above landing.wait_hours",
     )
 
 

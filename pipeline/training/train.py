@@ -10,11 +10,13 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
+import torch
+
 from models import Model, ModelConfig, train_student, train_teacher
 from models.data import TrainingData
 from models.train import no_teacher_reason
 from pipeline.context import Context
-from pipeline.settings.load import Settings
+from pipeline.settings.load import Settings, SettingsError
 from pipeline.storage.locks import locked
 from pipeline.storage.presence import missing_lake_errors
 from pipeline.storage.storage_errors import write_errors
@@ -73,7 +75,10 @@ def teacher(context: Context, run_id: str) -> TrainingSummary:
     config = model_config(context.settings)
 
     def train(data: TrainingData, checkpoint: Path) -> Model | str:
-        return no_teacher_reason(data, config) or train_teacher(data, config, checkpoint)
+        if reason := no_teacher_reason(data, config):
+            return reason
+        _check_device(config.device)
+        return train_teacher(data, config, checkpoint)
 
     return _train_stage(context.store, run_id, Stage.TEACHER, train)
 
@@ -88,6 +93,7 @@ def student(context: Context, run_id: str) -> TrainingSummary:
     config = model_config(context.settings)
 
     def train(data: TrainingData, checkpoint: Path) -> Model:
+        _check_device(config.device)
         teacher = None
         if not no_teacher_reason(data, config):
             teacher = Model.load(store.fetch(f"runs/{run_id}/{Stage.TEACHER}"))
@@ -128,6 +134,24 @@ def _train_stage(
 def model_config(settings: Settings) -> ModelConfig:
     """Return the settings of the model, with the seed of the settings."""
     return settings.model.model_copy(update={"seed": settings.seed})
+
+
+def _check_device(device: str) -> None:
+    """Use the device once.
+
+    Raises:
+        SettingsError: this machine does not have it, or its torch was built without it.
+    """
+    try:
+        torch.zeros(1, device=device)
+    # torch raises AssertionError if it was built without the device.
+    except (RuntimeError, AssertionError) as error:
+        what = str(error).partition("\n")[0].removesuffix(".")
+        raise SettingsError(
+            f"torch cannot use {device!r} on this machine: {what}; write cpu, or train on a "
+            "machine that has the device",
+            where="model.device",
+        ) from error
 
 
 def _save(

@@ -10,6 +10,9 @@ from pipeline.lake.schemas import TABLES
 
 log = logging.getLogger(__name__)
 
+# No step reads a version of a table for longer.
+_SAFE_DAYS = 1
+
 
 def run(context: Context) -> dict[str, Any]:
     """Compact every table: merge its small files, and remove its old versions.
@@ -22,6 +25,13 @@ def run(context: Context) -> dict[str, Any]:
         WriteConflictError: other writers won every attempt. No data is lost.
     """
     settings, lake = context.settings, context.lake
+    if settings.lake.keep_versions_days < _SAFE_DAYS:
+        log.warning(
+            "[lake] keep_versions_days is %g: a step that reads the lake now can fail with "
+            "ProvenanceError. Clear it then, or set at least %g.",
+            settings.lake.keep_versions_days,
+            _SAFE_DAYS,
+        )
     done = {}
     for table in TABLES:
         if lake.version(table) < 0:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline import steps
-from pipeline.errors import NotEnoughDataError
+from pipeline.errors import FutureDayError, NotEnoughDataError
 from pipeline.settings.load import Settings
 
 DAY = dt.date(2026, 3, 1)
@@ -33,6 +33,22 @@ def test_the_newest_day_is_that_of_the_newest_features(
     for day in (DAY + dt.timedelta(days=1), DAY):
         account(day)
     assert steps.newest_day() == "2026-03-02"
+
+
+@pytest.mark.parametrize("step", [steps.confounders, steps.dataset])
+def test_a_day_after_the_newest_is_refused(
+    step: Callable[[str], object],
+    settings: Settings,
+    account: Callable[[dt.date], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Fault 40: preferences as of 2206 would count as the newest for ever."""
+    monkeypatch.setenv("DEBCM_LAKE__ROOT", settings.lake.root)
+    account(DAY)
+    with pytest.raises(FutureDayError, match=r"newest ingested day is 2026-03-01 \(2206-03-01\)"):
+        step("2206-03-01")
+    with pytest.raises(NotEnoughDataError):
+        step("2026-03-01")
 
 
 def test_a_run_is_evaluated_and_judged_with_json_results(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from features.config import AudioConfig, VisualConfig
+from features.config import AudioConfig, PictureEncoder, VisualConfig
 from pipeline import steps
 from pipeline.cli.main import app
 from pipeline.context import Context
@@ -64,6 +65,16 @@ def test_invalid_parameters_plan_nothing(two_days: Settings, lake: Lake) -> None
     with pytest.raises(SettingsError, match="no extractor 'newer', only: current, fewer"):
         backfill.plan(Context(two_days), DAY, DAY, "newer", "both")
     assert lake.read("shards").is_empty()
+
+
+def test_a_missing_network_fails_the_dry_run(two_days: Settings, lake: Lake) -> None:
+    """Fault 40: the plan passed, and then every shard failed."""
+    gone = PictureEncoder(name="n", path=Path("/gone.onnx"), sha256="0" * 64, dim=2)
+    candidate = CandidateExtractor(visual=VisualConfig(encoder=gone))
+    settings = two_days.model_copy(update={"candidates": {"new": candidate}})
+    with pytest.raises(SettingsError, match=r"/gone.onnx does not exist \(visual.encoder\)"):
+        backfill.plan(Context(settings), DAY, DAY, "new", "both")
+    assert planned_clips(settings, DAY, DAY, "new", "audio") == 2
 
 
 def test_a_plan_logs_clips_minutes_and_cpu_hours(

@@ -92,11 +92,30 @@ def test_a_root_in_object_storage_is_unchanged(
         ("[schedule]\nnightly = '0 * * * *'", "schedule.nightly: a daily cron"),
         ("[schedule]\nnightly = '60 2 * * *'", "schedule.nightly: a daily cron"),
         ("[schedule]\nupkeep = '0 25 * * *'", "schedule.upkeep: a daily cron"),
+        # Fault 40: these settings were accepted, and meant something else.
+        ("[landing]\nroot = 's3://bucket/in'", "landing.root: a path on this machine expected"),
+        ("[visual]\nencoder = {ENCODER, path = 's3://b/n'}", "visual.encoder.path: a path on"),
+        ("[lake]\nroot = '$HOME/lake'", r"lake.root: variables such as \$HOME are not replaced"),
+        ("[landing]\nroot = '${HOME}/in'", r"landing.root: variables such as \$HOME"),
+        ("[release]\nlancedb = '$HOME/l'", r"release.lancedb: variables such as \$HOME"),
+        (
+            "[candidates.new.audio]\nencoder = {ENCODER, path = '$X/n'}",
+            "candidates.new.audio.encoder.path: variables",
+        ),
+        ("[lake]\nroot = '~nosuchaccount/lake'", "lake.root: write the path itself instead of ~"),
+        ("[lake]\nroot = 'a'\n[landing]\nroot = 'a'", "lake.root: the folder is landing.root or"),
+        ("[lake]\nroot = 'a/b'\n[landing]\nroot = 'a'", "lake.root: the folder is landing.root"),
+        ("[release]\nlancedb = 'landing/l'", "release.lancedb: the folder is landing.root or in"),
+        ("[release]\nlancedb = 'lake/'", "release.lancedb: this is the lake"),
+        ("[model]\ndevice = 'gpu'", "model.device: a torch device expected: cpu, cuda"),
+        ("[genres.groups]\nPop = ['pop']\npop = ['k-pop']", "genres.groups: .*case: Pop, pop"),
+        ("[genres.groups]\n' pop' = ['pop']", "genres.groups: ' pop' .*remove the blanks"),
         ("[audio]\nhop = 4096", "audio: hop is (above|larger than) n_fft"),
         ("[visual]\nblocks = ['light', 'light']", "visual.blocks: named twice: light"),
     ],
 )
 def test_an_invalid_file_names_file_and_field(tmp_path: Path, text: str, message: str) -> None:
+    text = text.replace("ENCODER", f"name = 'n', sha256 = '{'0' * 64}', dim = 2")
     (tmp_path / "debcm.toml").write_bytes(text.encode("latin-1"))
     with pytest.raises(SettingsError, match=message) as caught:
         load_settings()
@@ -116,11 +135,34 @@ def test_an_invalid_file_names_file_and_field(tmp_path: Path, text: str, message
         "[release]\npostgres = ''\nlancedb = ''\n[alerts]\nwebhook = ''",
         "[schedule]\nnightly = '07 09 * * *'\nupkeep = '59 23 * * *'",
         "[genres.groups]\nmusic = ['pop']",
+        "[lake]\nroot = 'a$1'",
+        "[lake]\nroot = 'data'\n[landing]\nroot = 'data/landing'",
+        "[lake]\nroot = 'landing-lake'",
+        "[model]\ndevice = 'cuda:1'",
     ],
 )
 def test_unusual_but_valid_settings_are_accepted(tmp_path: Path, text: str) -> None:
     (tmp_path / "debcm.toml").write_text(text)
     load_settings()
+
+
+@pytest.mark.parametrize(("wait", "warned"), [(3.9, False), (4, True), (12, True)])
+def test_a_wait_beyond_the_deadline_gives_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, wait: float, warned: bool
+) -> None:
+    text = f"[landing]\nwait_hours = {wait}\n[schedule]\ndeadline_hours = 4"
+    (tmp_path / "debcm.toml").write_text(text)
+    load_settings()
+    assert ("landing.wait_hours" in caplog.text) == warned
+
+
+def test_a_variable_with_such_a_path_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEBCM_LANDING__ROOT", "s3://bucket/in")
+    with pytest.raises(SettingsError, match=r"^\$DEBCM_LANDING__ROOT: landing.root: a path on"):
+        load_settings()
+    monkeypatch.setenv("DEBCM_CONFIG", "~nosuchaccount/debcm.toml")
+    with pytest.raises(SettingsError, match="DEBCM_CONFIG cannot be used"):
+        load_settings()
 
 
 def test_a_message_does_not_contain_a_secret(tmp_path: Path) -> None:

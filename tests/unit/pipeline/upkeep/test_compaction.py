@@ -55,6 +55,15 @@ def add_video_features(lake: Lake, content_hash: str) -> None:
     lake.add("visual_features", TABLES["visual_features"].frame([row]))
 
 
+@pytest.mark.parametrize(("days", "warned"), [(0, True), (0.5, True), (1, False)])
+def test_a_short_retention_of_versions_gives_a_warning(
+    settings: Settings, caplog: pytest.LogCaptureFixture, days: float, warned: bool
+) -> None:
+    changed = settings.lake.model_copy(update={"keep_versions_days": days})
+    compaction.run(Context(settings.model_copy(update={"lake": changed})))
+    assert ("keep_versions_days" in caplog.text) == warned
+
+
 def test_compaction_merges_files_and_changes_no_row(settings: Settings, lake: Lake) -> None:
     for number in range(5):
         add_video_features(lake, f"{number:064d}")
