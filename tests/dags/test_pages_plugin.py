@@ -16,9 +16,8 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
-from starlette.routing import Mount, Route
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
 
 from pipeline.orchestration.local_airflow import CHECKOUT
 
@@ -40,8 +39,8 @@ def plugin() -> Any:
     return module
 
 
-async def answer(_: Any) -> PlainTextResponse:
-    return PlainTextResponse("healthy")
+async def answer() -> str:
+    return "healthy"
 
 
 def test_other_endpoints_answer_while_the_first_page_is_built(
@@ -57,9 +56,9 @@ def test_other_endpoints_answer_while_the_first_page_is_built(
 
     monkeypatch.setattr(plugin, "application", slow_application)
     mounted = plugin.DebcmPlugin.fastapi_apps[0]
-    server = Starlette(
-        routes=[Route("/health", answer), Mount(mounted["url_prefix"], mounted["app"])]
-    )
+    server = FastAPI()
+    server.get("/health", response_class=PlainTextResponse)(answer)
+    server.mount(mounted["url_prefix"], mounted["app"])
 
     async def requests() -> list[str]:
         transport = httpx.ASGITransport(app=server)
@@ -100,7 +99,7 @@ def test_no_page_is_made_in_the_event_loop() -> None:
     from pipeline.reporting import pages
 
     app = pages.application(lambda: None)
-    endpoints = [route.endpoint for route in app.routes if isinstance(route, Route)]
+    endpoints = [route.endpoint for route in app.routes if hasattr(route, "endpoint")]
     assert len(endpoints) == 2
     assert not any(asyncio.iscoroutinefunction(endpoint) for endpoint in endpoints)
 
