@@ -3,7 +3,8 @@
 **When** the features of a day are ready (asset `features`). `features_quiet` waits until no other
 day is in progress, for at most 20 hours, without occupying a worker. Days that wait for their
 delivery do not count. So a backfill of many days trains once: the first run trains on all days,
-and the later ones find nothing new.
+and the later ones find nothing new. The partition key is the day that started the DAG run. The note
+of a finished DAG run names the newest day of its data, as the run id and the release do.
 
 **Does** confounders, dataset, teacher, student, evaluate, gate, publish, report. Each task reads
 tables or the run's folder and writes its own results. Training tasks use the pool `train`; a retry

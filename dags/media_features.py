@@ -58,7 +58,7 @@ EXTRACTED = table_assets(
             None,
             type=["null", "string"],
             format="date",
-            description="landing day, if triggered by hand; default: the partition",
+            description="Landing day. Required by hand, unless you give a partition key.",
         )
     },
 )

@@ -79,7 +79,11 @@ class LandingDaySensor(FileSensor):
         try:
             dt.date.fromisoformat(folder.removeprefix("dt="))
         except ValueError as error:
-            raise NoDayError("the run has no landing day to wait for", where=folder) from error
+            raise NoDayError(
+                "the run names no landing day: its parameter day is empty, and it has no partition "
+                "key",
+                where=folder,
+            ) from error
         return super().execute(context)
 
     def resume_execution(
@@ -172,7 +176,7 @@ def alert_task_failed(context: Any) -> None:
         settings.alerts,
         Alert(
             title=f"{task.dag_id}.{task.task_id}{shard} failed",
-            day=_day(context["dag_run"]),
+            day=_retrained_day(task) or _day(context["dag_run"]),
             what=what,
             where=run_url(settings, task.dag_id, task.run_id),
             next_step=next_step,
@@ -191,7 +195,8 @@ def alert_gate_refused(context: Any, decision: Mapping[str, Any]) -> None:
         settings.alerts,
         Alert(
             title=f"the gate refused {decision['run_id']}",
-            day=_day(run),
+            # A run id begins with the newest day of its data.
+            day=decision["run_id"][:10],
             what="; ".join(broken),
             where=run_url(settings, run.dag_id, run.run_id),
             next_step="The current release stays. Read the run's report. docs/releases.md explains "
@@ -232,6 +237,18 @@ def alert_run_late(context: Mapping[str, Any], hours: float) -> None:
 def run_url(settings: Settings, dag_id: str, run_id: str) -> str:
     """Return the URL of a DAG run in the Airflow UI."""
     return f"{settings.alerts.ui_url}/dags/{dag_id}/runs/{run_id}"
+
+
+def _retrained_day(task: Any) -> str:
+    """Return the newest day that a retraining has used; empty for other DAGs and if unknown."""
+    if task.dag_id != "debcm_retrain":
+        return ""
+    try:
+        return str(task.xcom_pull(task_ids="confounders") or "")
+    except Exception:
+        # The alert must be sent, whatever Airflow answers.
+        log.exception("the day of the retraining cannot be read")
+        return ""
 
 
 def _day(run: Any) -> str:

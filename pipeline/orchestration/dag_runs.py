@@ -24,7 +24,8 @@ class DagRunState:
     Attributes:
         dag_id: the DAG.
         run_id: Airflow's id of the DAG run.
-        partition: the landing day; empty if the DAG run has none.
+        partition: the landing day; of a retraining, the newest day that it has used. Empty if the
+            DAG run has none.
         state: "queued", "running" or "failed".
         since: when it started or was queued; for a failed DAG run, when it ended.
         tasks: the tasks that failed.
@@ -96,12 +97,15 @@ def _purpose(run: Any) -> tuple[object, ...]:
 
 
 def _state(run: Any) -> DagRunState:
+    # It imports Airflow.
+    from pipeline.orchestration.run_notes import retrained_day
+
     failed = run.state == "failed"
     tasks = {task.task_id for task in run.task_instances if task.state == "failed"}
     return DagRunState(
         run.dag_id,
         run.run_id,
-        _day(run),
+        retrained_day(run) or _day(run),
         str(run.state),
         run.end_date if failed else run.start_date or run.queued_at,
         tuple(sorted(tasks)) if failed else (),

@@ -8,7 +8,8 @@ So our deadlines are created with a time that never comes, and this listener set
 from __future__ import annotations
 
 import datetime as dt
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from airflow.listeners import hookimpl
@@ -16,6 +17,22 @@ from airflow.listeners import hookimpl
 # The time of a deadline whose DAG run has not started.
 NEVER = dt.datetime(9000, 1, 1, tzinfo=dt.UTC)
 CALLBACK = "pipeline.orchestration.dag_helpers.alert_run_late"
+
+
+@contextmanager
+def without_flush(dag_run: Any) -> Iterator[Any]:
+    """Yield the session of a DAG run, or None; queries in the block write nothing.
+
+    Airflow hides errors of listeners. A failed write would leave the scheduler an unusable session.
+    """
+    from sqlalchemy.orm import object_session
+
+    session = object_session(dag_run)
+    if session is None:
+        yield None
+    else:
+        with session.no_autoflush:
+            yield session
 
 
 @hookimpl
@@ -28,14 +45,9 @@ def on_dag_run_running(dag_run: Any) -> None:
     Args:
         dag_run: a `DagRun` in the scheduler's session, which commits the change.
     """
-    from sqlalchemy.orm import object_session
-
     if dag_run.run_type == "backfill":
         return
-    session = object_session(dag_run)
-    # Airflow hides errors of listeners. A failed flush would leave the scheduler an unusable
-    # session.
-    with session.no_autoflush if session else nullcontext():
+    with without_flush(dag_run):
         for deadline in dag_run.deadlines:
             call = deadline.callback.data
             if call.get("path") == CALLBACK:

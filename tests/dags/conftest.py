@@ -22,7 +22,17 @@ def bag() -> Iterator[Any]:
         yield DagBag(CHECKOUT / "dags", bundle_path=CHECKOUT / "dags")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
+def session(database: None) -> Iterator[Any]:
+    """A session of the temporary database; it is rolled back."""
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        yield session
+        session.rollback()
+
+
+@pytest.fixture(scope="module")
 def database(bag: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A temporary SQLite database of Airflow that contains the DAGs of the checkout."""
     patch = pytest.MonkeyPatch()

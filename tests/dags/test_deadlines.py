@@ -7,8 +7,6 @@ failed, or had only waited in the queue, raised a second alert.
 from __future__ import annotations
 
 import datetime as dt
-import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -16,49 +14,11 @@ from unittest.mock import MagicMock
 import pytest
 
 from pipeline.orchestration.deadlines import NEVER
+from tests.helpers.dag_runs import make_run, start
 
 pytestmark = pytest.mark.usefixtures("database")
 
 HOURS = dt.timedelta(hours=8)
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def session() -> Iterator[Any]:
-    from airflow.utils.session import create_session
-
-    with create_session() as session:
-        yield session
-        session.rollback()
-
-
-def make_run(session: Any, dag_id: str, run_type: str = "manual") -> Any:
-    """Create a queued DAG run, as the REST API does."""
-    from airflow.models.dagbag import DBDagBag
-    from airflow.utils.state import DagRunState
-    from airflow.utils.types import DagRunTriggeredByType, DagRunType
-
-    dag = DBDagBag().get_latest_version_of_dag(dag_id, session=session)
-    run = dag.create_dagrun(
-        run_id=f"run-{next(_numbers)}",
-        run_after=dt.datetime.now(dt.UTC),
-        run_type=DagRunType(run_type),
-        triggered_by=DagRunTriggeredByType.REST_API,
-        state=DagRunState.QUEUED,
-        session=session,
-    )
-    session.flush()
-    return run
-
-
-def start(session: Any, run: Any) -> None:
-    """Start a queued DAG run as the scheduler does."""
-    from airflow.utils.state import DagRunState
-
-    run.state = DagRunState.RUNNING
-    run.start_date = dt.datetime.now(dt.UTC)
-    run.notify_dagrun_state_changed(msg="started")
-    session.flush()
 
 
 def tasks(session: Any, run: Any, *names: str) -> list[Any]:

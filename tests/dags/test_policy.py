@@ -49,8 +49,6 @@ def test_a_dag_has_a_page_an_owner_tags_and_no_catchup(bag: Any, dag_id: str) ->
 @pytest.mark.parametrize("dag_id", sorted(NIGHTLY | {"lake_upkeep"}))
 def test_a_scheduled_dag_has_a_deadline(bag: Any, dag_id: str) -> None:
     (alert,) = bag.dags[dag_id].deadline
-    # The tasks of a run with a deadline of this kind cannot be cleared (fault 1 of the on-call list).
-    assert type(alert.reference).__name__ != "DagRunQueuedAtDeadline"
     assert alert.interval == dt.timedelta(hours=8)
     assert alert.callback.path == "pipeline.orchestration.dag_helpers.alert_run_late"
 

@@ -66,7 +66,25 @@ def test_alert_about_a_refusal_names_only_the_broken_rules(posted: list[dict[str
     alert_gate_refused(context(), {"run_id": "2026-03-01-0123456789", "verdicts": verdicts})
     (alert,) = posted
     assert alert["title"] == "the gate refused 2026-03-01-0123456789"
+    assert alert["day"] == "2026-03-01"
     assert alert["what"] == "beats_random: 0.1 against 0.2"
+
+
+def test_alert_about_a_retraining_names_the_newest_day_of_its_data(
+    posted: list[dict[str, Any]],
+) -> None:
+    """Fault 4 of the on-call list: it named the day that started the retraining."""
+
+    def fail(**_: Any) -> None:
+        raise RuntimeError("the API server does not answer")
+
+    for pull, day in ((lambda **_: "2026-03-03", "2026-03-03"), (fail, "2026-03-01")):
+        given = context(ZeroDivisionError("by zero"), partition_key="2026-03-01")
+        given["task_instance"] = SimpleNamespace(
+            dag_id="debcm_retrain", task_id="teacher", run_id="r1", xcom_pull=pull
+        )
+        alert_task_failed(given)
+        assert posted[-1]["day"] == day
 
 
 def late_run(state: str) -> dict[str, Any]:
@@ -133,7 +151,7 @@ def test_alert_about_a_missing_day_names_the_missing_file(posted: list[dict[str,
 
 def test_a_run_without_a_day_fails_at_once(posted: list[dict[str, Any]]) -> None:
     sensor = LandingDaySensor(task_id="wait_for_day", filepath="/landing/dt=None/_SUCCESS")
-    with pytest.raises(NoDayError, match="dt=None") as raised:
+    with pytest.raises(NoDayError, match=r"parameter day is empty.*dt=None") as raised:
         sensor.execute({})
     alert_task_failed(context(raised.value))
     (alert,) = posted
