@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from pipeline.releases.serving import Recommendation
     from pipeline.settings.load import Settings
     from pipeline.storage.store import Store
+    from pipeline.upkeep.erasure_search import ErasureRecord
+
+# Exit code of `verify-erased` if nothing was found, but the id was never erased.
+NOT_ON_RECORD = 4
 
 # Commands import modules when they run: `debcm --help` must not wait for ONNX Runtime or torch.
 
@@ -159,21 +164,50 @@ def recommend(
 def verify_erased(
     name: Annotated[str, typer.Argument(metavar="ID", help="id of a video, track or uploader")],
 ) -> None:
-    """Search every file of the lake for an erased id and its content; exit 1 if any is found."""
+    """Search every file of the lake for an erased id and its content.
+
+    The exit code is 1 if any is found, and 4 if none is found but the id was never erased.
+    """
     from pipeline.lake.tables import Lake
-    from pipeline.upkeep.erasure_search import find_traces
+    from pipeline.upkeep.erasure_search import find_traces, read_erasure_record
 
     settings, store = _open()
     # Searching a missing lake would report that nothing was found.
     require_lake(settings)
-    findings = find_traces(Lake(settings.lake), store, name)
+    lake = Lake(settings.lake)
+    record = read_erasure_record(lake, name)
+    findings = find_traces(lake, store, name)
+    removal = _removal(record, settings.lake.keep_versions_days)
     for finding in findings:
-        note = " (old version of a table; upkeep removes it)" if finding.old_version else ""
+        note = f" (old version of a table; {removal})" if finding.old_version else ""
         typer.echo(f"{finding.file}: {finding.place}: {finding.what}{note}")
     if findings:
         typer.echo(f"found in {len(findings)} places", err=True)
-        raise typer.Exit(1)
-    typer.echo("not found in any file")
+    else:
+        typer.echo("not found in any file")
+    if record.erased_at is None:
+        typer.echo(f"no erasure of this id is on record; {_why_not_erased(record)}", err=True)
+    if findings or record.erased_at is None:
+        raise typer.Exit(1 if findings else NOT_ON_RECORD)
+
+
+def _removal(record: ErasureRecord, keep_days: float) -> str:
+    """Say when upkeep removes the old versions of tables that still have the id."""
+    if record.erased_at:
+        expiry = record.erased_at + dt.timedelta(days=keep_days)
+        # If this has passed, a step wrote the id again during the erasure; upkeep erased it later.
+        if expiry > dt.datetime.now(dt.UTC):
+            return f"the first upkeep after {expiry:%Y-%m-%d %H:%M} UTC removes it"
+    return f"upkeep removes it {keep_days:g} days after it was replaced"
+
+
+def _why_not_erased(record: ErasureRecord) -> str:
+    if record.requested is None:
+        return "its deletion was not requested either. Check the spelling of the id"
+    return (
+        f"its deletion was requested in landing day {record.requested}. Upkeep has not run since, "
+        "or the lake had nothing of this id"
+    )
 
 
 def require_lake(settings: Settings) -> None:

@@ -79,7 +79,8 @@ class ItemsToErase:
         music: music_id, content_hash, request_hash; one row per track.
         uploaders: ids of uploaders whose own deletion was requested.
         affected_uploaders: the same, and the uploaders whose statistics counted an erased item.
-        quarantined: ids of requested videos and tracks with rows in quarantine.
+        quarantined: id, content_hash (may be null), request_hash; the quarantine rows of requested
+            videos and tracks.
         content_hashes: of the items' files, without files that other items share.
     """
 
@@ -87,14 +88,14 @@ class ItemsToErase:
     music: pl.DataFrame
     uploaders: frozenset[str]
     affected_uploaders: frozenset[str]
-    quarantined: frozenset[str]
+    quarantined: pl.DataFrame
     content_hashes: frozenset[str]
 
     @property
     def ids(self) -> list[str]:
         """Every id to erase, sorted."""
         videos, music = self.videos["video_id"], self.music["music_id"]
-        return sorted({*videos, *music, *self.uploaders, *self.quarantined})
+        return sorted({*videos, *music, *self.uploaders, *self.quarantined["id"]})
 
 
 def run(context: Context) -> ErasureSummary:
@@ -179,11 +180,15 @@ def find_items(lake: Lake, requested: Collection[str]) -> ItemsToErase:
     rejected = lake.collect(lake.scan("quarantine").select("kind", "id", "content_hash"), "videos")
     # Repeated rows of an id in a manifest are numbered in quarantine: "v1 (2)".
     rejected = rejected.with_columns(name=pl.col("id").str.replace(r" \(\d+\)$", ""))
-    quarantined = {
-        name
+    in_quarantine = {
+        kind: _requested_ids(kind, [rejected.filter(kind=kind)["name"]], requested)
         for kind in ("video", "music")
-        for name in _requested_ids(kind, [rejected.filter(kind=kind)["name"]], requested)
     }
+    rejected = rejected.with_columns(
+        request_hash=pl.when(kind="video")
+        .then(_look_up("name", in_quarantine["video"]))
+        .otherwise(_look_up("name", in_quarantine["music"]))
+    )
     is_requested = pl.col("request_hash").is_not_null()
     erased_videos, erased_music = videos.filter(is_requested), music.filter(is_requested)
     kept = {
@@ -192,7 +197,7 @@ def find_items(lake: Lake, requested: Collection[str]) -> ItemsToErase:
     }
     picks = videos.filter(pl.col("music_id").is_in(list(tracks)).fill_null(False))
     affected = {*uploaders, *erased_videos["uploader_id"], *picks["uploader_id"]} - {None}
-    erased_rejects = rejected.filter(pl.col("name").is_in(list(quarantined)))
+    erased_rejects = rejected.filter(is_requested)
     content = {
         *erased_videos["content_hash"],
         *erased_music["content_hash"],
@@ -203,7 +208,7 @@ def find_items(lake: Lake, requested: Collection[str]) -> ItemsToErase:
         music=erased_music,
         uploaders=frozenset(uploaders),
         affected_uploaders=frozenset(affected),
-        quarantined=frozenset(quarantined),
+        quarantined=erased_rejects.select("request_hash", "content_hash", id="name"),
         content_hashes=frozenset(content - kept),
     )
 
@@ -236,6 +241,11 @@ def _record_erasures(lake: Lake, items: ItemsToErase) -> None:
     for name in items.uploaders:
         hashed = id_hash("uploader", name)
         rows[hashed, hashed] = None
+    for request, content in items.quarantined.select("request_hash", "content_hash").iter_rows():
+        if rows.get((request, request)) is None:
+            rows[request, request] = (
+                content_key(content) if content in items.content_hashes else None
+            )
     frame = TABLES["erasures"].frame(
         [
             {"request_hash": request, "item_hash": item, "content_key": key, "erased_at": now}

@@ -7,6 +7,7 @@ file.
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import html
 import json
@@ -16,6 +17,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -123,11 +125,39 @@ def _continues_id(character: str) -> bool:
     return character.isalnum() or character in {"_", "-"}
 
 
+@dataclass(frozen=True)
+class ErasureRecord:
+    """What the lake has recorded about the deletion of an id.
+
+    Attributes:
+        requested: landing day of the newest deletion request; None: there was none.
+        erased_at: start of the newest erasure; None: nothing of this id was erased.
+    """
+
+    requested: dt.date | None
+    erased_at: dt.datetime | None
+
+
+def read_erasure_record(lake: Lake, name: str) -> ErasureRecord:
+    """Return the record of an id: of its own erasure, or of its erasure with its uploader."""
+    hashes = [id_hash(kind, name) for kind in ID_KINDS]
+    requests = lake.read("deletions", pl.col("id_hash").is_in(hashes))
+    requested, erased = requests["dt"].max(), _erasures(lake, hashes)["erased_at"].max()
+    assert requested is None or isinstance(requested, dt.date)
+    assert erased is None or isinstance(erased, dt.datetime)
+    return ErasureRecord(requested, erased)
+
+
+def _erasures(lake: Lake, hashes: list[str]) -> pl.DataFrame:
+    """Return the erasures that were requested for an id, and those of the id as an item."""
+    own = pl.col("request_hash").is_in(hashes) | pl.col("item_hash").is_in(hashes)
+    return lake.read("erasures", own)
+
+
 def search_terms(lake: Lake, name: str) -> SearchTerms:
     """Return what to search for after the erasure of an id, of any kind."""
     requests = [id_hash(kind, name) for kind in ID_KINDS]
-    erasures = lake.read("erasures")
-    mine = erasures.filter(erasures["request_hash"].is_in(requests))
+    mine = _erasures(lake, requests)
     # The id itself is searched in plain text. Its hash would only find it a second time.
     items = set(mine["item_hash"]) - set(requests)
     return SearchTerms(name, frozenset(items), frozenset(mine["content_key"].drop_nulls()))

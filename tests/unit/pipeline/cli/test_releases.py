@@ -55,9 +55,7 @@ def test_diff_rollback_promote(published, run, next_run, publishing) -> None:
         run("release", "promote", "2020-01-01-x")
 
 
-def test_a_damaged_release_is_listed_as_damaged(
-    published, run, next_run, publishing
-) -> None:
+def test_a_damaged_release_is_listed_as_damaged(published, run, next_run, publishing) -> None:
     run_id = next_run(published)
     publishing(published, run_id)
     damaged = published.store.fetch(f"releases/{published.run_id}") / "music.parquet"
@@ -105,15 +103,26 @@ def test_control_characters_in_titles_are_not_printed(capsys: pytest.CaptureFixt
 
 
 def test_verify_erased_lists_traces_until_they_are_removed(published, run) -> None:
-    assert "found in " in run("verify-erased", "v0003", code=1)
+    found = run("verify-erased", "v0003", code=1)
+    assert "found in " in found
+    assert "no erasure of this id is on record; its deletion was not requested either" in found
     row = {"kind": "video", "id_hash": id_hash("video", "v0003"), "dt": dt.date(2026, 3, 3)}
     row["requested_at"] = dt.datetime(2026, 3, 4, tzinfo=dt.UTC)
     published.lake.add("deletions", TABLES["deletions"].frame([row]))
     erasure.run(Context(published.settings))
-    assert "old version" in run("verify-erased", "v0003", code=1)
+    (erased_at,) = published.lake.read("erasures")["erased_at"].unique()
+    expiry = erased_at + dt.timedelta(days=7)
+    note = f"old version of a table; the first upkeep after {expiry:%Y-%m-%d %H:%M} UTC removes it"
+    assert note in run("verify-erased", "v0003", code=1)
     for table in TABLES:
         published.lake.remove_old_versions(table, 0)
     assert run("verify-erased", "v0003") == "not found in any file\n"
+    said = run("verify-erased", "v0003x", code=releases.NOT_ON_RECORD)
+    assert "no erasure of this id is on record" in said
+    assert "Check the spelling" in said
+    published.request_deletions("uploader", "v0003x")
+    said = run("verify-erased", "v0003x", code=releases.NOT_ON_RECORD)
+    assert "was requested in landing day 2026-03-03" in said
 
 
 def test_commands_before_the_first_release_say_that_there_is_none(toy, monkeypatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 from pipeline.context import Context
 from pipeline.upkeep import erasure, erasure_search
 from pipeline.upkeep.erasure_search import find_traces, mentions_id
+from tests.helpers.trained_lake import DAY
 
 
 def test_the_search_reads_every_kind_of_file(published, tmp_path: Path) -> None:
@@ -34,6 +35,26 @@ def test_the_search_reads_every_kind_of_file(published, tmp_path: Path) -> None:
     found = {(f.file, f.what) for f in find_traces(toy.lake, toy.store, "v0003")}
     expected = {(name, what) for name, (_, what) in planted.items()}
     assert found == {*expected, ("nested.parquet", "content")}
+
+
+def test_the_record_covers_requested_ids_their_items_and_quarantined_ids(published) -> None:
+    toy = published
+    content = "ab" * 32
+    toy.quarantine(("video", "bad1", "videos.csv row 1: truncated", content))
+    item = toy.lake.read("videos").filter(uploader_id="u05")["video_id"][0]
+    toy.request_deletions("uploader", "u05", "never")
+    toy.request_deletions("video", "bad1")
+    nothing = erasure_search.ErasureRecord(None, None)
+    assert erasure_search.read_erasure_record(toy.lake, item) == nothing
+    erasure.run(Context(toy.settings))
+    for name, is_requested in (("u05", True), (item, False), ("bad1", True)):
+        record = erasure_search.read_erasure_record(toy.lake, name)
+        assert (record.erased_at is not None, record.requested is not None) == (True, is_requested)
+    record = erasure_search.read_erasure_record(toy.lake, "never")
+    assert (record.erased_at, record.requested) == (None, DAY)
+    assert erasure_search.read_erasure_record(toy.lake, "typo") == nothing
+    # The content of a quarantined file is searched too.
+    assert erasure_search.search_terms(toy.lake, "bad1").in_text(content) == {"content"}
 
 
 def test_the_search_continues_after_damaged_and_removed_files(
