@@ -82,7 +82,8 @@ def run(context: Context, run_id: str) -> ReleaseSummary:
         ReleaseError: the gate has not decided on the run or refused it, another release became
             current after the run was evaluated, or the written release fails its verification.
         ProvenanceError: the run's dataset or student is missing.
-        SinkError: a sink did not accept the release, which is then not current.
+        SinkError: a sink did not load the release, which is then not current; or did not show it
+            after it became current. Publishing again updates the sink.
         LakeUnavailableError: the lake became unavailable.
     """
     with missing_lake_errors(context.store.root):

@@ -27,7 +27,8 @@ _ROWS_PER_COPY = 10_000
 class PostgresSink:
     """A sink in PostgreSQL: views `debcm_music` and `debcm_video` over the release's tables.
 
-    Embeddings have pgvector's type `vector` if the server offers that extension, else `real[]`.
+    Embeddings keep the type that the views have. For the first release it is pgvector's `vector` if
+    that extension is installed in the database, else `real[]`; the sink creates no extension.
     The views are replaced and never dropped, so that grants on them stay.
     """
 
@@ -62,7 +63,7 @@ class PostgresSink:
         tables = release_tables(folder)
 
         def load(cursor: Any) -> None:
-            vectors = self._has_vectors(cursor)
+            vectors = self._uses_vectors(cursor)
             for kind, table in tables.items():
                 self._load(cursor, f"debcm_{kind}_{release_id}", table, vectors=vectors)
 
@@ -73,14 +74,15 @@ class PostgresSink:
         sql = self._sql
 
         def switch(cursor: Any) -> None:
-            vectors = self._has_vectors(cursor)
+            vectors = self._uses_vectors(cursor)
             for kind, columns in (("music", MUSIC_COLUMNS), ("video", VIDEO_COLUMNS)):
-                # Replacing a view requires equal column types, so cast away the dimension.
+                # Replacing a view requires equal column types. The dimension is part of the type,
+                # and a table may have been staged before its view had a type.
+                embedding = sql.SQL("embedding::{} AS embedding").format(
+                    sql.SQL("vector" if vectors else "real[]")
+                )
                 selected = [
-                    sql.SQL("embedding::vector AS embedding")
-                    if vectors and name == "embedding"
-                    else sql.Identifier(name)
-                    for name in columns
+                    embedding if name == "embedding" else sql.Identifier(name) for name in columns
                 ]
                 self._exists(cursor, f"debcm_{kind}")
                 cursor.execute(
@@ -162,12 +164,24 @@ class PostgresSink:
         )
         cursor.execute(comment)
 
-    def _has_vectors(self, cursor: Any) -> bool:
-        cursor.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'")
-        if cursor.fetchone() is None:
-            return False
-        cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
-        return True
+    def _uses_vectors(self, cursor: Any) -> bool:
+        """Return whether embeddings have the type `vector`: that of the views, if there are any.
+
+        An extension that appears later must not change the type: PostgreSQL then refuses to replace
+        the views.
+        """
+        cursor.execute(
+            "SELECT format_type(a.atttypid, NULL) FROM pg_attribute a"
+            " JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = current_schema() AND c.relkind = 'v' AND a.attname = 'embedding'"
+            " AND c.relname IN ('debcm_music', 'debcm_video')"
+        )
+        found = cursor.fetchone()
+        if found is not None:
+            # With its schema if that is not on the search path.
+            return str(found[0]).rpartition(".")[2] == "vector"
+        cursor.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'")
+        return cursor.fetchone() is not None
 
     def _load(self, cursor: Any, name: str, table: pa.Table, *, vectors: bool) -> None:
         sql = self._sql

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipeline.context import Context
@@ -21,6 +22,7 @@ from pipeline.publishing import publish
 from pipeline.publishing.history import rollback
 from pipeline.publishing.sinks.base import ForeignTableError, SinkError
 from pipeline.publishing.sinks.postgres import PostgresSink
+from pipeline.releases import files
 from pipeline.releases.current import read_current
 from pipeline.releases.serving import Release
 
@@ -85,6 +87,8 @@ def server(request, tmp_path_factory) -> Iterator[tuple[str, str]]:
         connection = f"host=127.0.0.1 port={port} user=debcm dbname=postgres"
         try:
             wait_for(connection)
+            if kind == "pgvector":
+                execute(connection, "CREATE EXTENSION vector")
             yield kind, connection
         finally:
             process.send_signal(signal.SIGINT)
@@ -181,7 +185,9 @@ def test_a_foreign_table_of_the_same_name_is_not_replaced(server, published, nam
 def execute(connection: str, statement: str) -> None:
     import psycopg2
 
-    with psycopg2.connect(connection) as session, session.cursor() as cursor:
+    session = psycopg2.connect(connection)
+    session.autocommit = True  # a database cannot be created in a transaction
+    with session.cursor() as cursor:
         cursor.execute(statement)
     session.close()
 
@@ -210,6 +216,61 @@ def check(kind: str, connection: str, toy) -> None:
         scores = {name: float(np.dot(vector, video[0])) for name, vector in rows}
         best = sorted(scores, key=lambda name: -scores[name])[:5]
         assert best == [hit.music_id for hit in hits]
+
+
+def test_the_type_of_embeddings_stays_that_of_the_views(server, tmp_path: Path) -> None:
+    """Fault 39: the type followed the extensions that the server offers, and created one."""
+    kind, connection = server
+    execute(connection, "CREATE DATABASE plain")
+    plain = connection.replace("dbname=postgres", "dbname=plain")
+    sink = PostgresSink(plain)
+    types = "SELECT DISTINCT pg_typeof(embedding)::text FROM debcm_music"
+    for number, release_id in enumerate(["2026-03-01-a", "2026-03-02-b"]):
+        sink.stage(small_release(tmp_path, release_id))
+        if number == 1 and kind == "pgvector":
+            execute(plain, "CREATE EXTENSION vector")
+        sink.activate(release_id)
+        assert sink.current() == release_id
+        assert ask(plain, types) == [("real[]",)]
+    installed = ask(plain, "SELECT count(*) FROM pg_extension WHERE extname = 'vector'")
+    assert installed == [(1 if kind == "pgvector" else 0,)]
+    sink.stage(small_release(tmp_path, "2026-03-03-c"))
+    sink.activate("2026-03-03-c")
+    assert ask(plain, types) == [("real[]",)]
+    # As docs/releases.md says.
+    execute(plain, "DROP VIEW debcm_music, debcm_video")
+    execute(plain, "DROP TABLE debcm_release")
+    assert sink.current() is None
+    sink.stage(tmp_path / "2026-03-03-c")
+    sink.activate("2026-03-03-c")
+    assert ask(plain, types) == [("vector" if kind == "pgvector" else "real[]",)]
+    execute(connection, "DROP DATABASE plain")
+
+
+def small_release(above: Path, release_id: str) -> Path:
+    """Write what a sink reads of a release: one track and one video of dimension 2."""
+    folder = above / release_id
+    folder.mkdir()
+    vectors = {"embedding": np.ones((1, 2), dtype=np.float32)}
+    texts = {name: ["x"] for name in files.MUSIC_TEXTS} | {"cold": [False]}
+    files.write_table(folder / files.MUSIC, release_id, pa.table(texts), vectors)
+    files.write_table(folder / files.VIDEO, release_id, pa.table({"video_id": ["v"]}), vectors)
+    info = {
+        "format": files.FORMAT,
+        "release_id": release_id,
+        "run_id": release_id,
+        "as_of": "2026-03-01",
+        "dim": 2,
+        "groups": ["pop", "other"],
+        "music": 1,
+        "videos": 1,
+        "index": "flat",
+        "previous": None,
+    }
+    info |= dict.fromkeys(("visual_extractor", "audio_extractor"), "e@1")
+    info |= {name: {} for name in ("visual", "audio", "limits", "decision", "inputs", "packages")}
+    files.write_json(folder / files.INFO_FILE, info)
+    return folder
 
 
 def test_an_unavailable_server_is_a_transient_error() -> None:
