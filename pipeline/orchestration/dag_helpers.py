@@ -25,14 +25,27 @@ from pipeline.settings.load import Settings, load_settings
 
 log = logging.getLogger(__name__)
 
-# Transient errors are retried. All others fail at once, so that people on call have time to fix
-# them before morning. A killed worker raises no error: Airflow retries it by `retries`.
+# Errors that a retry cannot help fail at once, so that people on call have time to fix them before
+# morning: ours of class Permanent, and errors of the program. All others are retried, because
+# Airflow's own errors (lost connections, an API server that restarts) have many classes.
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
-        RetryRule("pipeline.errors.Transient", RetryAction.RETRY),
-        RetryRule(["builtins.ConnectionError", "builtins.TimeoutError"], RetryAction.RETRY),
-        RetryRule("builtins.Exception", RetryAction.FAIL),
-    ]
+        RetryRule("pipeline.errors.Permanent", RetryAction.FAIL),
+        # A ValueError, but of an answer that was cut off.
+        RetryRule("json.JSONDecodeError", RetryAction.DEFAULT),
+        RetryRule(
+            [
+                f"builtins.{name}"
+                for name in (
+                    *("ArithmeticError", "AssertionError", "AttributeError", "ImportError"),
+                    *("LookupError", "NameError", "NotImplementedError", "RecursionError"),
+                    *("SyntaxError", "TypeError", "ValueError"),
+                )
+            ],
+            RetryAction.FAIL,
+        ),
+    ],
+    default=RetryAction.DEFAULT,
 )
 
 # How long a retraining waits for days in extraction: it must start before the next night.
