@@ -9,7 +9,8 @@ of a finished DAG run names the newest day of its data, as the run id and the re
 **Does** confounders, dataset, teacher, student, evaluate, gate, publish, report. Each task reads
 tables or the run's folder and writes its own results. Training tasks use the pool `train`; a retry
 continues after the last finished epoch. With `[schedule] approval`, a person must approve the
-release in the UI before `publish`.
+release in the UI before `publish`. If nobody answers within 20 hours, `approve` fails, nothing is
+published, and the next retraining can start.
 
 **The same data** gives the same run id. If that run was already refused or published,
 `anything_new` ends the DAG run, so nothing is trained twice. If it passed the gate and publishing
@@ -30,6 +31,7 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Asset, PartitionedAssetTimetable, dag, get_current_context, task
 
 from pipeline.orchestration.dag_helpers import (
+    MAX_APPROVAL_WAIT,
     MAX_EXTRACTION_WAIT,
     alert_gate_refused,
     deadline_alert,
@@ -148,6 +150,7 @@ def debcm_retrain() -> None:
             subject="Publish {{ ti.xcom_pull(task_ids='dataset') }}?",
             body="The run passed the gate. `debcm gate RUN` prints its figures.",
             execution_timeout=None,
+            response_timeout=MAX_APPROVAL_WAIT,
         )
         decided >> approve >> published
     else:

@@ -2,9 +2,10 @@
 
 **When** nightly, for the day before. Each run has one landing day as its partition.
 
-**Does** wait for the day's `_SUCCESS` file without occupying a worker, ingest the day into the
-catalogue and quarantine, plan shards, extract them in parallel in the pool `decode`, and check that
-every row is accounted for. It emits the asset `features` for the day, with row counts and metrics.
+**Does** wait for the day's `_SUCCESS` file without occupying a worker or delaying other days,
+ingest the day into the catalogue and quarantine, plan shards, extract them in parallel in the pool
+`decode`, and check that every row is accounted for. It emits the asset `features` for the day, with
+row counts and metrics.
 
 **Late days**: `late_days` finds landing days that changed or arrived after their night, as far back
 as `[landing] lookback_days`, and `run_late_day` starts a run for each.
@@ -37,6 +38,8 @@ from pipeline.settings.load import load_settings
 settings = load_settings()
 DAY = "{{ params.day or partition_key }}"
 FEATURES = Asset("features")
+# Days that are in the same task at a time. Days that wait for their delivery do not count.
+DAYS_AT_ONCE = 4
 CATALOGUE = table_assets("videos", "music", "segments")
 EXTRACTED = table_assets(
     "visual_features", "visual_frames", "audio_features", "mel_frames", "failures"
@@ -48,7 +51,8 @@ EXTRACTED = table_assets(
         settings.schedule.nightly, timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"
     ),
     catchup=False,
-    max_active_runs=4,
+    # Each day that waits for its delivery holds one. `wait_hours` allows at most eight such nights.
+    max_active_runs=32,
     default_args=default_args(settings),
     deadline=deadline_alert(settings),
     doc_md=__doc__,
@@ -73,6 +77,7 @@ def media_features() -> None:
     )
 
     @task(
+        max_active_tis_per_dag=DAYS_AT_ONCE,
         inlets=landing_assets(),
         outlets=[*CATALOGUE, *table_assets("quarantine", "deletions", "landing_days")],
     )
@@ -81,7 +86,7 @@ def media_features() -> None:
 
         return steps.ingest(day)
 
-    @task(inlets=CATALOGUE, outlets=table_assets("shards"))
+    @task(max_active_tis_per_dag=DAYS_AT_ONCE, inlets=CATALOGUE, outlets=table_assets("shards"))
     def plan(day: str) -> list[dict[str, Any]]:
         from pipeline import steps
 
@@ -101,6 +106,7 @@ def media_features() -> None:
 
     @task(
         trigger_rule="none_failed",
+        max_active_tis_per_dag=DAYS_AT_ONCE,
         inlets=[*CATALOGUE, *EXTRACTED],
         outlets=[FEATURES, *table_assets("feature_days", "quarantine")],
     )

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
         RetryRule("pipeline.errors.Permanent", RetryAction.FAIL),
+        # Nobody answered in time.
+        RetryRule("airflow.providers.standard.exceptions.HITLTimeoutError", RetryAction.FAIL),
         # A ValueError, but of an answer that was cut off.
         RetryRule("json.JSONDecodeError", RetryAction.DEFAULT),
         RetryRule(
@@ -50,6 +52,9 @@ RETRY_POLICY = ExceptionRetryPolicy(
 
 # How long a retraining waits for days in extraction: it must start before the next night.
 MAX_EXTRACTION_WAIT = dt.timedelta(hours=20)
+# How long a retraining waits for a person to approve its release: one runs at a time, so the next
+# night's would wait too.
+MAX_APPROVAL_WAIT = dt.timedelta(hours=20)
 
 
 def default_args(settings: Settings) -> dict[str, Any]:
