@@ -1,7 +1,8 @@
 """Measures rankings, over the full catalogue or over frozen negatives.
 
-A relevant track is ranked behind all tracks with the same score, so that a collapsed model, whose
-scores are all equal, finds nothing. A score that is NaN is an error, because it has no rank.
+Tracks with the same score count as if they were in random order: measures are expected values. A
+model or baseline whose scores are all equal therefore measures as well as random lists, no better
+and no worse. A score that is NaN is an error, because it has no rank.
 """
 
 from __future__ import annotations
@@ -28,8 +29,52 @@ def _refuse_nan(scores: Float32Array | Float64Array) -> None:
         )
 
 
-def ranks(scores: Float32Array, relevant: Int64Array) -> Int64Array:
-    """Return int64[n]: the 0-based rank of each row's relevant track, behind all its ties.
+@dataclass(frozen=True)
+class Ranks:
+    """The ranks of n relevant tracks, with their ties.
+
+    Attributes:
+        better: int64[n], number of tracks with a higher score.
+        tied: int64[n], number of other tracks with the same score.
+    """
+
+    better: Int64Array
+    tied: Int64Array
+
+    @property
+    def expected(self) -> Float64Array:
+        """float64[n]: the expected 0-based rank if ties are in random order."""
+        return self.better + self.tied / 2
+
+    def recall(self, k: int) -> Float64Array:
+        """Return float64[n]: the probability that the relevant track is among the first k.
+
+        Without ties it is 1 or 0. One track per row is relevant, so that this is the hit rate.
+
+        Args:
+            k: length of the recommended list.
+        """
+        return np.clip((k - self.better) / (self.tied + 1), 0.0, 1.0)
+
+    def ndcg(self, k: int) -> Float64Array:
+        """Return float64[n]: the expected gain, 1 / log2(rank + 2) for ranks below k, else 0.
+
+        With one relevant track the ideal gain is 1, so this is the normalised gain.
+
+        Args:
+            k: length of the recommended list.
+        """
+        gain = 1.0 / np.log2(np.arange(k) + 2.0)
+        first, last = np.minimum(self.better, k), np.minimum(self.better + self.tied + 1, k)
+        total = np.concatenate([[0.0], np.cumsum(gain)])
+        shared = (total[last] - total[first]) / (self.tied + 1)
+        # Without ties the gain itself, which differences of sums would round.
+        alone = np.append(gain, 0.0)[first]
+        return np.where(self.tied == 0, alone, shared)
+
+
+def ranks(scores: Float32Array, relevant: Int64Array) -> Ranks:
+    """Rank each row's relevant track.
 
     Args:
         scores: float32[n, M], higher is better.
@@ -40,34 +85,31 @@ def ranks(scores: Float32Array, relevant: Int64Array) -> Int64Array:
     """
     _refuse_nan(scores)
     own = np.take_along_axis(scores, relevant[:, None], axis=1)
-    behind = (scores < own).sum(axis=1, dtype=np.int64)
-    rank: Int64Array = scores.shape[1] - 1 - behind
-    return rank
+    better = (scores > own).sum(axis=1, dtype=np.int64)
+    tied = (scores == own).sum(axis=1, dtype=np.int64) - 1
+    return Ranks(better, tied)
 
 
 def recall_at_k(scores: Float32Array, relevant: Int64Array, k: int) -> Float64Array:
-    """Return float64[n]: 1 where the relevant track is among the first k, else 0.
+    """Return float64[n]: `Ranks.recall` of each row's relevant track.
 
     Args:
         scores: float32[n, M].
         relevant: int64[n], the picked track of each row.
         k: length of the recommended list.
     """
-    return (ranks(scores, relevant) < k).astype(np.float64)
+    return ranks(scores, relevant).recall(k)
 
 
 def ndcg_at_k(scores: Float32Array, relevant: Int64Array, k: int) -> Float64Array:
-    """Return float64[n]: 1 / log2(rank + 2) where the relevant track is in the first k, else 0.
-
-    With one relevant track the ideal gain is 1, so this is the normalised gain.
+    """Return float64[n]: `Ranks.ndcg` of each row's relevant track.
 
     Args:
         scores: float32[n, M].
         relevant: int64[n], the picked track of each row.
         k: length of the recommended list.
     """
-    rank = ranks(scores, relevant)
-    return np.where(rank < k, 1.0 / np.log2(rank + 2.0), 0.0)
+    return ranks(scores, relevant).ndcg(k)
 
 
 def inverse_popularity_weights(relevant: Int64Array, n_music: int) -> Float64Array:

@@ -109,7 +109,8 @@ class Sample:
         day: its landing day.
         picture: JPEG as a data URI; empty if the media file is missing or unreadable.
         picked: "title - artist [genre]" of the track that the uploader picked.
-        rank: rank of that track among all tracks, 1 is the best.
+        rank: rank of that track among all tracks, 1 is the best; tracks with the same score share
+            the middle of their ranks, rounded down.
         tracks: the best tracks, best first.
     """
 
@@ -213,7 +214,7 @@ def sample_recommendations(settings: Settings, student: Model, dataset: Dataset)
         return []
     videos, picks = dataset.test.video[newest], dataset.test.music[newest]
     scores = model_scorer(student, dataset.training)(dataset.training.video[videos])
-    best, ranks = metrics.top(scores, BEST_TRACKS), metrics.ranks(scores, picks)
+    best, ranks = metrics.top(scores, BEST_TRACKS), metrics.ranks(scores, picks).expected
     music = dataset.music.select("title", "artist", "genre").rows()
     samples = []
     for row, (video, pick) in enumerate(zip(videos.tolist(), picks.tolist(), strict=True)):

@@ -3,7 +3,8 @@
 The folder runs/<run_id>/evaluation holds two files:
 
 - metrics.json: the only source of figures for the gate, the report, the model card and status.
-- ranks.parquet: for each test pick, the rank that each contender gave to the picked track.
+- ranks.parquet: for each test pick, the 0-based rank that each contender gave to the picked track;
+  with ties, the expected rank in random order.
 """
 
 from __future__ import annotations
@@ -75,13 +76,13 @@ class Ranking:
     """The ranks that one contender gave to the picked tracks of n test picks.
 
     Attributes:
-        rank: int64 [n], 0-based, in the full catalogue.
-        sampled_rank: int64 [n], 0-based, among the picked track and its frozen negatives.
+        ranks: ranks in the full catalogue.
+        sampled_ranks: ranks among the picked track and its frozen negatives.
         recommended: int64 [n, TOP], the highest-scored tracks for each pick, best first.
     """
 
-    rank: Int64Array
-    sampled_rank: Int64Array
+    ranks: metrics.Ranks
+    sampled_ranks: metrics.Ranks
     recommended: Int64Array
 
 
@@ -201,7 +202,7 @@ def _evaluation(
             if len(test) and name != "challenger"
         },
     }
-    columns = {f"rank_{name}": ranking.rank for name, ranking in rankings.items()}
+    columns = {f"rank_{name}": ranking.ranks.expected for name, ranking in rankings.items()}
     ranks = pl.DataFrame({"video": test.video, "music": test.music, "weight": weights, **columns})
     return document, ranks
 
@@ -240,8 +241,8 @@ def rank_tracks(score: Scorer, dataset: Dataset, frozen: metrics.FrozenNegatives
     """
     test = dataset.test
     tracks = len(dataset.training.music)
-    rank = np.empty(len(test), dtype=np.int64)
-    sampled_rank = np.empty(len(test), dtype=np.int64)
+    found: list[metrics.Ranks] = []
+    sampled_found: list[metrics.Ranks] = []
     recommended = np.empty((len(test), min(TOP, tracks)), dtype=np.int64)
     step = max(1, _SCORES_AT_ONCE // tracks)
     for start in range(0, len(test), step):
@@ -249,12 +250,20 @@ def rank_tracks(score: Scorer, dataset: Dataset, frozen: metrics.FrozenNegatives
         scores = score(dataset.training.video[test.video[rows]])
         # The gate refuses a model with NaN and gives the reason. Here NaN only ranks last.
         np.nan_to_num(scores, copy=False, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-        rank[rows] = metrics.ranks(scores, test.music[rows])
+        found.append(metrics.ranks(scores, test.music[rows]))
         part = metrics.FrozenNegatives(frozen.candidates[rows], frozen.digest)
         sampled = metrics.sampled_scores(scores, part)
-        sampled_rank[rows] = metrics.ranks(sampled, np.zeros(len(sampled), dtype=np.int64))
+        sampled_found.append(metrics.ranks(sampled, np.zeros(len(sampled), dtype=np.int64)))
         recommended[rows] = metrics.top(scores, TOP)
-    return Ranking(rank, sampled_rank, recommended)
+    return Ranking(_joined(found), _joined(sampled_found), recommended)
+
+
+def _joined(parts: list[metrics.Ranks]) -> metrics.Ranks:
+    none = np.zeros(0, dtype=np.int64)
+    return metrics.Ranks(
+        np.concatenate([none, *(part.better for part in parts)]),
+        np.concatenate([none, *(part.tied for part in parts)]),
+    )
 
 
 def contender_metrics(
@@ -279,8 +288,8 @@ def contender_metrics(
     zero = np.zeros(len(weights))
     means: dict[str, float] = {}
     intervals: dict[str, list[float]] = {}
-    measures = {f"recall@{cut}": recall(ranking.rank, cut) for cut in sorted({*RECALL_AT, k})}
-    measures["ndcg@10"] = ndcg(ranking.rank, 10)
+    measures = {f"recall@{cut}": ranking.ranks.recall(cut) for cut in sorted({*RECALL_AT, k})}
+    measures["ndcg@10"] = ranking.ranks.ndcg(10)
     for name, values in measures.items():
         mean, low, high = metrics.paired_bootstrap(
             values, zero, weights, dataset.test.uploader, rounds, seed
@@ -293,13 +302,13 @@ def contender_metrics(
     return {
         **means,
         "intervals": intervals,
-        "unweighted": {f"recall@{k}": float(recall(ranking.rank, k).mean())},
+        "unweighted": {f"recall@{k}": float(ranking.ranks.recall(k).mean())},
         "sampled": {
             **{
-                f"recall@{cut}": float(recall(ranking.sampled_rank, cut) @ weights)
+                f"recall@{cut}": float(ranking.sampled_ranks.recall(cut) @ weights)
                 for cut in SAMPLED_RECALL_AT
             },
-            "ndcg@10": float(ndcg(ranking.sampled_rank, 10) @ weights),
+            "ndcg@10": float(ranking.sampled_ranks.ndcg(10) @ weights),
         },
         "genre_kl": metrics.genre_calibration(
             ranking.recommended, picked, data.genre_group, data.n_groups
@@ -308,7 +317,7 @@ def contender_metrics(
         "coverage": metrics.coverage(ranking.recommended, len(data.music)),
         "slices": {
             name: {"rows": int(slices[name].sum()), f"recall@{k}": value}
-            for name, value in metrics.by_slice(recall(ranking.rank, k), weights, slices).items()
+            for name, value in metrics.by_slice(ranking.ranks.recall(k), weights, slices).items()
         },
     }
 
@@ -336,7 +345,7 @@ def compare_recall(
     """
     gate, uploader = settings.gate, dataset.test.uploader
     k = gate.recall_k
-    first, second = recall(a.rank, k), recall(b.rank, k)
+    first, second = a.ranks.recall(k), b.ranks.recall(k)
 
     def compare(rows: BoolArray) -> dict[str, float]:
         difference, low, high = metrics.paired_bootstrap(
@@ -351,19 +360,6 @@ def compare_recall(
             name: compare(rows) for name, rows in slices.items() if rows.sum() >= gate.slice_rows
         },
     }
-
-
-def recall(rank: Int64Array, k: int) -> Float64Array:
-    """Return recall@K of each pick, float64 [n]: 1 if the 0-based rank is below K, else 0.
-
-    A pick has one relevant track, so that its recall is its hit rate.
-    """
-    return (rank < k).astype(np.float64)
-
-
-def ndcg(rank: Int64Array, k: int) -> Float64Array:
-    """Return NDCG@K of each pick, float64 [n]: 1 / log2(rank + 2) if rank < K, else 0."""
-    return np.where(rank < k, 1.0 / np.log2(rank + 2.0), 0.0)
 
 
 def evaluation_slices(dataset: Dataset) -> dict[str, BoolArray]:

@@ -11,34 +11,47 @@ from hypothesis.extra.numpy import arrays
 from models import metrics
 
 
-def plain_rank(row: np.ndarray, relevant: int) -> int:
-    """Count the other tracks that are not strictly worse."""
-    return sum(
-        1 for track, score in enumerate(row) if track != relevant and not score < row[relevant]
-    )
+def in_random_order(row: np.ndarray, relevant: int) -> list[int]:
+    """Return every rank of the relevant track that some order of its ties gives."""
+    better = sum(1 for score in row if score > row[relevant])
+    tied = sum(1 for track, score in enumerate(row) if track != relevant and score == row[relevant])
+    return list(range(better, better + tied + 1))
 
 
 scores_strategy = arrays(np.float32, (5, 8), elements=st.integers(-3, 3).map(float))
+relevant_strategy = arrays(np.int64, 5, elements=st.integers(0, 7))
 
 
-@given(scores_strategy, arrays(np.int64, 5, elements=st.integers(0, 7)))
-def test_ranks_equal_a_plain_count(scores: np.ndarray, relevant: np.ndarray) -> None:
-    expected = [plain_rank(row, track) for row, track in zip(scores, relevant, strict=True)]
-    assert metrics.ranks(scores, relevant).tolist() == expected
+@given(scores_strategy, relevant_strategy, st.integers(1, 10))
+def test_measures_are_averages_over_all_orders_of_ties(
+    scores: np.ndarray, relevant: np.ndarray, k: int
+) -> None:
+    """Fault 34: ties were ranked last."""
+    orders = [in_random_order(row, track) for row, track in zip(scores, relevant, strict=True)]
+    found = metrics.ranks(scores, relevant)
+    assert found.expected.tolist() == [np.mean(order) for order in orders]
+    hits = [np.mean([rank < k for rank in order]) for order in orders]
+    assert found.recall(k) == pytest.approx(hits)
+    gains = [
+        np.mean([1 / np.log2(rank + 2) if rank < k else 0.0 for rank in order]) for order in orders
+    ]
+    assert found.ndcg(k) == pytest.approx(gains)
 
 
 def test_recall_and_ndcg_by_hand() -> None:
     scores = np.array([[0.9, 0.1, 0.5], [0.2, 0.8, 0.3]], dtype=np.float32)
     relevant = np.array([2, 0])
-    assert metrics.ranks(scores, relevant).tolist() == [1, 2]
+    assert metrics.ranks(scores, relevant).expected.tolist() == [1, 2]
     assert metrics.recall_at_k(scores, relevant, 2).tolist() == [1.0, 0.0]
-    assert metrics.ndcg_at_k(scores, relevant, 3) == pytest.approx([1 / np.log2(3), 0.5])
+    assert metrics.ndcg_at_k(scores, relevant, 3).tolist() == [1 / np.log2(3), 0.5]
 
 
-def test_a_collapsed_model_finds_nothing() -> None:
+def test_a_collapsed_model_is_as_good_as_random_lists() -> None:
     scores = np.zeros((4, 30), dtype=np.float32)
-    assert metrics.recall_at_k(scores, np.array([0, 1, 2, 29]), 25).sum() == 0
-    assert metrics.ndcg_at_k(scores, np.array([0, 1, 2, 29]), 25).sum() == 0
+    relevant = np.array([0, 1, 2, 29])
+    assert metrics.recall_at_k(scores, relevant, 25) == pytest.approx(25 / 30)
+    random = np.mean([1 / np.log2(rank + 2) if rank < 25 else 0 for rank in range(30)])
+    assert metrics.ndcg_at_k(scores, relevant, 25) == pytest.approx(random)
 
 
 @pytest.mark.parametrize(
@@ -205,4 +218,5 @@ def test_ranks_do_not_depend_on_the_order_of_the_catalogue(order: list[int]) -> 
     scores = np.random.default_rng(1).random((3, 6), dtype=np.float32)
     relevant = np.array([0, 3, 5])
     moved = np.argsort(order)[relevant]
-    assert (metrics.ranks(scores[:, order], moved) == metrics.ranks(scores, relevant)).all()
+    found = metrics.ranks(scores[:, order], moved)
+    assert (found.better == metrics.ranks(scores, relevant).better).all()

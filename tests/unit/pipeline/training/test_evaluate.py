@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from models import Model
+from models.metrics import Ranks, freeze_negatives
 from pipeline.context import Context
 from pipeline.errors import ProvenanceError
 from pipeline.releases.current import read_current
@@ -25,6 +26,7 @@ from pipeline.training.evaluate import (
     embedding_checks,
     evaluation_slices,
     load_metrics,
+    rank_tracks,
 )
 
 
@@ -105,13 +107,26 @@ def test_the_bootstrap_resamples_uploaders_not_picks(toy) -> None:
     alone = dataclasses.replace(data.test, uploader=np.zeros_like(data.test.uploader))
     data = dataclasses.replace(data, test=alone)
     rank = np.arange(len(alone)) % 20
-    rankings = [Ranking(each, each, rank[:, None]) for each in (rank, rank[::-1])]
+    rankings = [
+        Ranking(ranks, ranks, rank[:, None])
+        for ranks in (Ranks(rank, 0 * rank), Ranks(rank[::-1], 0 * rank))
+    ]
     weights, slices = np.ones(len(rank)), {"all": np.ones(len(rank), dtype=bool)}
     figures = contender_metrics(toy.settings, data, rankings[0], weights, slices)
     assert figures["intervals"]["recall@10"] == [-1.0, 1.0]
     found = compare_recall(toy.settings, data, *rankings, weights, slices)
     for part in (found["recall@10"], found["slices"]["all"]):
         assert (part["low"], part["high"]) == (-1.0, 1.0)
+
+
+def test_a_baseline_with_equal_scores_is_as_good_as_random_lists(toy) -> None:
+    """Fault 34: its recall was 0.000, so that any model was better."""
+    data = load_dataset(toy.store, toy.run_id)
+    tracks = len(data.training.music)
+    frozen = freeze_negatives(data.test.music, tracks, 100, seed=0)
+    found = rank_tracks(lambda video: np.zeros((len(video), tracks), np.float32), data, frozen)
+    assert found.ranks.recall(10) == pytest.approx(10 / tracks)
+    assert found.sampled_ranks.recall(10) == pytest.approx(10 / 101)
 
 
 def test_an_equal_challenger_has_no_difference(published, next_run) -> None:
