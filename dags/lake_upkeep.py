@@ -4,7 +4,8 @@
 
 **Does**, in this order:
 
-1. `deletions` erases requested items from every table, run, report and release.
+1. `deletions` reads the deletion requests of every complete landing day, whatever its age. It erases
+   the items from every table, run, report and release.
 2. `retention` removes folders left by killed tasks, and expired releases, runs and plans.
 3. `compaction` merges small files and removes old versions of the tables.
 4. `sizes` reports rows, files and bytes per table.
@@ -25,6 +26,7 @@ from pipeline.orchestration.dag_helpers import (
     deadline_alert,
     default_args,
     folder_assets,
+    landing_assets,
     table_assets,
 )
 from pipeline.settings.load import load_settings
@@ -43,7 +45,7 @@ settings = load_settings()
 )
 def lake_upkeep() -> None:
     @task(
-        inlets=table_assets("deletions"),
+        inlets=[*landing_assets(), *table_assets("deletions")],
         outlets=[
             *table_assets("videos", "music", "segments", "visual_features", "audio_features"),
             *folder_assets("releases", "runs"),

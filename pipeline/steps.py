@@ -240,10 +240,22 @@ def quarantine(day: str) -> str:
 
 
 def apply_deletions() -> Result:
-    """Apply deletion requests to every table, run and release."""
+    """Read every complete day's deletion requests; apply them to every table, run and release.
+
+    Raises:
+        PipelineError: requests cannot be read; all others are applied.
+    """
+    from pipeline.ingestion import deletion_requests
     from pipeline.upkeep import erasure
 
-    return asdict(erasure.run(Context.load()))
+    context = Context.load()
+    errors = deletion_requests.record_all_deletions(context)
+    for error in errors:
+        log.error("deletion requests: %s", error.summary)
+    erased = asdict(erasure.run(context))
+    if errors:
+        raise errors[0]
+    return erased
 
 
 def retention(*, dry_run: bool = False) -> Result:

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from pipeline.errors import RowReason
+from pipeline.context import Context
+from pipeline.errors import ManifestError, PipelineError, RowReason
+from pipeline.ingestion.delivery import complete_days
+from pipeline.ingestion.landing_day import LandingDay
 from pipeline.ingestion.manifest import Manifest, Row
 from pipeline.ingestion.row_rules import RejectedRows
 from pipeline.lake.catalog import id_hash
@@ -38,16 +41,69 @@ def record_deletions(lake: Lake, day: dt.date, requests: Manifest) -> None:
     for bad in requests.bad:
         # An unreadable deletion request must be noticed.
         log.error("a deletion request cannot be read: %s", bad.detail)
-    rows: dict[tuple[object, ...], Row] = {
-        (row["kind"], row["id"]): {
+    _add(lake, _hashed(day, requests))
+
+
+def _hashed(day: dt.date, requests: Manifest) -> list[Row]:
+    return [
+        {
             "kind": row["kind"],
             "id_hash": id_hash(str(row["kind"]), str(row["id"])),
             "requested_at": row["requested_at"],
             "dt": day,
         }
         for _, row in requests.rows
-    }
-    lake.add("deletions", TABLES["deletions"].frame(list(rows.values())))
+    ]
+
+
+def _add(lake: Lake, rows: list[Row]) -> None:
+    """Add rows to table `deletions`; of several with one id, the first."""
+    first: dict[object, Row] = {}
+    for row in rows:
+        first.setdefault((row["kind"], row["id_hash"]), row)
+    lake.add("deletions", TABLES["deletions"].frame(list(first.values())))
+
+
+def record_all_deletions(context: Context) -> list[PipelineError]:
+    """Record the deletion requests of every complete landing day, whatever its age.
+
+    Ingest reads only new and changed days of the lookback.
+
+    Args:
+        context: settings and lake.
+
+    Returns:
+        One error per manifest, or storage, that cannot be read, and per manifest with unreadable
+        rows that are not in quarantine.
+    """
+    settings, lake = context.settings, context.lake
+    errors: list[PipelineError] = []
+    rows: list[Row] = []
+    try:
+        days = complete_days(settings, dt.date.min, dt.date.max)
+    except PipelineError as error:
+        return [error]
+    for day in days:
+        landing = LandingDay(settings.landing.root, day)
+        try:
+            requests = landing.manifest("deletions")
+        except PipelineError as error:
+            errors.append(error)
+            continue
+        rows += _hashed(day, requests)
+        if requests.bad:
+            rejected = set(lake.read("quarantine", pl.col("dt") == day)["detail"])
+            unknown = [bad.detail for bad in requests.bad if bad.detail not in rejected]
+            if unknown:
+                errors.append(
+                    ManifestError(
+                        f"{len(unknown)} deletion requests cannot be read, the first: {unknown[0]}",
+                        where=str(landing.folder),
+                    )
+                )
+    if rows:
+        _add(lake, rows)
+    return errors
 
 
 def report_unmatched(

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from pipeline import steps
-from pipeline.errors import FutureDayError, NotEnoughDataError
+from pipeline.errors import FutureDayError, ManifestError, NotEnoughDataError
 from pipeline.settings.load import Settings
+from pipeline.upkeep.erasure import ErasureSummary
 
 DAY = dt.date(2026, 3, 1)
 
@@ -49,6 +50,24 @@ def test_a_day_after_the_newest_is_refused(
         step("2206-03-01")
     with pytest.raises(NotEnoughDataError):
         step("2026-03-01")
+
+
+def test_unreadable_deletion_requests_fail_the_step_after_the_others_are_applied(
+    settings: Settings, platform: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEBCM_LAKE__ROOT", settings.lake.root)
+    monkeypatch.setenv("DEBCM_LANDING__ROOT", str(settings.landing.root))
+    erased: list[bool] = []
+    monkeypatch.setattr(
+        "pipeline.upkeep.erasure.run",
+        lambda _: erased.append(True) or ErasureSummary(0, 0, 0, 0, (), ()),
+    )
+    folder = platform.deliver(dt.date(2020, 1, 1), [], [])
+    assert steps.apply_deletions()["requests"] == 0
+    (folder / "deletions.csv").touch()
+    with pytest.raises(ManifestError, match=r"dt=2020-01-01/deletions\.csv"):
+        steps.apply_deletions()
+    assert erased == [True, True]
 
 
 def test_a_run_is_evaluated_and_judged_with_json_results(

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import pytest
 
-from pipeline.ingestion.deletion_requests import record_deletions, report_unmatched
+from pipeline.context import Context
+from pipeline.errors import ManifestError
+from pipeline.ingestion import ingest
+from pipeline.ingestion.deletion_requests import (
+    record_all_deletions,
+    record_deletions,
+    report_unmatched,
+)
 from pipeline.ingestion.manifest import BadRow, Manifest, Row, RowReason
 from pipeline.ingestion.row_rules import RejectedRows
 from pipeline.lake.catalog import id_hash
 from pipeline.lake.codes import IdKind
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
+from pipeline.settings.load import Settings
 
 DAY = dt.date(2026, 3, 2)
 AT = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
@@ -53,6 +62,44 @@ def test_an_unreadable_request_is_logged(lake: Lake, caplog: pytest.LogCaptureFi
     bad = BadRow("deletions.csv:1", RowReason.UNREADABLE_ROW, "deletions.csv row 1: not valid CSV")
     record_deletions(lake, DAY, Manifest([], [bad], "deletions.csv"))
     assert "deletions.csv row 1: not valid CSV" in caplog.text
+
+
+def deliver_request(platform: Any, day: dt.date, text: str) -> None:
+    folder = platform.deliver(day, [], [])
+    (folder / "deletions.csv").write_text(f"kind,id,requested_at\n{text}\n")
+
+
+def test_requests_of_every_complete_day_are_recorded(
+    settings: Settings, lake: Lake, platform: Any
+) -> None:
+    days = [dt.date(2020, 1, 1), dt.date(2020, 1, 2), DAY]
+    for number, day in enumerate(days):
+        row = f"video,v{number},2026-03-02T12:00:00Z"
+        # Every day also repeats the request of the first.
+        deliver_request(platform, day, f"{row}\nvideo,v0,2026-03-02T12:00:00Z")
+    (settings.landing.root / "dt=2020-01-02" / "_SUCCESS").unlink()
+    for _ in range(2):
+        assert record_all_deletions(Context(settings)) == []
+        recorded = lake.read("deletions").sort("dt").select("id_hash", "dt").rows()
+        assert recorded == [(id_hash("video", f"v{n}"), days[n]) for n in (0, 2)]
+
+
+def test_days_whose_requests_cannot_be_read_are_returned_and_the_others_recorded(
+    settings: Settings, lake: Lake, platform: Any
+) -> None:
+    old, older = dt.date(2020, 1, 2), dt.date(2020, 1, 1)
+    deliver_request(platform, older, "video,v1")
+    deliver_request(platform, old, "video,v2,2026-03-02T12:00:00Z\nvideo,v3 ,2026-03-02T12:00:00Z")
+    (platform.root / f"dt={older}" / "deletions.csv").write_bytes(b"\x1f\x8b")
+    errors = record_all_deletions(Context(settings))
+    assert [type(error) for error in errors] == [ManifestError, ManifestError]
+    assert "compressed with gzip" in errors[0].summary
+    assert "1 deletion requests cannot be read, the first: deletions.csv row 2" in errors[1].summary
+    assert lake.read("deletions")["id_hash"].to_list() == [id_hash("video", "v2")]
+    # Once the day is ingested, the row is in quarantine.
+    (platform.root / f"dt={older}" / "deletions.csv").unlink()
+    ingest.run(Context(settings), old)
+    assert record_all_deletions(Context(settings)) == []
 
 
 def test_only_an_id_of_the_same_kind_matches(lake: Lake) -> None:
