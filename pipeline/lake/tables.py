@@ -23,6 +23,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.table import TableMerger
 
 from pipeline.errors import ProvenanceError, WriteConflictError
+from pipeline.lake.new_columns import add_new_columns
 from pipeline.lake.schemas import TABLES
 from pipeline.settings.sections import LakeSettings
 from pipeline.storage.checked_parquet import WRITER, CheckedFiles
@@ -161,13 +162,11 @@ class Lake:
         predicate = " AND ".join(f"{column} = '{_escaped(v)}'" for column, v in partition.items())
 
         def commit() -> None:
-            self._create(table)
             write_deltalake(
-                self.uri(table),
+                self._prepare(table),
                 data,
                 mode="overwrite",
                 predicate=predicate or None,
-                storage_options=self.options,
                 writer_properties=WRITER,
             )
 
@@ -186,8 +185,7 @@ class Lake:
             return 0
 
         def commit() -> int:
-            self._create(table)
-            delta = DeltaTable(self.uri(table), storage_options=self.options)
+            delta = self._prepare(table)
             new = rows.join(self._keys(delta, table, rows), on=schema.identity, how="anti")
             if not new.is_empty():
                 # If another writer has added rows since the keys were read, this commit fails and
@@ -232,8 +230,7 @@ class Lake:
         equal = [f"t.{column} = s.{column}" for column in schema.identity]
 
         def commit() -> int:
-            self._create(table)
-            delta = DeltaTable(self.uri(table), storage_options=self.options)
+            delta = self._prepare(table)
             merge = delta.merge(
                 data,
                 predicate=" AND ".join([*literal, *equal]),
@@ -253,7 +250,7 @@ class Lake:
             return 0
 
         def commit() -> int:
-            delta = DeltaTable(self.uri(table), storage_options=self.options)
+            delta = self._prepare(table)
             return int(delta.delete(predicate, writer_properties=WRITER)["num_deleted_rows"] or 0)
 
         return self._retry(commit, table)
@@ -287,7 +284,7 @@ class Lake:
         source = rows.unique().to_arrow().cast(pa.schema([schema.field(c) for c in rows.columns]))
 
         def commit() -> int:
-            delta = DeltaTable(self.uri(table), storage_options=self.options)
+            delta = self._prepare(table)
             merge = delta.merge(
                 source,
                 predicate=" AND ".join(f"t.{column} = s.{column}" for column in rows.columns),
@@ -397,10 +394,11 @@ class Lake:
                 time.sleep(0.05 * attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _create(self, table: str) -> None:
+    def _prepare(self, table: str) -> DeltaTable:
+        """The newest version of the table for a write; it has every column that may be null."""
+        schema = TABLES[table]
         if self._open(table) is None:
             create_lake(self.root, seen_before=self._seen_before)
-            schema = TABLES[table]
             DeltaTable.create(
                 self.uri(table),
                 schema=schema.arrow_schema,
@@ -409,6 +407,9 @@ class Lake:
                 storage_options=self.options,
             )
             self._seen_before = True
+        delta = DeltaTable(self.uri(table), storage_options=self.options)
+        add_new_columns(delta, schema)
+        return delta
 
     def _retry(self, commit: Callable[[], T], table: str) -> T:
         for attempt in range(1, self._attempts + 1):

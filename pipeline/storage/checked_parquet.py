@@ -3,7 +3,8 @@
 Every page is a gzip member with a CRC-32 in its trailer, so a flipped bit fails the read of its
 page, and only that page must be read to detect it. pyarrow and the table engine check the trailer;
 polars' own reader does not, so it is not used. A footer has no checksum: its columns are compared
-with the schema of the table.
+with the schema of the table. Only a column that may be null can be missing, because the file can be
+older than the column; it is read as null.
 """
 
 from __future__ import annotations
@@ -56,9 +57,9 @@ class CheckedFiles:
         self.schema = schema
         self._where = where
         partitioned_by = table.metadata().partition_columns
-        self._columns = _written_columns(
-            pa.schema([f for f in schema if f.name not in partitioned_by])
-        )
+        in_files = pa.schema([f for f in schema if f.name not in partitioned_by])
+        self._columns = _written_columns(in_files)
+        self._nullable = {field.name for field in in_files if field.nullable}
         added = pa.table(table.get_add_actions()).to_pylist()
         parquet = ds.ParquetFileFormat()
         files = [
@@ -104,8 +105,15 @@ class CheckedFiles:
     def _check_footer(self, file: ds.ParquetFileFragment) -> None:
         with self._errors_of(file):
             footer = file.metadata
-            if (found := _columns(footer.schema)) != self._columns:
-                raise pa.ArrowInvalid(f"the footer has columns {found}, not {self._columns}")
+            # A column that was added to the table later is the last one in a file.
+            found = sorted(_columns(footer.schema))
+            expected = sorted(
+                column
+                for column in self._columns
+                if column in found or column[0].split(".")[0] not in self._nullable
+            )
+            if found != expected:
+                raise pa.ArrowInvalid(f"the footer has columns {found}, not {expected}")
             # If a chunk has a wrong type, reading it would end the process; this loop raises.
             for group in range(footer.num_row_groups):
                 for column in range(footer.num_columns):
