@@ -25,6 +25,8 @@ from pipeline.lake.schemas import TABLES
 
 log = logging.getLogger(__name__)
 
+_ROW_KEY = ["kind", "id", "content_hash", "job"]
+
 
 @dataclass(frozen=True)
 class FeatureSummary:
@@ -58,13 +60,20 @@ def check(context: Context, day: dt.date) -> FeatureSummary:
         raise NotIngestedError("the day was not ingested", where=f"day {day}")
     lacking = without_features(context, rows, MODALITIES)
     failures = last_failures(context, lacking)
-    rejected = lacking.join(failures, on=CLIP_KEY, how="inner")
-    if len(rejected) < len(lacking):
-        lost = lacking.join(failures, on=CLIP_KEY, how="anti")
+    lost = lacking.join(failures, on=CLIP_KEY, how="anti")
+    if len(lost):
+        # An erasure or a new delivery may have removed rows, and their features, since the first
+        # read.
+        still_there = delivered_rows(lake, [day], MODALITIES).select(_ROW_KEY)
+        rows, lacking, lost = (
+            frame.join(still_there, on=_ROW_KEY, how="semi") for frame in (rows, lacking, lost)
+        )
+    if len(lost):
         raise LostRowsError(
             f"{len(lost)} rows have neither features nor a failure, the first is {lost['id'][0]!r}",
             where=f"day {day}",
         )
+    rejected = lacking.join(failures, on=CLIP_KEY, how="inner")
     # Replaces the quarantine of earlier checks: clips that were extracted since leave it.
     quarantine = rejected.with_columns(
         dt=pl.lit(day),

@@ -21,7 +21,6 @@ from features.errors import Reason
 from features.results import AudioFeatures, VisualFeatures
 from features.workers.progress import report_progress
 from pipeline.context import Context
-from pipeline.errors import ProvenanceError
 from pipeline.extraction.clips import (
     MODALITIES,
     MODALITIES_OF_JOB,
@@ -48,7 +47,8 @@ class ShardSummary:
     Attributes:
         shard: number of the shard in its plan.
         extracted: clips whose features were written.
-        skipped: clips that already had features, or whose earlier failure is final.
+        skipped: clips that already had features, whose earlier failure is final, or whose content
+            an erasure or a new delivery removed from the catalogue.
         rejected: clips that failed now.
         cpu_seconds: CPU time of the decoding processes for the extracted clips.
         wall_seconds: duration of the step.
@@ -67,23 +67,25 @@ def run(
 ) -> ShardSummary:
     """Extract the clips of one shard that lack features.
 
-    A file that fails is recorded in table `failures`; the other files are extracted.
+    A file that fails is recorded in table `failures`; the other files are extracted. Clips whose
+    content is in the catalogue no more are dropped. A shard that is not in table `shards` is done:
+    an erasure has removed its last clip.
 
     Args:
         context: settings and lake.
         plan_name: name of the plan in table `shards`.
         shard: number of the shard in the plan.
         modalities: the features to extract.
-
-    Raises:
-        ProvenanceError: there is no such shard.
     """
     settings = context.settings
     started = time.monotonic()
     clips = context.lake.read("shards", pl.col("plan") == plan_name, pl.col("shard") == shard)
     if clips.is_empty():
-        raise ProvenanceError("no such shard", where=f"plan {plan_name}, shard {shard}")
-    pending = without_features(context, clips, modalities)
+        log.warning("nothing to extract: table shards has no plan %s, shard %d", plan_name, shard)
+        return ShardSummary(shard, 0, 0, 0, 0.0, 0.0)
+    delivered = first_delivery_days(context.lake, clips["content_hash"])
+    pending = clips.filter(pl.col("content_hash").is_in(list(delivered)))
+    pending = without_features(context, pending, modalities)
     # If the task is retried, its first attempt may have recorded failures.
     pending = drop_final_failures(context, pending, modalities)
     batch = _Batch(context, modalities)
@@ -108,7 +110,7 @@ def run(
     summary = ShardSummary(
         shard,
         extracted=batch.extracted,
-        skipped=len(clips) - len(pending),
+        skipped=len(clips) - batch.extracted - batch.rejected,
         rejected=batch.rejected,
         cpu_seconds=round(batch.cpu_seconds, 2),
         wall_seconds=round(time.monotonic() - started, 2),
@@ -198,12 +200,19 @@ class _Batch:
     def commit(self) -> None:
         """Write the batch to the tables.
 
-        Of each modality the features are written after the frames: a row of features marks the
-        clip as done.
+        Clips whose content left the catalogue since they were planned are dropped. Of each
+        modality the features are written after the frames: a row of features marks the clip as
+        done.
         """
         names = extractors(self.context.settings)
-        hashes = pl.Series([job.content_hash for job, _ in self._done], dtype=pl.String)
+        jobs = [job for job, _ in self._done] + [job for job, _ in self._failed]
+        hashes = pl.Series([job.content_hash for job in jobs], dtype=pl.String)
         day_of = first_delivery_days(self.context.lake, hashes)
+        self._done = [outcome for outcome in self._done if outcome[0].content_hash in day_of]
+        self._failed = [outcome for outcome in self._failed if outcome[0].content_hash in day_of]
+        dropped = len(jobs) - self.size
+        if dropped:
+            log.info("%d clips dropped: their content left the catalogue meanwhile", dropped)
         # In the order in which they are written.
         rows: dict[str, list[Row]] = {
             "visual_frames": [],

@@ -70,6 +70,28 @@ def test_a_row_with_neither_features_nor_a_reason_is_an_error(
         accounting.check(Context(settings), DAY)
 
 
+def test_rows_erased_during_the_check_are_not_lost(
+    settings: Settings,
+    lake: Lake,
+    one_day: Any,
+    extract_day: Extract,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    extract_day(DAY)
+    read_rows = accounting.without_features
+
+    def erase_first(context: Context, clips: pl.DataFrame, modalities: Any) -> pl.DataFrame:
+        erased = clips.filter(pl.col("id") == "v2")
+        for table in ("visual_features", "visual_frames"):
+            lake.delete_matching(table, erased.select("content_hash"))
+        lake.delete_matching("videos", erased.select(video_id="id"))
+        return read_rows(context, clips, modalities)
+
+    monkeypatch.setattr(accounting, "without_features", erase_first)
+    summary = accounting.check(Context(settings), DAY)
+    assert (summary.clips, summary.rejected) == (5, {})
+
+
 def test_a_day_that_was_not_ingested_is_an_error(settings: Settings, lake: Lake) -> None:
     with pytest.raises(NotIngestedError, match=rf"the day was not ingested \(day {DAY}\)"):
         accounting.check(Context(settings), DAY)

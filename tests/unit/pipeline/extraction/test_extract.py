@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+from features import Job
 from pipeline.context import Context
-from pipeline.errors import ProvenanceError
 from pipeline.extraction import accounting, extract, shards
 from pipeline.extraction.clips import Modality, extractors
 from pipeline.extraction.extract import ShardSummary
 from pipeline.ingestion import ingest
+from pipeline.lake.catalog import id_hash
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
+from pipeline.upkeep import erasure
 
 Extract = Callable[[dt.date], list[ShardSummary]]
 DAY = dt.date(2026, 3, 1)
 NEXT_DAY = dt.date(2026, 3, 2)
+
+
+def request_deletion(lake: Lake, kind: str, name: str) -> None:
+    now = dt.datetime.now(dt.UTC)
+    row = {"kind": kind, "id_hash": id_hash(kind, name), "requested_at": now, "dt": DAY}
+    lake.add("deletions", TABLES["deletions"].frame([row]))
 
 
 def test_each_content_is_extracted_once(
@@ -97,6 +105,76 @@ def test_extracting_the_same_shard_twice_skips_everything(
     assert lake.version("visual_features") == version
 
 
-def test_an_unknown_shard_is_an_error(settings: Settings, lake: Lake) -> None:
-    with pytest.raises(ProvenanceError, match="no such shard"):
-        extract.run(Context(settings), "nothing", 0)
+def test_a_shard_whose_rows_were_erased_is_done(settings: Settings, lake: Lake) -> None:
+    summary = extract.run(Context(settings), "nothing", 0)
+    assert (summary.extracted, summary.rejected, summary.skipped) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("commit_clips", [1, 200])
+@pytest.mark.parametrize("change", ["erasure", "new delivery"])
+def test_content_that_leaves_the_catalogue_during_the_extraction_is_dropped(
+    settings: Settings,
+    lake: Lake,
+    one_day: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    commit_clips: int,
+    change: str,
+) -> None:
+    row = lake.read("videos", pl.col("video_id") == "v2").row(0, named=True)
+
+    def remove_v2() -> None:
+        if change == "erasure":
+            request_deletion(lake, "video", "v2")
+            erasure.run(Context(settings))
+        else:
+            videos = [one_day.video("v1"), one_day.video("copy of v1")]
+            one_day.deliver(DAY, videos, [one_day.track("m1"), one_day.track("m2", "high.mp3")])
+            ingest.run(Context(settings), DAY)
+
+    jobs = extract._jobs
+
+    def then_remove(*arguments: Any) -> Iterator[Job]:
+        yield from list(jobs(*arguments))
+        remove_v2()
+
+    monkeypatch.setattr(extract, "_jobs", then_remove)
+    few = settings.extract.model_copy(update={"commit_clips": commit_clips})
+    settings = settings.model_copy(update={"extract": few})
+    (shard,) = shards.plan(Context(settings), [DAY])
+    summary = extract.run(Context(settings), shard.plan, shard.shard)
+    assert summary.extracted + summary.skipped == 5
+    assert summary.rejected == 0
+    assert accounting.check(Context(settings), DAY).rejected == {}
+    if commit_clips == 200:
+        assert summary.extracted == (4 if change == "erasure" else 3)
+        for table in ("visual_features", "visual_frames", "failures"):
+            left = lake.read(table, pl.col("content_hash") == row["content_hash"])
+            assert left.is_empty(), table
+
+
+def test_content_that_left_the_catalogue_before_its_shard_starts_is_not_decoded(
+    settings: Settings, lake: Lake, one_day: Any
+) -> None:
+    (shard,) = shards.plan(Context(settings), [DAY])
+    one_day.deliver(DAY, [one_day.video("v1")], [one_day.track("m1")])
+    ingest.run(Context(settings), DAY)
+    summary = extract.run(Context(settings), shard.plan, shard.shard)
+    assert (summary.extracted, summary.rejected, summary.skipped) == (2, 0, 3)
+
+
+def test_a_failure_of_erased_content_is_not_recorded(
+    settings: Settings, lake: Lake, one_day: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (settings.landing.root / f"dt={DAY}" / "media" / "blue.webm").write_bytes(b"x")
+    (shard,) = shards.plan(Context(settings), [DAY])
+    jobs = extract._jobs
+
+    def then_erase(*arguments: Any) -> Iterator[Job]:
+        yield from list(jobs(*arguments))
+        request_deletion(lake, "video", "v2")
+        erasure.run(Context(settings))
+
+    monkeypatch.setattr(extract, "_jobs", then_erase)
+    summary = extract.run(Context(settings), shard.plan, shard.shard)
+    assert (summary.extracted, summary.rejected, summary.skipped) == (4, 0, 1)
+    assert lake.read("failures").is_empty()
