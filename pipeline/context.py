@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from pipeline.lake.tables import Lake
-from pipeline.settings.load import Settings, load_settings
-from pipeline.storage.store import Store
+if TYPE_CHECKING:
+    from pipeline.lake.tables import Lake
+    from pipeline.settings.load import Settings
+    from pipeline.storage.store import Store
+
+# Methods import what they need: `debcm --help` must not wait for the models of the settings, nor a
+# message about an invalid setting for the table engine and pyarrow, which take seconds.
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class Context:
         Raises:
             SettingsError: the settings file or an environment variable is invalid.
         """
+        from pipeline.settings.load import load_settings
+
         return cls(load_settings())
 
     def with_extractor(self, name: str) -> Context:
@@ -43,9 +50,13 @@ class Context:
     @cached_property
     def lake(self) -> Lake:
         """The tables."""
+        from pipeline.lake.tables import Lake
+
         return Lake(self.settings.lake)
 
     @cached_property
     def store(self) -> Store:
         """The folders: datasets, models, evaluations, releases, reports."""
+        from pipeline.storage.store import Store
+
         return Store(self.settings.lake)

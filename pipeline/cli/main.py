@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
-import json
 import logging
 import os
-import signal
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from features.errors import EncoderError, MediaError, WorkerError
 from pipeline import steps
-from pipeline.cli import releases
+from pipeline.cli import airflow, releases
+from pipeline.cli.results import as_json, as_line, as_lines
 from pipeline.errors import (
     DayNotReadyError,
     LandingAccessError,
@@ -82,6 +81,12 @@ RunId = Annotated[
 ]
 
 
+Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
+
+# Commands that work without valid settings.
+_WITHOUT_SETTINGS = {"airflow", "ui"}
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"debcm-pipeline {metadata.version('debcm-pipeline')}")
@@ -90,6 +95,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _global_options(
+    context: typer.Context,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="log the progress of each step")
     ] = False,
@@ -111,6 +117,11 @@ def _global_options(
     for package in ("pipeline", "features", "models"):
         # Only our own packages log at DEBUG: libraries would flood the terminal.
         logging.getLogger(package).setLevel(logging.DEBUG if debug else logging.NOTSET)
+    if context.invoked_subcommand not in _WITHOUT_SETTINGS and "--help" not in sys.argv:
+        # Before the imports of the command, which take seconds: an invalid setting is told at once.
+        from pipeline.settings.load import load_settings
+
+        load_settings()
 
 
 @app.command(rich_help_panel=PIPELINE)
@@ -168,15 +179,15 @@ app.command(rich_help_panel=INSPECT)(releases.recommend)
 
 
 @app.command(rich_help_panel=DAY_STEPS)
-def ingest(day: Day) -> None:
+def ingest(day: Day, json: Json = False) -> None:
     """Read a landing day: add valid rows to the catalogue, quarantine invalid rows."""
-    _show(steps.ingest(day.isoformat()))
+    _show(steps.ingest(day.isoformat()), json)
 
 
 @app.command(rich_help_panel=DAY_STEPS)
-def extract(day: Day) -> None:
+def extract(day: Day, json: Json = False) -> None:
     """Extract missing features of an ingested day, then check that no row was lost."""
-    _extract(day.isoformat())
+    _extract(day.isoformat(), json)
 
 
 @app.command(rich_help_panel=DAY_STEPS)
@@ -186,14 +197,20 @@ def backfill(
     extractor: Annotated[str, typer.Option(help="current, or a name in [candidates]")] = "current",
     kind: Annotated[str, typer.Option(help="both, visual or audio")] = "both",
     dry_run: Annotated[bool, typer.Option(help="only print the plan; the default")] = True,
+    json: Json = False,
 ) -> None:
     """Extract features of ingested days with any extractor (DAG `feature_backfill`)."""
     days = first_day.isoformat(), last_day.isoformat()
     shards = steps.plan_backfill(*days, extractor, kind, dry_run=False)
     for shard in shards:
-        typer.echo(f"  {shard['label']}, {shard['cpu_seconds']:.0f} CPU s expected")
+        if json:
+            _show(shard, json)
+        else:
+            typer.echo(f"  {shard['label']}, {shard['cpu_seconds']:.0f} CPU s expected")
         if not dry_run:
-            _show(steps.extract(shard["plan"], shard["shard"], extractor, shard["kinds"]))
+            _show(steps.extract(shard["plan"], shard["shard"], extractor, shard["kinds"]), json)
+    if json:
+        return
     clips = sum(shard["clips"] for shard in shards)
     if dry_run:
         typer.echo(f"{clips} clips to extract. Run again with --no-dry-run to extract them.")
@@ -202,33 +219,33 @@ def backfill(
 
 
 @app.command(rich_help_panel=RUN_STEPS)
-def confounders(as_of: AsOf = None) -> None:
+def confounders(as_of: AsOf = None, json: Json = False) -> None:
     """Compute the uploaders' genre preferences; the first step of a run."""
-    _show(steps.confounders(_iso_or_newest(as_of)))
+    _show(steps.confounders(_iso_or_newest(as_of)), json)
 
 
 @app.command(rich_help_panel=RUN_STEPS)
-def dataset(as_of: AsOf = None) -> None:
+def dataset(as_of: AsOf = None, json: Json = False) -> None:
     """Write the training data of a run and print its run_id; the next steps need it."""
-    _show(steps.dataset(_iso_or_newest(as_of)))
+    _show(steps.dataset(_iso_or_newest(as_of)), json)
 
 
 @app.command(rich_help_panel=RUN_STEPS)
-def teacher(run_id: RunId) -> None:
+def teacher(run_id: RunId, json: Json = False) -> None:
     """Train the teacher of a run on professional music videos."""
-    _show(steps.teacher(run_id))
+    _show(steps.teacher(run_id), json)
 
 
 @app.command(rich_help_panel=RUN_STEPS)
-def student(run_id: RunId) -> None:
+def student(run_id: RunId, json: Json = False) -> None:
     """Train the student of a run on uploaders' picks."""
-    _show(steps.student(run_id))
+    _show(steps.student(run_id), json)
 
 
 @app.command(rich_help_panel=RUN_STEPS)
-def evaluate(run_id: RunId) -> None:
+def evaluate(run_id: RunId, json: Json = False) -> None:
     """Evaluate a run's model, the champion and the baselines on held-out picks."""
-    _show(steps.evaluate(run_id))
+    _show(steps.evaluate(run_id), json)
 
 
 @app.command(rich_help_panel=RUN_STEPS)
@@ -240,21 +257,22 @@ def gate(
     ] = False,
     by: Annotated[str, typer.Option("--by", help="your name; recorded")] = "",
     reason: Annotated[str, typer.Option("--reason", help="why the run is forced; recorded")] = "",
+    json: Json = False,
 ) -> None:
     """Decide by the gate's rules whether a run may be published."""
-    _show(steps.gate(run_id, (by, reason) if force else None))
+    _show(steps.gate(run_id, (by, reason) if force else None), json)
 
 
 @app.command(rich_help_panel=RUN_STEPS)
-def publish(run_id: RunId) -> None:
+def publish(run_id: RunId, json: Json = False) -> None:
     """Publish a run that passed the gate, and make its release current."""
-    _show(steps.publish(run_id))
+    _show(steps.publish(run_id), json)
 
 
 @app.command(rich_help_panel=RUN_STEPS)
-def report(run_id: RunId) -> None:
+def report(run_id: RunId, json: Json = False) -> None:
     """Write the HTML report of a run, after the gate has decided on it."""
-    _show(steps.report(run_id))
+    _show(steps.report(run_id), json)
 
 
 @app.command(rich_help_panel=UPKEEP)
@@ -262,68 +280,45 @@ def upkeep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="only print what retention would remove")
     ] = False,
+    json: Json = False,
 ) -> None:
     """Erase deleted data, apply retention, compact tables, print sizes (DAG `lake_upkeep`)."""
     from pipeline.settings.load import load_settings
 
     releases.require_lake(load_settings())
     if dry_run:
-        _show(steps.retention(dry_run=True))
+        _show(steps.retention(dry_run=True), json)
         return
     failed: list[PipelineError] = []
-    for step in (steps.apply_deletions, steps.retention, steps.compaction):
+    for title, step in (
+        ("deletions", steps.apply_deletions),
+        ("retention", steps.retention),
+        ("compaction", steps.compaction),
+    ):
         try:
-            _show(step())
+            _show_titled(title, step(), json)
         except PipelineError as error:
             # Retention and compaction still run: erased rows must leave old table versions too.
-            log.error("%s: %s", step.__name__, error)
+            log.error("%s: %s", title, error)
             failed.append(error)
     if failed:
         raise failed[0]
-    for table, size in steps.sizes().items():
-        typer.echo(f"  {table}")
-        _show(size)
+    _show_titled("sizes", steps.sizes(), json)
 
 
 app.add_typer(releases.release_app, rich_help_panel=RELEASES)
 app.command(rich_help_panel=UPKEEP)(releases.verify_erased)
 
 
-@app.command(
+app.command(
     rich_help_panel=AIRFLOW,
     context_settings={
         "allow_extra_args": True,
         "ignore_unknown_options": True,
         "help_option_names": [],
     },
-)
-def airflow(context: typer.Context) -> None:
-    """Run any `airflow` command in the environment of this checkout."""
-    from pipeline.orchestration.local_airflow import environment
-
-    env = environment()
-    os.execvpe("airflow", ["airflow", *context.args], env)  # noqa: S606 (no shell)
-
-
-@app.command(rich_help_panel=AIRFLOW)
-def ui(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="port on 127.0.0.1")] = 8080,
-) -> None:
-    """Run Airflow (scheduler, triggerer, API and UI) for this checkout until Ctrl-C."""
-    from pipeline.orchestration.local_airflow import LocalAirflow, environment
-
-    # A service manager sends SIGTERM, and a background shell makes children ignore SIGINT. Handle
-    # both here, because the components run in their own sessions and do not receive them.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    typer.echo("starting Airflow; this takes about 30 s")
-    with LocalAirflow(environment(port=port)) as local:
-        typer.echo(f"Airflow UI: {local.url}   user: admin   password: {local.password()}")
-        typer.echo("press Ctrl-C to stop")
-        try:
-            local.watch()
-        except KeyboardInterrupt:
-            typer.echo("stopping")
+)(airflow.airflow)
+app.command(rich_help_panel=AIRFLOW)(airflow.ui)
 
 
 def main() -> None:
@@ -334,52 +329,70 @@ def main() -> None:
     """
     try:
         app()
-    except (PipelineError, EncoderError, MediaError, WorkerError) as error:
-        log.debug("traceback", exc_info=True)
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
-        sys.exit(1)
     except Exception as error:
         log.debug("traceback", exc_info=True)
+        if _has_remedy(error):
+            typer.echo(f"{type(error).__name__}: {error}", err=True)
+            sys.exit(1)
         first, *_ = str(error).splitlines() or [""]
         typer.echo(f"{type(error).__name__}: {first}", err=True)
         typer.echo("This is a bug. Please report it with the output of `debcm --debug`.", err=True)
         sys.exit(3)
 
 
+def _has_remedy(error: Exception) -> bool:
+    # Imported here, because the package imports numpy: `debcm --help` must not wait for it.
+    from features.errors import EncoderError, MediaError, WorkerError
+
+    return isinstance(error, PipelineError | EncoderError | MediaError | WorkerError)
+
+
 def _process_day(day: str) -> bool:
     """Ingest and extract a landing day; print an error of the day and return False."""
     typer.echo(f"day {day}")
     try:
-        _show(steps.ingest(day))
-        _extract(day)
+        typer.echo(as_line("ingest", steps.ingest(day)))
+        for line in _extraction(day):
+            typer.echo(line)
     except DAY_ERRORS as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         return False
     return True
 
 
-def _extract(day: str) -> None:
+def _extract(day: str, json: bool) -> None:
+    if not json:
+        for line in _extraction(day):
+            typer.echo(line)
+        return
+    for shard in steps.plan([day]):
+        _show(steps.extract(shard["plan"], shard["shard"]), json)
+    _show(steps.check(day), json)
+
+
+def _extraction(day: str) -> Iterator[str]:
+    """Extract and check a day; yield a line before and after each shard."""
     shards = steps.plan([day])
     for shard in shards:
-        typer.echo(f"  {shard['label']} of media")
-        _show(steps.extract(shard["plan"], shard["shard"]))
-    _show(steps.check(day))
+        yield f"  {shard['label']} of media"
+        yield as_line("extract", steps.extract(shard["plan"], shard["shard"]))
+    yield as_line("check", steps.check(day))
     if not shards:
-        typer.echo("  nothing to extract: every clip has features")
+        yield "  nothing to extract: every clip has features"
 
 
 def _retrain(as_of: str) -> str:
-    _show(steps.confounders(as_of))
+    typer.echo(as_line("confounders", steps.confounders(as_of)))
     result = steps.dataset(as_of)
-    _show(result)
+    typer.echo(as_line("dataset", result))
     run_id = str(result["run_id"])
     for step in (steps.teacher, steps.student, steps.evaluate):
-        _show(step(run_id))
+        typer.echo(as_line(step.__name__, step(run_id)))
     decision = steps.gate(run_id)
-    _show(decision)
+    typer.echo(as_line("gate", decision))
     if decision["decision"] != "refuse":
-        _show(steps.publish(run_id))
-    _show(steps.report(run_id))
+        typer.echo(as_line("publish", steps.publish(run_id)))
+    typer.echo(as_line("report", steps.report(run_id)))
     return run_id
 
 
@@ -387,5 +400,13 @@ def _iso_or_newest(day: dt.date | None) -> str:
     return day.isoformat() if day else steps.newest_day()
 
 
-def _show(result: dict[str, Any]) -> None:
-    typer.echo("  " + json.dumps(result, ensure_ascii=False, default=str))
+def _show(result: dict[str, Any], json: bool) -> None:
+    typer.echo(as_json(result) if json else "\n".join(as_lines(result)))
+
+
+def _show_titled(title: str, result: dict[str, Any], json: bool) -> None:
+    if json:
+        typer.echo(as_json({title: result}))
+    else:
+        typer.echo(title)
+        _show(result, json)

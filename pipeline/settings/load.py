@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -188,12 +189,13 @@ def load_settings(**overrides: Any) -> Settings:
         settings = with_absolute_paths(settings, file.parent if file else Path.cwd())
     except PathError as error:
         raise SettingsError(describe_error(error.location, str(error), file)) from error
-    _warn_if_waits_are_late(settings)
+    _warn_if_waits_are_late(settings.landing.wait_hours, settings.schedule.deadline_hours)
     return settings
 
 
-def _warn_if_waits_are_late(settings: Settings) -> None:
-    wait, deadline = settings.landing.wait_hours, settings.schedule.deadline_hours
+@cache
+def _warn_if_waits_are_late(wait: float, deadline: float) -> None:
+    """Warn once per process: every step loads the settings."""
     if wait >= deadline:
         log.warning(
             "landing.wait_hours (%g) is not below schedule.deadline_hours (%g): every night that "
