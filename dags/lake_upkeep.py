@@ -4,8 +4,8 @@
 
 **Does**, in this order:
 
-1. `deletions` reads the deletion requests of every complete landing day, whatever its age. It erases
-   the items from every table, run, report and release.
+1. `deletions` reads the deletion requests of every complete landing day, whatever its age. It
+   erases the items from every table, run, report and release.
 2. `retention` removes folders left by killed tasks, and expired releases, runs and plans.
 3. `compaction` merges small files and removes old versions of the tables.
 4. `sizes` reports rows, files and bytes per table.

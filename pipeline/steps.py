@@ -35,6 +35,15 @@ def late_days(day: str) -> dict[str, str]:
     return {late.isoformat(): fingerprint for late, fingerprint in unfinished.items()}
 
 
+def missed_days() -> list[str]:
+    """Return the complete days that no night will ingest, because they are too old, in order."""
+    from pipeline.ingestion import delivery
+
+    context = Context.load()
+    today = dt.datetime.now(dt.UTC).date()
+    return [day.isoformat() for day in delivery.missed_days(context.settings, context.lake, today)]
+
+
 def ingest(day: str) -> Result:
     """Read a landing day into the catalogue and the quarantine."""
     from pipeline.ingestion import ingest
@@ -92,7 +101,7 @@ def measure_day(ingested: Result, checked: Result, shards: Sequence[Result]) -> 
     """Return the metrics of a landing day from the results of its tasks, by name."""
     from pipeline.reporting import metrics
 
-    return metrics.of_day(Context.load().lake, ingested, checked, shards)
+    return metrics.of_day(Context.load().lake, ingested, checked, shards, len(missed_days()))
 
 
 def measure_run(decision: Result) -> dict[str, float]:

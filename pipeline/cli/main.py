@@ -190,6 +190,27 @@ def extract(day: Day, json: Json = False) -> None:
     _extract(day.isoformat(), json)
 
 
+@app.command("catch-up", rich_help_panel=DAY_STEPS)
+def catch_up(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only list the days")] = False,
+) -> None:
+    """Ingest and extract the complete days that are older than the lookback and in no table.
+
+    The exit code is 1 if a day has failed; the other days are processed.
+    """
+    missed = steps.missed_days()
+    if not missed:
+        typer.echo("no day was missed: every old complete day was ingested or refused")
+    if dry_run:
+        for each in missed:
+            typer.echo(each)
+        return
+    failed = [each for each in missed if not _process_day(each)]
+    if failed:
+        typer.echo(f"days that failed: {', '.join(failed)} (errors above)", err=True)
+        raise typer.Exit(1)
+
+
 @app.command(rich_help_panel=DAY_STEPS)
 def backfill(
     first_day: Annotated[dt.date, _day_option("--first-day", text="first landing day")],

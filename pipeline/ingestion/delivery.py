@@ -102,6 +102,25 @@ def unfinished_days(context: Context, first: dt.date, last: dt.date) -> dict[dt.
     }
 
 
+def missed_days(settings: Settings, lake: Lake, today: dt.date) -> list[dt.date]:
+    """Return the complete landing days that are too old for any night and are in no table.
+
+    Args:
+        settings: `[landing]`.
+        lake: with the ingested and the refused days.
+        today: the current day in UTC. The night of the day before looks back `lookback_days`.
+
+    Raises:
+        LandingAccessError: the operating system does not permit reading the landing folder.
+        LandingUnavailableError: the landing folder's storage does not answer.
+    """
+    first = today - dt.timedelta(days=1 + settings.landing.lookback_days)
+    seen = {*lake.read("landing_days")["dt"], *(each.day for each in read_refused_days(lake))}
+    root = settings.landing.root
+    days = [day for day in landing_days(root) if day < first and day not in seen]
+    return [day for day in days if LandingDay(root, day).is_complete]
+
+
 def days_to_retry(settings: Settings, lake: Lake) -> set[dt.date]:
     """Return the days with quarantined files that can be tried again."""
     return set(lake.read("quarantine", retryable_rejects(settings))["dt"])

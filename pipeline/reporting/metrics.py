@@ -25,6 +25,8 @@ METRICS = {
     "clip was decoded",
     "debcm.extract_cpu_seconds": "CPU seconds spent on decoding",
     "debcm.lag_hours": "hours from the newest upload in the catalogue to the end of the check",
+    "debcm.missed_days": "complete landing days that were never ingested and are older than "
+    "`[landing] lookback_days`",
     "debcm.gate.published": "1 if the gate passed the run or it was forced, 0 if it was refused",
     "debcm.gate.broken_rules": "number of gate rules that the run broke",
     "debcm.test_rows": "held-out picks that the run was evaluated on",
@@ -40,6 +42,7 @@ def of_day(
     ingested: Mapping[str, Any],
     checked: Mapping[str, Any],
     shards: Sequence[Mapping[str, Any]],
+    missed: int,
 ) -> dict[str, float]:
     """Return the metrics of one DAG run of `media_features`, by name.
 
@@ -48,6 +51,7 @@ def of_day(
         ingested: the result of `steps.ingest`.
         checked: the result of `steps.check`.
         shards: the result of `steps.extract` for each shard.
+        missed: number of days that `steps.missed_days` returns.
     """
     rejects: dict[str, float] = {}
     for found in (ingested["rejected"], checked["rejected"]):
@@ -61,6 +65,7 @@ def of_day(
         "debcm.rejects": sum(rejects.values()),
         "debcm.clips": checked["clips"],
         "debcm.extracted": extracted,
+        "debcm.missed_days": missed,
         "debcm.extract_cpu_seconds": sum(shard["cpu_seconds"] for shard in shards),
     }
     if extracted and seconds:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from pipeline.context import Context
-from pipeline.errors import PipelineError
+from pipeline.errors import LandingAccessError, LandingUnavailableError, PipelineError
+from pipeline.ingestion.delivery import missed_days
 from pipeline.ingestion.landing_day import SUCCESS, LandingDay, landing_days
 from pipeline.ingestion.refused_days import RefusedDay, read_refused_days
 from pipeline.lake.table_sizes import sizes
@@ -42,6 +44,7 @@ class Status:
         quarantine: reason -> rows of the two weeks up to the newest ingested day.
         refused: days that were refused in the last two weeks and not accepted since.
         incomplete: days before today without `_SUCCESS`, or the error of reading the folder.
+        missed: complete days that were never ingested and are too old for any night.
     """
 
     newest_ingested: dt.date | None
@@ -54,6 +57,7 @@ class Status:
     quarantine: dict[str, int]
     refused: tuple[RefusedDay, ...] = ()
     incomplete: tuple[dt.date, ...] | str = ()
+    missed: tuple[dt.date, ...] = ()
 
 
 def read(context: Context, now: dt.datetime) -> Status:
@@ -85,6 +89,7 @@ def read(context: Context, now: dt.datetime) -> Status:
             if refusal.at > now - dt.timedelta(days=QUARANTINE_DAYS)
         ),
         incomplete=_incomplete_days(settings, now.date()),
+        missed=_missed_days(settings, lake, now.date()),
     )
 
 
@@ -95,6 +100,14 @@ def _incomplete_days(settings: Settings, today: dt.date) -> tuple[dt.date, ...] 
     except PipelineError as error:
         return error.summary
     return tuple(day for day in days if not LandingDay(root, day).is_complete)
+
+
+def _missed_days(settings: Settings, lake: Lake, today: dt.date) -> tuple[dt.date, ...]:
+    try:
+        return tuple(missed_days(settings, lake, today))
+    except (LandingAccessError, LandingUnavailableError):
+        # The list of incomplete days shows this error.
+        return ()
 
 
 def quarantine_text(lake: Lake, day: dt.date) -> str:
@@ -140,6 +153,7 @@ def status_text(status: Status, runs: list[DagRunState] | str, now: dt.datetime)
     lines = [
         *_failed(runs, now),
         *_refused(status, now),
+        *_missed(status),
         "Current release",
         *_release(status, now),
         "Last gate decision",
@@ -169,9 +183,22 @@ def _incomplete(status: Status) -> list[str]:
         return [f"  {printable(status.incomplete)}"]
     if not status.incomplete:
         return []
-    newest = ", ".join(map(str, status.incomplete[-_INCOMPLETE:]))
-    more = len(status.incomplete) - _INCOMPLETE
-    return [f"  without {SUCCESS}  {newest}{f' and {more} earlier' if more > 0 else ''}"]
+    return [f"  without {SUCCESS}  {_newest_days(status.incomplete)}"]
+
+
+def _newest_days(days: Sequence[dt.date]) -> str:
+    more = len(days) - _INCOMPLETE
+    newest = ", ".join(map(str, days[-_INCOMPLETE:]))
+    return f"{newest}{f' and {more} earlier' if more > 0 else ''}"
+
+
+def _missed(status: Status) -> list[str]:
+    if not status.missed:
+        return []
+    return [
+        "Missed days: complete, but no night will ingest them; `debcm catch-up` runs them",
+        f"  {_newest_days(status.missed)}",
+    ]
 
 
 def _refused(status: Status, now: dt.datetime) -> list[str]:

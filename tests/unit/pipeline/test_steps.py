@@ -70,6 +70,18 @@ def test_unreadable_deletion_requests_fail_the_step_after_the_others_are_applied
     assert erased == [True, True]
 
 
+def test_missed_days_are_returned_and_measured(
+    settings: Settings, platform: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEBCM_LAKE__ROOT", settings.lake.root)
+    monkeypatch.setenv("DEBCM_LANDING__ROOT", str(settings.landing.root))
+    platform.deliver(dt.date(2020, 1, 1), [], [])
+    assert steps.missed_days() == ["2020-01-01"]
+    ingested = {"rows": 0, "accepted": 0, "rejected": {}}
+    measured = steps.measure_day(ingested, {"clips": 0, "rejected": {}}, [])
+    assert measured["debcm.missed_days"] == 1
+
+
 def test_a_run_is_evaluated_and_judged_with_json_results(
     toy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

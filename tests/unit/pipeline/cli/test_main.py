@@ -195,3 +195,27 @@ def test_run_processes_only_the_days_of_its_options(debcm, called_steps: list[st
     code, _, _ = debcm("run", "--landing", "landing", "--day", "2026-03-03")
     assert called_steps == ["ingest 2026-03-03", "plan 2026-03-03", "retrain 2026-03-03"]
     assert code == 0
+
+
+def test_catch_up_processes_missed_days_oldest_first_and_continues_after_a_failed_one(
+    debcm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingested: list[str] = []
+
+    def ingest(day: str) -> dict[str, Any]:
+        ingested.append(day)
+        if day == "2025-01-01":
+            raise ManifestError("The file is empty", where="videos.csv")
+        return {}
+
+    monkeypatch.setattr(steps, "missed_days", lambda: ["2025-01-01", "2025-01-02"])
+    monkeypatch.setattr(steps, "ingest", ingest)
+    monkeypatch.setattr(steps, "plan", lambda _: [])
+    monkeypatch.setattr(steps, "check", lambda _: {})
+    assert debcm("catch-up", "--dry-run") == (0, "2025-01-01\n2025-01-02\n", "")
+    assert ingested == []
+    code, _, stderr = debcm("catch-up")
+    assert (code, ingested) == (1, ["2025-01-01", "2025-01-02"])
+    assert "days that failed: 2025-01-01" in stderr
+    monkeypatch.setattr(steps, "missed_days", list)
+    assert debcm("catch-up")[1].startswith("no day was missed")

@@ -11,6 +11,7 @@ import pytest
 from pipeline.context import Context
 from pipeline.errors import ManifestError
 from pipeline.ingestion import delivery, ingest
+from pipeline.ingestion.refused_days import record_refused_day
 from pipeline.lake.codes import IdKind
 from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
@@ -83,6 +84,23 @@ def test_a_changed_day_needs_a_run_and_is_replaced(
     assert lake.read("videos")["video_id"].to_list() == ["v2"]
     # It was ingested, but not checked since.
     assert due(settings) == [DAY]
+
+
+def test_complete_days_before_the_lookback_are_missed_until_they_are_ingested_or_refused(
+    settings: Settings, lake: Lake, platform: Any
+) -> None:
+    today = DAY + dt.timedelta(days=settings.landing.lookback_days + 2)
+    platform.deliver(DAY, [], [platform.track("m1")])
+    platform.deliver(NEXT_DAY, [], [])
+    # The last night, that of the day before, looked back to NEXT_DAY.
+    assert delivery.missed_days(settings, lake, today) == [DAY]
+    assert delivery.missed_days(settings, lake, today + dt.timedelta(days=1)) == [DAY, NEXT_DAY]
+    ingest.run(Context(settings), DAY)
+    record_refused_day(lake, NEXT_DAY, "f", "ingest", ManifestError("no header"))
+    assert delivery.missed_days(settings, lake, today + dt.timedelta(days=1)) == []
+    platform.deliver(DAY - dt.timedelta(days=1), [], [])
+    (settings.landing.root / "dt=2026-02-28" / "_SUCCESS").unlink()
+    assert delivery.missed_days(settings, lake, today) == []
 
 
 def test_a_late_track_of_an_earlier_day_reopens_the_day_that_names_it(

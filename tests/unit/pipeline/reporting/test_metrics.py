@@ -50,7 +50,7 @@ def test_a_days_metrics_add_up(lake: Lake) -> None:
     newest = dt.datetime.now(dt.UTC) - dt.timedelta(hours=5)
     upload(lake, newest - dt.timedelta(days=1))
     upload(lake, newest)
-    values = of_day(lake, INGESTED, CHECKED, SHARDS)
+    values = of_day(lake, INGESTED, CHECKED, SHARDS, 2)
     assert values.pop("debcm.lag_hours") == pytest.approx(5, abs=0.02)
     assert values == {
         "debcm.rows": 12.0,
@@ -63,12 +63,13 @@ def test_a_days_metrics_add_up(lake: Lake) -> None:
         "debcm.extracted": 6.0,
         "debcm.clips_per_second": 2.0,
         "debcm.extract_cpu_seconds": 4.5,
+        "debcm.missed_days": 2.0,
     }
 
 
 def test_a_night_without_work_has_no_speed_and_an_empty_lake_no_lag(lake: Lake) -> None:
     assert newest_upload(lake) is None
-    values = of_day(lake, INGESTED, CHECKED, [])
+    values = of_day(lake, INGESTED, CHECKED, [], 0)
     assert values["debcm.extracted"] == 0
     assert not {"debcm.clips_per_second", "debcm.lag_hours"} & set(values)
 
@@ -85,7 +86,7 @@ def test_a_runs_metrics_are_those_of_its_document() -> None:
 
 def test_every_name_that_is_sent_is_documented(lake: Lake) -> None:
     upload(lake, dt.datetime.now(dt.UTC))
-    sent = set(of_day(lake, INGESTED, CHECKED, SHARDS)) | set(of_run(RUN, DECISION))
+    sent = set(of_day(lake, INGESTED, CHECKED, SHARDS, 2)) | set(of_run(RUN, DECISION))
     assert [name for name in sent if not documented(name)] == []
     patterns = [re.sub("<[a-z]+>", "[a-z0-9_]+", known) for known in METRICS]
     assert [known for known in patterns if not any(re.fullmatch(known, n) for n in sent)] == []

@@ -53,6 +53,18 @@ def test_release_decision_quarantine_and_runs_are_shown(published: Any) -> None:
     assert len(text.splitlines()) <= 40
 
 
+def test_days_that_no_night_will_ingest_are_shown(settings: Any, platform: Any) -> None:
+    missed = [dt.date(2025, 1, day) for day in range(1, 8)]
+    for day in (*missed, NOW.date() - dt.timedelta(days=1)):
+        platform.deliver(day, [], [])
+    found = status.read(Context(settings), NOW)
+    assert found.missed == tuple(missed)
+    lines = status_text(found, [], NOW).splitlines()
+    assert "`debcm catch-up` runs them" in lines[0]
+    newest = "2025-01-03, 2025-01-04, 2025-01-05, 2025-01-06, 2025-01-07"
+    assert lines[1] == f"  {newest} and 2 earlier"
+
+
 def test_rejected_rows_are_listed_without_control_characters(toy: Any) -> None:
     common = {"kind": "video", "step": "ingest", "attempts": 0}
     rows = [
