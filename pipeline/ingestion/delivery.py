@@ -11,7 +11,7 @@ import polars as pl
 
 from features.errors import Reason
 from pipeline.context import Context
-from pipeline.errors import LandingAccessError, ManifestError, Permanent
+from pipeline.errors import LandingAccessError, ManifestError, Permanent, TooManyRejectsError
 from pipeline.ingestion.id_owners import EarlierOwners, find_earlier_owners
 from pipeline.ingestion.landing_day import LandingDay, landing_days
 from pipeline.ingestion.manifest import Manifest
@@ -73,7 +73,8 @@ def unfinished_days(context: Context, first: dt.date, last: dt.date) -> dict[dt.
     """Return the complete landing days from `first` to `last` that need a run.
 
     A day needs a run if it is new, has changed since its ingest, was not checked since its ingest,
-    or has files to retry. A refused day needs a run only if it has changed since.
+    or has files to retry. A refused day needs a run only if it has changed since, or if rejected
+    files that count towards the refusal can be tried again.
 
     Returns:
         The fingerprint of each such day, in order of the days.
@@ -83,8 +84,15 @@ def unfinished_days(context: Context, first: dt.date, last: dt.date) -> dict[dt.
     read = dict(marks.select("dt", "fingerprint").iter_rows())
     ingested = dict(marks.select("dt", "finished_at").iter_rows())
     checked = dict(lake.read("feature_days").select("dt", "finished_at").iter_rows())
-    refused = {refusal.day: refusal.fingerprint for refusal in read_refused_days(lake)}
     to_retry = days_to_retry(settings, lake)
+    refused_to_retry = refused_days_to_retry(settings, lake)
+    refusals = read_refused_days(lake)
+    refused = {
+        refusal.day: refusal.fingerprint
+        for refusal in refusals
+        if refusal.day not in refused_to_retry
+    }
+    refused_days = {refusal.day for refusal in refusals}
     found = {
         day: read_delivery(settings, lake, day).fingerprint
         for day in complete_days(settings, first, last)
@@ -97,6 +105,8 @@ def unfinished_days(context: Context, first: dt.date, last: dt.date) -> dict[dt.
             day not in checked
             or ingested.get(day, checked[day]) > checked[day]
             or fingerprint != read.get(day)
+            # An earlier delivery was put back after another one was refused.
+            or day in refused_days
             or day in to_retry
         )
     }
@@ -124,6 +134,23 @@ def missed_days(settings: Settings, lake: Lake, today: dt.date) -> list[dt.date]
 def days_to_retry(settings: Settings, lake: Lake) -> set[dt.date]:
     """Return the days with quarantined files that can be tried again."""
     return set(lake.read("quarantine", retryable_rejects(settings))["dt"])
+
+
+def refused_days_to_retry(settings: Settings, lake: Lake) -> set[dt.date]:
+    """Return the refused days among whose too many rejects are files that can be tried again."""
+    refusals = pl.DataFrame(
+        [
+            (refusal.day, refusal.step)
+            for refusal in read_refused_days(lake)
+            if refusal.reason == TooManyRejectsError.__name__
+        ],
+        schema={"dt": pl.Date, "refused_by": pl.String},
+        orient="row",
+    )
+    files = lake.read("quarantine", retryable_rejects(settings)).select("dt", "step")
+    # Attempts of extraction are counted only if the day is accepted by `ingest`.
+    counted = (pl.col("refused_by") == "check") | (pl.col("step") == "ingest")
+    return set(refusals.join(files, on="dt").filter(counted)["dt"])
 
 
 def retryable_rejects(settings: Settings) -> pl.Expr:

@@ -64,7 +64,8 @@ class IngestSummary:
 def run(context: Context, day: dt.date) -> IngestSummary:
     """Ingest a landing day: accept its valid rows into the catalogue and quarantine the others.
 
-    An unchanged day is skipped, unless a file can be tried again. The rows of a changed day are
+    An unchanged day is skipped, unless a file can be tried again or another delivery of the day was
+    refused since. The rows of a changed day are
     replaced. Earlier complete days that were not ingested yet are ingested first: this day may name
     their tracks, and concurrent runs of a backfill must result in the same rows as nightly runs.
 
@@ -116,25 +117,39 @@ def _ingest_day(settings: Settings, lake: Lake, day: dt.date, delivery: Delivery
         raise delivery.error
     previous = lake.read("landing_days", pl.col("dt") == day)
     earlier_attempts: dict[tuple[str, str], int] = {}
-    if previous["fingerprint"].to_list() == [delivery.fingerprint]:
-        rejected = lake.read("quarantine", pl.col("dt") == day, pl.col("step") == "ingest")
+    refusals = {refusal.day: refusal.fingerprint for refusal in read_refused_days(lake)}
+    read_before = {*previous["fingerprint"], refusals.get(day)}
+    rejected = lake.read("quarantine", pl.col("dt") == day, pl.col("step") == "ingest")
+    if delivery.fingerprint in read_before:
+        attempted = rejected.select("kind", "id", "attempts").iter_rows()
+        earlier_attempts = {(kind, name): attempts for kind, name, attempts in attempted}
+    # If another delivery was refused since, the quarantine can have that delivery's rows.
+    is_current = refusals.get(day, delivery.fingerprint) == delivery.fingerprint
+    if is_current and previous["fingerprint"].to_list() == [delivery.fingerprint]:
         if rejected.filter(retryable_rejects(settings)).is_empty():
             log.info("day %s is unchanged since its ingest", day)
             return _unchanged(day, previous, rejected)
-        attempted = rejected.select("kind", "id", "attempts").iter_rows()
-        earlier_attempts = {(kind, name): attempts for kind, name, attempts in attempted}
-        # Unmark the day first: if this process is killed, the day must be ingested again.
-        lake.replace("landing_days", TABLES["landing_days"].empty, {"dt": day})
     rejects = RejectedRows(day, earlier_attempts)
     rejects.add_bad(IdKind.VIDEO, requests.bad)
     rows = sum(len(m.rows) + len(m.bad) for m in delivery.manifests.values()) + len(requests.bad)
     rows += report_unmatched(lake, day, requests, delivery.manifests, rejects)
     accepted = _apply_rules(settings, lake, day, delivery, rejects)
     quarantine = TABLES["quarantine"].frame(rejects.rows)
+    if not previous.is_empty():
+        # Unmark the day first: if this process is killed, the day must be ingested again.
+        lake.replace("landing_days", TABLES["landing_days"].empty, {"dt": day})
     lake.replace("quarantine", quarantine, {"dt": day, "step": "ingest"})
-    refuse_too_many_rejects(
-        quarantine, rows, settings.landing.reject_share, str(delivery.landing.folder)
-    )
+    try:
+        refuse_too_many_rejects(
+            quarantine, rows, settings.landing.reject_share, str(delivery.landing.folder)
+        )
+    except TooManyRejectsError as error:
+        if not previous.is_empty() and previous["fingerprint"][0] != delivery.fingerprint:
+            # The catalogue still has the previous delivery. Record the refusal first: the mark
+            # alone would mean that the quarantine is of that delivery too.
+            record_refused_day(lake, day, delivery.fingerprint, "ingest", error)
+            lake.replace("landing_days", previous, {"dt": day})
+        raise
     _write_catalogue(settings, lake, day, accepted)
     done = {
         "dt": day,

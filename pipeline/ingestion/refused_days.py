@@ -1,11 +1,13 @@
-"""Records refused days, so that a day is tried again only when its files change.
+"""Records refused days, so that a day is tried again only when that can help.
 
+That is so if its files have changed, or if the machine may be the cause that a file was rejected.
 Without this record, a refused day would fail and send an alert every night of the lookback.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import polars as pl
@@ -59,9 +61,18 @@ def record_refused_day(
     lake.replace("refused_days", TABLES["refused_days"].frame([row]), {"dt": day})
 
 
-def clear_refused_day(lake: Lake, day: dt.date) -> None:
-    """Delete the record that a day was refused, if there is one."""
-    if not lake.read("refused_days", pl.col("dt") == day).is_empty():
+def clear_refused_day(lake: Lake, day: dt.date, fingerprints: Collection[str] = ()) -> None:
+    """Delete the record that a day was refused, if there is one.
+
+    Args:
+        lake: with the table `refused_days`.
+        day: the landing day.
+        fingerprints: the deliveries that were accepted; empty: any delivery.
+    """
+    refusal = lake.read("refused_days", pl.col("dt") == day)
+    if refusal.is_empty():
+        return
+    if not fingerprints or refusal["fingerprint"][0] in fingerprints:
         lake.replace("refused_days", TABLES["refused_days"].empty, {"dt": day})
 
 

@@ -1,4 +1,4 @@
-"""A refused day is tried again only when its files change, or by hand."""
+"""A refused day is tried again when its files change, or if the machine was the cause."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from pipeline.extraction import accounting
 from pipeline.extraction.clips import MODALITIES
 from pipeline.extraction.failures import record_outcomes
 from pipeline.ingestion import delivery, ingest
-from pipeline.ingestion.refused_days import read_refused_days
+from pipeline.ingestion.refused_days import (
+    clear_refused_day,
+    read_refused_days,
+    record_refused_day,
+)
+from pipeline.ingestion.row_rules import PendingRow, RejectedRows
 from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
 
@@ -114,3 +119,81 @@ def test_a_day_that_check_refused_does_not_need_a_run(
     assert accounting.check(Context(settings), DAY).rejected == {"undecodable": 1}
     assert read_refused_days(lake) == []
     assert due(settings, lake) == []
+
+
+def test_only_the_refusal_of_an_accepted_delivery_is_cleared(lake: Lake) -> None:
+    record_refused_day(lake, DAY, "refused", "ingest", ManifestError("no header"))
+    clear_refused_day(lake, DAY, ["accepted"])
+    assert [refusal.day for refusal in read_refused_days(lake)] == [DAY]
+    clear_refused_day(lake, NEXT_DAY)
+    clear_refused_day(lake, DAY, ["refused"])
+    assert read_refused_days(lake) == []
+
+
+def test_a_day_refused_because_of_the_machine_is_retried_until_no_attempts_are_left(
+    strict: Settings, lake: Lake, platform: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = {"error": MediaError(Reason.TIMED_OUT, "after 60 s")}
+
+    def probe(
+        settings: Settings, landing: Any, rows: list[PendingRow], rejects: RejectedRows
+    ) -> list[PendingRow]:
+        for row in rows:
+            rejects.reject(row, answer["error"].reason, answer["error"].detail)
+        return []
+
+    monkeypatch.setattr("pipeline.ingestion.ingest.probe_media", probe)
+    platform.deliver(DAY, [], [platform.track("m1")])
+    for attempt in (1, 2):
+        assert due(strict, lake) == [DAY]
+        with pytest.raises(TooManyRejectsError):
+            ingest.run(Context(strict), DAY)
+        assert lake.read("quarantine")["attempts"].to_list() == [attempt]
+    assert due(strict, lake) == []
+    # A new delivery starts counting again.
+    platform.deliver(DAY, [], [platform.track("m2")])
+    with pytest.raises(TooManyRejectsError):
+        ingest.run(Context(strict), DAY)
+    assert lake.read("quarantine")["attempts"].to_list() == [1]
+    assert due(strict, lake) == [DAY]
+    # A file that was rejected for another reason does not have the day retried.
+    answer["error"] = MediaError(Reason.UNDECODABLE, "noise")
+    with pytest.raises(TooManyRejectsError):
+        ingest.run(Context(strict), DAY)
+    assert due(strict, lake) == []
+
+
+@pytest.mark.parametrize("reason", [Reason.CRASHED, Reason.TIMED_OUT, Reason.OUT_OF_MEMORY])
+def test_a_day_that_check_refused_because_of_the_machine_is_retried(
+    strict: Settings, lake: Lake, platform: Any, reason: Reason
+) -> None:
+    platform.deliver(DAY, [], [platform.track("m1")])
+    ingest.run(Context(strict), DAY)
+    job = Job("m1", Path("low.ogg"), JobKind.MUSIC, lake.read("music")["content_hash"][0])
+    for expected in ([DAY], []):
+        record_outcomes(Context(strict), [(job, MediaError(reason, "late"))], [], MODALITIES)
+        with pytest.raises(TooManyRejectsError, match="1 of 1 rows rejected"):
+            accounting.check(Context(strict), DAY)
+        assert due(strict, lake) == expected
+
+
+def test_an_unreadable_manifest_is_not_retried_because_of_earlier_files(
+    strict: Settings, settings: Settings, lake: Lake, platform: Any
+) -> None:
+    folder = platform.deliver(DAY, [], [platform.track("m1")])
+    ingest.run(Context(settings), DAY)
+    job = Job("m1", Path("low.ogg"), JobKind.MUSIC, lake.read("music")["content_hash"][0])
+    error = MediaError(Reason.TIMED_OUT, "late")
+    record_outcomes(Context(settings), [(job, error)], [], MODALITIES)
+    accounting.check(Context(settings), DAY)
+    assert due(settings, lake) == [DAY]
+    # The day is then delivered again, with a manifest that cannot be read.
+    (folder / "videos.csv").write_bytes(b"\x00" * 100)
+    with pytest.raises(ManifestError):
+        ingest.run(Context(settings), DAY)
+    assert due(settings, lake) == []
+    # And again, with a file that is missing: only that counts.
+    platform.deliver(DAY, [platform.video("v1", "absent.mp4")], [platform.track("m1")])
+    with pytest.raises(TooManyRejectsError):
+        ingest.run(Context(strict), DAY)
+    assert due(strict, lake) == []
