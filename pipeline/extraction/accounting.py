@@ -99,7 +99,8 @@ def check(context: Context, day: dt.date) -> FeatureSummary:
         "finished_at": dt.datetime.now(dt.UTC),
     }
     lake.replace("feature_days", TABLES["feature_days"].frame([complete]), {"dt": day})
-    clear_refused_day(lake, day)
+    # If ingest has refused another delivery since, that refusal stays.
+    clear_refused_day(lake, day, ingested["fingerprint"].to_list())
     summary = FeatureSummary(
         day.isoformat(),
         clips=len(rows) - len(lacking),

@@ -125,10 +125,10 @@ def _ingest_day(settings: Settings, lake: Lake, day: dt.date, delivery: Delivery
         earlier_attempts = {(kind, name): attempts for kind, name, attempts in attempted}
     # If another delivery was refused since, the quarantine can have that delivery's rows.
     is_current = refusals.get(day, delivery.fingerprint) == delivery.fingerprint
-    if is_current and previous["fingerprint"].to_list() == [delivery.fingerprint]:
-        if rejected.filter(retryable_rejects(settings)).is_empty():
-            log.info("day %s is unchanged since its ingest", day)
-            return _unchanged(day, previous, rejected)
+    is_current = is_current and previous["fingerprint"].to_list() == [delivery.fingerprint]
+    if is_current and rejected.filter(retryable_rejects(settings)).is_empty():
+        log.info("day %s is unchanged since its ingest", day)
+        return _unchanged(day, previous, rejected)
     rejects = RejectedRows(day, earlier_attempts)
     rejects.add_bad(IdKind.VIDEO, requests.bad)
     rows = sum(len(m.rows) + len(m.bad) for m in delivery.manifests.values()) + len(requests.bad)

@@ -104,23 +104,27 @@ class LandingDay:
         return [self.folder / f"{name}.{extension}" for extension in FORMATS]
 
     def fingerprint(self, salt: str) -> str:
-        """Return a hash of all files: path, size, time and mode, and the bytes of manifests.
+        """Return a hash of all files: paths and modes, bytes of manifests, size and time of media.
+
+        The times of the manifests and of `_SUCCESS` are left out, because their bytes decide
+        whether they have changed. Media are too large to be read for this.
 
         Args:
             salt: text of the settings whose change must lead to a new ingest.
         """
         digest = hashlib.sha256(salt.encode())
-        manifests = {path for name in MANIFESTS for path in self._manifest_files(name)}
+        small = {path for name in MANIFESTS for path in self._manifest_files(name)}
+        small.add(self.folder / SUCCESS)
         for path in [self.folder, *sorted(self.folder.rglob("*"))]:
             # File names are bytes; an unexpected file can have a name that is not UTF-8.
             digest.update(os.fsencode(path.relative_to(self.folder)))
             try:
                 state = path.lstat()
                 digest.update(f"\0{state.st_mode}\n".encode())
-                if stat.S_ISREG(state.st_mode):
+                if stat.S_ISREG(state.st_mode) and path in small:
+                    digest.update(f"{state.st_size}\n".encode() + path.read_bytes())
+                elif stat.S_ISREG(state.st_mode):
                     digest.update(f"{state.st_size} {state.st_mtime_ns}\n".encode())
-                    if path in manifests:
-                        digest.update(path.read_bytes())
             except OSError as error:
                 # The file was removed or cannot be read. When that changes, the hash changes too.
                 digest.update(f"\0{error.strerror}\n".encode())

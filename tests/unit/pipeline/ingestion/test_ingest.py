@@ -15,7 +15,9 @@ from features import MediaInfo
 from pipeline.context import Context
 from pipeline.errors import DayNotReadyError, ManifestError, TooManyRejectsError
 from pipeline.ingestion import ingest
+from pipeline.ingestion.delivery import unfinished_days
 from pipeline.ingestion.ingest import segment_rows
+from pipeline.ingestion.refused_days import read_refused_days
 from pipeline.ingestion.row_rules import PendingRow
 from pipeline.lake.codes import IdKind
 from pipeline.lake.tables import Lake
@@ -24,6 +26,10 @@ from pipeline.settings.sections import ExtractSettings, LandingSettings
 
 DAY = dt.date(2026, 3, 1)
 NEXT_DAY = dt.date(2026, 3, 2)
+
+
+def due(settings: Settings) -> list[dt.date]:
+    return list(unfinished_days(Context(settings), DAY, DAY))
 
 
 def reasons(lake: Lake) -> dict[str, str]:
@@ -147,9 +153,61 @@ def test_a_repeated_ingest_changes_nothing(settings: Settings, lake: Lake, platf
     before = lake.read("videos"), lake.version("videos")
     assert ingest.run(Context(settings), DAY).unchanged
     assert lake.version("videos") == before[1]
-    os.utime(folder / "videos.csv", (1, 1))
+    os.utime(folder / "media" / "red.mp4", (1, 1))
     assert not ingest.run(Context(settings), DAY).unchanged
     assert lake.read("videos").equals(before[0])
+
+
+@pytest.mark.parametrize("broken", ["music", "manifest"])
+def test_a_good_delivery_put_back_with_its_old_times_replaces_the_refused_account(
+    settings: Settings, lake: Lake, platform: Any, account: Any, broken: str
+) -> None:
+    landing = LandingSettings(root=settings.landing.root, reject_share=0.3)
+    settings = settings.model_copy(update={"landing": landing})
+    good = [platform.track("m1"), platform.track("m2", "noise.mp4"), platform.track("m3")]
+    good.append(platform.track("m4"))
+    folder = platform.deliver(DAY, [], good)
+    ingest.run(Context(settings), DAY)
+    account(DAY)
+    before = lake.read("quarantine"), lake.read("music")
+    saved = (folder / "music.csv").read_bytes()
+    if broken == "music":
+        platform.deliver(DAY, [], [platform.track(name, "noise.mp4") for name in ("m1", "m3")])
+    else:
+        (folder / "music.csv").write_bytes(b"nonsense")
+    with pytest.raises((TooManyRejectsError, ManifestError)):
+        ingest.run(Context(settings), DAY)
+    assert [refusal.day for refusal in read_refused_days(lake)] == [DAY]
+    assert due(settings) == []
+    (folder / "music.csv").write_bytes(saved)
+    assert due(settings) == [DAY]
+    assert not ingest.run(Context(settings), DAY).unchanged
+    # An unreadable manifest did not replace the quarantine, so this is the second attempt.
+    assert lake.read("quarantine").drop("attempts").equals(before[0].drop("attempts"))
+    assert lake.read("music").equals(before[1])
+    assert read_refused_days(lake) == []
+    assert ingest.run(Context(settings), DAY).unchanged
+
+
+def test_an_ingest_that_is_killed_after_the_quarantine_is_repeated_for_the_old_delivery(
+    settings: Settings, lake: Lake, platform: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = platform.deliver(DAY, [], [platform.track("m1"), platform.track("m2", "noise.mp4")])
+    ingest.run(Context(settings), DAY)
+    before = lake.read("quarantine")
+    saved = (folder / "music.csv").read_bytes()
+    platform.deliver(DAY, [], [platform.track("m1", "noise.mp4")])
+
+    def kill(*_: Any) -> None:
+        raise RuntimeError("killed after the quarantine was written")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.ingestion.ingest._write_catalogue", kill)
+        with pytest.raises(RuntimeError):
+            ingest.run(Context(settings), DAY)
+    (folder / "music.csv").write_bytes(saved)
+    assert not ingest.run(Context(settings), DAY).unchanged
+    assert lake.read("quarantine").equals(before)
 
 
 def test_an_earlier_day_that_was_not_ingested_is_ingested_first(

@@ -127,6 +127,19 @@ def test_the_fingerprint_covers_names_of_any_bytes_modes_and_manifests(tmp_path:
     assert landing.fingerprint("") == seen[-1]
 
 
+def test_only_the_time_of_media_changes_the_fingerprint(tmp_path: Path) -> None:
+    landing = LandingDay(tmp_path, DAY)
+    landing.folder.mkdir()
+    for name in ("videos.csv", "_SUCCESS", "v1.mp4"):
+        (landing.folder / name).write_text("a")
+    before = landing.fingerprint("")
+    for name in ("videos.csv", "_SUCCESS"):
+        os.utime(landing.folder / name, (1, 1))
+        assert landing.fingerprint("") == before
+    os.utime(landing.folder / "v1.mp4", (1, 1))
+    assert landing.fingerprint("") != before
+
+
 def test_the_fingerprint_does_not_read_media(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

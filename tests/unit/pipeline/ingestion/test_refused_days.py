@@ -121,6 +121,21 @@ def test_a_day_that_check_refused_does_not_need_a_run(
     assert due(settings, lake) == []
 
 
+def test_a_check_does_not_clear_the_refusal_of_another_delivery(
+    strict: Settings, settings: Settings, lake: Lake, platform: Any
+) -> None:
+    platform.deliver(DAY, [], [platform.track("m1")])
+    ingest.run(Context(strict), DAY)
+    job = Job("m1", Path("low.ogg"), JobKind.MUSIC, lake.read("music")["content_hash"][0])
+    failure = MediaError(Reason.UNDECODABLE, "noise")
+    record_outcomes(Context(settings), [(job, failure)], [], MODALITIES)
+    platform.deliver(DAY, [], [platform.track("m1", "noise.mp4")])
+    with pytest.raises(TooManyRejectsError):
+        ingest.run(Context(strict), DAY)
+    accounting.check(Context(settings), DAY)
+    assert [refusal.step for refusal in read_refused_days(lake)] == ["ingest"]
+
+
 def test_only_the_refusal_of_an_accepted_delivery_is_cleared(lake: Lake) -> None:
     record_refused_day(lake, DAY, "refused", "ingest", ManifestError("no header"))
     clear_refused_day(lake, DAY, ["accepted"])
