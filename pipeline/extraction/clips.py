@@ -56,13 +56,15 @@ def delivered_rows(
         modalities: only rows whose job makes one of these.
 
     Returns:
-        Columns kind (video or music), id, content_hash, dt, media_path, duration (seconds), job
-        (a JobKind) and cost (expected CPU seconds), sorted by dt, job, content_hash, id.
+        Columns kind (video or music), id, uploader_id (null for tracks and professional music
+        videos), content_hash, dt, media_path, duration (seconds), job (a JobKind) and cost
+        (expected CPU seconds), sorted by dt, job, content_hash, id.
     """
     of_days = pl.col("dt").is_in(list(days))
     videos = lake.read("videos", of_days).select(
         pl.lit("video").alias("kind"),
         pl.col("video_id").alias("id"),
+        "uploader_id",
         "content_hash",
         "dt",
         "media_path",
@@ -78,6 +80,7 @@ def delivered_rows(
     music = lake.read("music", of_days).select(
         pl.lit("music").alias("kind"),
         pl.col("music_id").alias("id"),
+        pl.lit(None, pl.String).alias("uploader_id"),
         "content_hash",
         "dt",
         "media_path",

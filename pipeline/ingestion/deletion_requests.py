@@ -22,11 +22,15 @@ from pipeline.lake.tables import Lake
 
 log = logging.getLogger(__name__)
 
-# Columns of tables with ids of each kind, besides those of `quarantine`.
+# Columns of tables with ids of each kind, besides `id` of `quarantine`.
 _COLUMNS = {
     IdKind.VIDEO: (("videos", "video_id"), ("segments", "video_id")),
     IdKind.MUSIC: (("music", "music_id"),),
-    IdKind.UPLOADER: (("videos", "uploader_id"), ("uploader_genres", "uploader_id")),
+    IdKind.UPLOADER: (
+        ("videos", "uploader_id"),
+        ("uploader_genres", "uploader_id"),
+        ("quarantine", "uploader_id"),
+    ),
 }
 
 
@@ -178,7 +182,9 @@ def _known_ids(lake: Lake, kind: IdKind, names: set[str]) -> set[str]:
 
 def _delivered_ids(kind: IdKind, manifests: Mapping[IdKind, Manifest]) -> set[str]:
     if kind == IdKind.UPLOADER:
-        return {str(row["uploader_id"]) for _, row in manifests[IdKind.VIDEO].rows}
+        videos = manifests[IdKind.VIDEO]
+        unreadable = {bad.uploader_id for bad in videos.bad if bad.uploader_id}
+        return {str(row["uploader_id"]) for _, row in videos.rows} | unreadable
     manifest = manifests[kind]
     return {str(row[f"{kind}_id"]) for _, row in manifest.rows} | {bad.id for bad in manifest.bad}
 

@@ -57,11 +57,13 @@ class BadRow:
         id: the row's id, or "file:row" if it has no readable id.
         reason: why it is invalid.
         detail: file, row number (from 1, without the header), field and what was found.
+        uploader_id: the row's uploader; None if it has none, or none that can be read.
     """
 
     id: str
     reason: RowReason
     detail: str
+    uploader_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,15 @@ def read_manifest(path: Path, table: Table) -> Manifest:
         if errors:
             key = row.get(table.key[-1])
             name = key if isinstance(key, str) and key else f"{path.name}:{number}"
-            bad.append(BadRow(name, RowReason.INVALID_FIELD, f"{place}, {'; '.join(errors)}"))
+            uploader = row.get("uploader_id")
+            bad.append(
+                BadRow(
+                    name,
+                    RowReason.INVALID_FIELD,
+                    f"{place}, {'; '.join(errors)}",
+                    str(uploader) if uploader else None,
+                )
+            )
         else:
             rows.append((number, row))
     return Manifest(rows, bad, path.name)

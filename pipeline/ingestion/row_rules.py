@@ -50,6 +50,12 @@ class PendingRow:
     place: str
     info: MediaInfo | None = None
 
+    @property
+    def uploader_id(self) -> str | None:
+        """The uploader; None for tracks and professional music videos."""
+        uploader = self.row.get("uploader_id")
+        return str(uploader) if uploader else None
+
 
 @dataclass
 class RejectedRows:
@@ -68,7 +74,13 @@ class RejectedRows:
     _next_numbers: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def add(
-        self, kind: str, name: str, reason: str, detail: str, content_hash: str | None = None
+        self,
+        kind: str,
+        name: str,
+        reason: str,
+        detail: str,
+        content_hash: str | None = None,
+        uploader_id: str | None = None,
     ) -> None:
         """Reject a row.
 
@@ -78,6 +90,7 @@ class RejectedRows:
             reason: a code of `RowReason` or `features.errors.Reason`.
             detail: what was wrong and where.
             content_hash: sha256 of the file, if it was read.
+            uploader_id: uploader of the video, if the row names one.
         """
         numbered = self._unused_id(kind, name)
         self.rows.append(
@@ -90,6 +103,7 @@ class RejectedRows:
                 "detail": detail,
                 "content_hash": content_hash,
                 "attempts": self.earlier_attempts.get((kind, numbered), 0) + 1,
+                "uploader_id": uploader_id,
             }
         )
 
@@ -108,12 +122,13 @@ class RejectedRows:
     def add_bad(self, kind: str, bad: list[BadRow]) -> None:
         """Reject rows that the manifest reader could not read."""
         for row in bad:
-            self.add(kind, row.id, row.reason, row.detail)
+            self.add(kind, row.id, row.reason, row.detail, uploader_id=row.uploader_id)
 
     def reject(self, pending: PendingRow, reason: str, detail: str) -> None:
         """Reject a pending row; the detail begins with its place."""
         content_hash = pending.info.content_hash if pending.info else None
-        self.add(pending.kind, pending.id, reason, f"{pending.place}: {detail}", content_hash)
+        place = f"{pending.place}: {detail}"
+        self.add(pending.kind, pending.id, reason, place, content_hash, pending.uploader_id)
 
 
 def reject_duplicate_ids(

@@ -85,7 +85,10 @@ _SHARED_FIELDS = [
     Field("id_hash", TEXT, "sha256 of kind, ':' and the id: recognises the id without storing it"),
     Field("request_hash", TEXT, "id_hash of the deletion request"),
     Field(
-        "item_hash", TEXT, "id_hash of one item that the request erased, or of the request itself"
+        "item_hash",
+        TEXT,
+        "id_hash of one item that the request erased, or of the request itself; content_key of a "
+        "rejected video without an id of its own",
     ),
     Field(
         "content_key",
@@ -151,7 +154,14 @@ _OWN_FIELDS = {
             TEXT,
             "sha256 of the file's bytes; null if it was not read",
             nullable=True,
-        )
+        ),
+        Field(
+            "uploader_id",
+            TEXT,
+            "uploader of the rejected video; null for tracks and professional music videos, if the "
+            "row's uploader could not be read, and in rows that were written without this column",
+            nullable=True,
+        ),
     ],
     "deletions": [_DELETION_KIND],
     "deletion_requests": [_DELETION_KIND],
@@ -274,7 +284,17 @@ _LAKE_TABLES = [
         "every delivered row that is not in the catalogue or has no features",
         ("kind", "id", "dt", "step"),
         ("dt", "step"),
-        ("kind", "id", "dt", "step", "reason", "detail", "content_hash", "attempts"),
+        (
+            "kind",
+            "id",
+            "dt",
+            "step",
+            "reason",
+            "detail",
+            "content_hash",
+            "attempts",
+            "uploader_id",
+        ),
     ),
     _table(
         "failures",
@@ -316,7 +336,7 @@ _LAKE_TABLES = [
     _table(
         "refused_days",
         "days that were refused and not accepted since; a day is tried again when its files "
-        "change, or by hand",
+        "change, if the machine can be the cause, or by hand",
         ("dt",),
         ("dt",),
         ("dt", "fingerprint", "step", "reason", "detail", "finished_at"),

@@ -45,6 +45,8 @@ _TABLES_BY_CONTENT = tuple(
     for name, table in TABLES.items()
     if "content_hash" in table.arrow_schema.names and name not in _TABLES_BY_ID
 )
+# Id in quarantine of a row without a readable id: the row's place, for example "videos.csv:7".
+_PLACE = r"^\w+\.(csv|jsonl|parquet):\d+$"
 # A step that read the lake before an erasure writes its results within this time.
 _LONGEST_STEP = dt.timedelta(seconds=LEFTOVER_SECONDS)
 
@@ -79,8 +81,8 @@ class ItemsToErase:
         music: music_id, content_hash, request_hash; one row per track.
         uploaders: ids of uploaders whose own deletion was requested.
         affected_uploaders: the same, and the uploaders whose statistics counted an erased item.
-        quarantined: id, content_hash (may be null), request_hash; the quarantine rows of requested
-            videos and tracks.
+        quarantined: kind, id (null if it names a kept item or no item), content_hash (may be
+            null), request_hash; the quarantine rows of requested videos, tracks and uploaders.
         content_hashes: of the items' files, without files that other items share.
     """
 
@@ -95,7 +97,7 @@ class ItemsToErase:
     def ids(self) -> list[str]:
         """Every id to erase, sorted."""
         videos, music = self.videos["video_id"], self.music["music_id"]
-        return sorted({*videos, *music, *self.uploaders, *self.quarantined["id"]})
+        return sorted({*videos, *music, *self.uploaders, *self.quarantined["id"].drop_nulls()})
 
 
 def run(context: Context) -> ErasureSummary:
@@ -166,18 +168,20 @@ def find_items(lake: Lake, requested: Collection[str]) -> ItemsToErase:
     )
     videos = pl.concat([videos, segments.join(videos, on="video_id", how="anti")], how="diagonal")
     music = lake.collect(lake.scan("music").select("music_id", "content_hash").unique(), "music")
-    counted = lake.collect(lake.scan("uploader_genres").select("uploader_id").unique(), "videos")
-
-    uploaders = _requested_ids(
-        "uploader", [videos["uploader_id"], counted["uploader_id"]], requested
+    counted = lake.collect(
+        lake.scan("uploader_genres").select("uploader_id").unique(), "uploader_genres"
     )
+    rejected = lake.collect(
+        lake.scan("quarantine").select("kind", "id", "uploader_id", "content_hash"), "quarantine"
+    )
+    named = [frame["uploader_id"] for frame in (videos, counted, rejected)]
+    uploaders = _requested_ids("uploader", named, requested)
     by_id = _requested_ids("video", [videos["video_id"]], requested)
     tracks = _requested_ids("music", [music["music_id"]], requested)
     videos = videos.with_columns(
         request_hash=pl.coalesce(_look_up("video_id", by_id), _look_up("uploader_id", uploaders))
     )
     music = music.with_columns(request_hash=_look_up("music_id", tracks))
-    rejected = lake.collect(lake.scan("quarantine").select("kind", "id", "content_hash"), "videos")
     # Repeated rows of an id in a manifest are numbered in quarantine: "v1 (2)".
     rejected = rejected.with_columns(name=pl.col("id").str.replace(r" \(\d+\)$", ""))
     in_quarantine = {
@@ -185,9 +189,12 @@ def find_items(lake: Lake, requested: Collection[str]) -> ItemsToErase:
         for kind in ("video", "music")
     }
     rejected = rejected.with_columns(
-        request_hash=pl.when(kind="video")
-        .then(_look_up("name", in_quarantine["video"]))
-        .otherwise(_look_up("name", in_quarantine["music"]))
+        request_hash=pl.coalesce(
+            pl.when(kind="video")
+            .then(_look_up("name", in_quarantine["video"]))
+            .otherwise(_look_up("name", in_quarantine["music"])),
+            _look_up("uploader_id", uploaders),
+        )
     )
     is_requested = pl.col("request_hash").is_not_null()
     erased_videos, erased_music = videos.filter(is_requested), music.filter(is_requested)
@@ -197,7 +204,12 @@ def find_items(lake: Lake, requested: Collection[str]) -> ItemsToErase:
     }
     picks = videos.filter(pl.col("music_id").is_in(list(tracks)).fill_null(False))
     affected = {*uploaders, *erased_videos["uploader_id"], *picks["uploader_id"]} - {None}
-    erased_rejects = rejected.filter(is_requested)
+    # A rejected row of the uploader can have the id of another uploader's video.
+    kept_ids = videos.filter(~is_requested)["video_id"].unique()
+    nameless = pl.col("name").is_in(kept_ids.implode()) | pl.col("name").str.contains(_PLACE)
+    erased_rejects = rejected.filter(is_requested).with_columns(
+        name=pl.when((pl.col("kind") == "video") & nameless).then(None).otherwise("name")
+    )
     content = {
         *erased_videos["content_hash"],
         *erased_music["content_hash"],
@@ -208,7 +220,7 @@ def find_items(lake: Lake, requested: Collection[str]) -> ItemsToErase:
         music=erased_music,
         uploaders=frozenset(uploaders),
         affected_uploaders=frozenset(affected),
-        quarantined=erased_rejects.select("request_hash", "content_hash", id="name"),
+        quarantined=erased_rejects.select("kind", "content_hash", "request_hash", id="name"),
         content_hashes=frozenset(content - kept),
     )
 
@@ -241,11 +253,13 @@ def _record_erasures(lake: Lake, items: ItemsToErase) -> None:
     for name in items.uploaders:
         hashed = id_hash("uploader", name)
         rows[hashed, hashed] = None
-    for request, content in items.quarantined.select("request_hash", "content_hash").iter_rows():
-        if rows.get((request, request)) is None:
-            rows[request, request] = (
-                content_key(content) if content in items.content_hashes else None
-            )
+    columns = ["kind", "id", "content_hash", "request_hash"]
+    for kind, name, content, request in items.quarantined.select(columns).iter_rows():
+        key = content_key(content) if content in items.content_hashes else None
+        # Without an id, the hash of its content also stands for the item.
+        item = id_hash(kind, name) if name is not None else key
+        if item is not None and rows.get((request, item)) is None:
+            rows[request, item] = key
     frame = TABLES["erasures"].frame(
         [
             {"request_hash": request, "item_hash": item, "content_key": key, "erased_at": now}
@@ -346,7 +360,10 @@ def _erase_from_tables(lake: Lake, items: ItemsToErase) -> int:
         {"uploader_id": sorted(items.affected_uploaders)}, schema={"uploader_id": str}
     )
     rows = sum(lake.delete_matching(table, content) for table in _TABLES_BY_CONTENT)
+    rows += _name_kept_copies(lake, items)
+    uploaders = pl.DataFrame({"uploader_id": sorted(items.uploaders)}, schema={"uploader_id": str})
     rows += lake.delete_matching("quarantine", _quarantine_keys(lake, items))
+    rows += lake.delete_matching("quarantine", uploaders)
     rows += lake.delete_matching("uploader_genres", affected)
     rows += lake.clear_matching("videos", "music_id", tracks)
     rows += lake.delete_matching("segments", videos)
@@ -366,6 +383,28 @@ def _reappeared_content(lake: Lake) -> set[str]:
         hashes = lake.collect(lake.scan(table).select("content_hash").unique(), table)
         present -= set(hashes["content_hash"])
     return {content for content in present if content_key(content) in erased}
+
+
+def _name_kept_copies(lake: Lake, items: ItemsToErase) -> int:
+    """Change the plans that name an erased file whose bytes a kept item has: name the kept file.
+
+    A step that read the catalogue before an erasure can write such a plan afterwards. So this finds
+    every planned file that no kept item has, not only those of the items.
+    """
+    plans = lake.read("shards")
+    of_plans = pl.col("content_hash").is_in(plans["content_hash"].unique().implode())
+    place = ["content_hash", "dt", "media_path"]
+    kept = []
+    for table, key, erased in (
+        ("videos", "video_id", items.videos),
+        ("music", "music_id", items.music),
+    ):
+        files = lake.collect(lake.scan(table).filter(of_plans).select(key, *place), table)
+        kept.append(files.join(erased, on=key, how="anti").select(place))
+    copies = pl.concat(kept).sort(place)
+    first = copies.unique("content_hash", keep="first")
+    moved = plans.join(copies, on=place, how="anti").drop("dt", "media_path")
+    return lake.upsert("shards", moved.join(first, on="content_hash").select(plans.columns))
 
 
 def _quarantine_keys(lake: Lake, items: ItemsToErase) -> pl.DataFrame:

@@ -78,13 +78,15 @@ class TrainedLake:
             if name not in ("deletions", "erasures")
         }
 
-    def quarantine(self, *rows: tuple[str, str, str, str | None]) -> None:
+    def quarantine(
+        self, *rows: tuple[str, str, str, str | None], uploader_id: str | None = None
+    ) -> None:
         """Quarantine rows, given as kind, id, detail and content hash."""
         same = {"dt": DAY, "step": "ingest", "reason": "id_conflict", "attempts": 1}
+        same["uploader_id"] = uploader_id
         names = ("kind", "id", "detail", "content_hash")
         rejected = [dict(zip(names, row, strict=True)) | same for row in rows]
-        frame = TABLES["quarantine"].frame(rejected)
-        self.lake.replace("quarantine", frame, {"dt": DAY, "step": "ingest"})
+        self.lake.add("quarantine", TABLES["quarantine"].frame(rejected))
 
 
 def settings_in(root: Path) -> Settings:

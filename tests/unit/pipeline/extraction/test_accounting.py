@@ -45,7 +45,7 @@ def test_a_changed_file_is_quarantined_after_two_attempts(
     extract_day(DAY)
     accounting.check(Context(settings), DAY)
     row = lake.read("quarantine", pl.col("step") == "extract").row(0, named=True)
-    assert (row["id"], row["attempts"]) == ("v2", 2)
+    assert (row["id"], row["attempts"], row["uploader_id"]) == ("v2", 2, "u1")
     assert shards.plan(Context(settings), [DAY]) == []
 
 

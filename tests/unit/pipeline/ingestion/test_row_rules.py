@@ -50,6 +50,7 @@ def test_every_rejected_row_of_one_id_has_its_own_id_in_quarantine() -> None:
 
 
 def test_many_rows_of_one_id_are_numbered_in_linear_time(rejects: RejectedRows) -> None:
+    """Fault 25."""
     started = time.process_time()
     for _ in range(30_000):
         rejects.add("video", "v1", "empty", "")
@@ -65,6 +66,15 @@ def test_an_earlier_attempt_is_counted() -> None:
     assert [row["attempts"] for row in rejects.rows] == [3, 1]
     assert rejects.rows[0]["detail"] == "videos.csv row 1: after 60 s"
     assert rejects.rows[0]["content_hash"] == INFO.content_hash
+
+
+def test_a_rejected_row_keeps_its_uploader(rejects: RejectedRows) -> None:
+    rejects.reject(video("v1", uploader_id="u7"), "missing", "")
+    rejects.reject(video("v2", uploader_id=None), "missing", "")
+    rejects.reject(PendingRow(IdKind.MUSIC, "m1", {}, "music.csv row 1"), "missing", "")
+    rejects.add_bad("video", [BadRow("v3", RowReason.INVALID_FIELD, "", "u8")])
+    frame = TABLES["quarantine"].frame(rejects.rows)
+    assert frame["uploader_id"].to_list() == ["u7", None, None, "u8"]
 
 
 def test_the_first_row_of_an_id_is_kept_and_unreadable_rows_are_rejected(
@@ -147,6 +157,7 @@ def test_only_a_share_above_the_limit_fails_the_day() -> None:
 
 
 def test_repeated_and_deleted_rows_count_neither_as_rows_nor_as_rejected() -> None:
+    """Fault 22."""
     rejected = pl.DataFrame({"reason": ["missing", "empty", "repeated", "repeated", "deleted"]})
     row_rules.refuse_too_many_rejects(rejected, 11, 0.25, "dt=2026-03-01")
     with pytest.raises(TooManyRejectsError, match=r"2 of 7 rows rejected, 25% allowed"):

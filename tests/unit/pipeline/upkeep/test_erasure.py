@@ -19,8 +19,8 @@ from pipeline.releases import files
 from pipeline.releases.current import read_current
 from pipeline.storage.folder import CHECKSUMS
 from pipeline.training import confounders, dataset
-from pipeline.upkeep import erasure
-from pipeline.upkeep.erasure_search import find_traces
+from pipeline.upkeep import erasure, erasure_search
+from pipeline.upkeep.erasure_search import FindingKind, find_traces
 
 DAY = dt.date(2026, 3, 3)
 
@@ -146,6 +146,79 @@ def test_rows_of_similar_ids_stay_in_quarantine(published) -> None:
     toy.request_deletions("video", "v0003")
     erasure.run(Context(toy.settings))
     assert sorted(toy.lake.read("quarantine")["id"]) == ["m1", "v00031"]
+
+
+def test_rejected_videos_of_an_erased_uploader_are_erased(published) -> None:
+    toy = published
+    owned_by_another = toy.lake.read("videos").filter(uploader_id="u06")["video_id"][0]
+    content = "ab" * 32
+    toy.quarantine(
+        ("video", "bad1", "row 1: no video stream", content),
+        ("video", "bad1 (2)", "row 2: first in row 1", None),
+        ("video", owned_by_another, "row 3: the id belongs to another day", "cd" * 32),
+        ("video", "videos.csv:7", "row 7, field source: empty", None),
+        uploader_id="u05",
+    )
+    toy.quarantine(
+        ("video", "bad1b", "row 4", None),
+        ("video", f"{owned_by_another} (2)", "row 5", None),
+        ("video", "videos.csv:9", "row 9", None),
+        uploader_id="u06",
+    )
+    toy.request_deletions("uploader", "u05")
+    erasure.run(Context(toy.settings))
+    left = sorted(toy.lake.read("quarantine")["id"])
+    assert left == sorted(["bad1b", f"{owned_by_another} (2)", "videos.csv:9"])
+    assert owned_by_another in toy.lake.read("videos")["video_id"].to_list()
+    toy.remove_old_versions()
+    assert find_traces(toy.lake, toy.store, "u05") == []
+    # The check also finds the rejected video's id and content.
+    with toy.store.writing("reports/2026-03-04-later") as folder:
+        (folder / "report.html").write_text(f"<p>bad1</p><p>{content}</p>")
+    found = {finding.what for finding in find_traces(toy.lake, toy.store, "u05")}
+    assert found == {FindingKind.ITEM, FindingKind.CONTENT}
+
+
+def test_an_uploader_who_is_only_in_quarantine_is_erased(published) -> None:
+    toy = published
+    toy.quarantine(("video", "bad1", "row 1: no video stream", None), uploader_id="nobody")
+    toy.request_deletions("uploader", "nobody")
+    assert find_traces(toy.lake, toy.store, "nobody")
+    erasure.run(Context(toy.settings))
+    assert toy.lake.read("quarantine").is_empty()
+    assert erasure_search.read_erasure_record(toy.lake, "nobody").erased_at is not None
+    assert erasure.run(Context(toy.settings)).rows == 0
+
+
+def test_plans_name_the_kept_copy_of_a_file_shared_with_an_erased_video(published) -> None:
+    toy = published
+    videos = toy.lake.read("videos")
+    erased, kept = (videos.filter(uploader_id=name).row(0, named=True) for name in ("u05", "u06"))
+    shared = videos.with_columns(
+        content_hash=pl.when(video_id=kept["video_id"])
+        .then(pl.lit(erased["content_hash"]))
+        .otherwise("content_hash")
+    )
+    toy.lake.replace("videos", shared, {"dt": DAY})
+    same = {"plan": "p", "shard": 0, "job": "video", "dt": DAY, "duration": 8.0, "cost": 1.0}
+    other = videos.filter(uploader_id="u07").row(0, named=True)
+    named = [{key: row[key] for key in ("content_hash", "media_path")} for row in (erased, other)]
+    plan = TABLES["shards"].frame([row | same for row in named])
+    toy.lake.add("shards", plan)
+    toy.request_deletions("uploader", "u05")
+    erasure.run(Context(toy.settings))
+    paths = toy.lake.read("shards").select("content_hash", "media_path").rows()
+    assert sorted(paths) == sorted(
+        [(erased["content_hash"], kept["media_path"]), (other["content_hash"], other["media_path"])]
+    )
+    # An extraction that read the catalogue before can write its plan afterwards.
+    toy.lake.upsert("shards", plan)
+    erasure.run(Context(toy.settings))
+    assert sorted(toy.lake.read("shards").select("content_hash", "media_path").rows()) == sorted(
+        paths
+    )
+    toy.remove_old_versions()
+    assert find_traces(toy.lake, toy.store, "u05") == []
 
 
 def test_items_that_are_only_in_quarantine_are_erased(published) -> None:
