@@ -8,7 +8,8 @@ docstrings and remedies below.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 
 class PipelineError(Exception):
@@ -20,14 +21,20 @@ class PipelineError(Exception):
     Args:
         what: what happened, one sentence without its full stop.
         where: the file, table, row, field or task concerned.
+        remedy: what to do, if that of the class does not help here.
     """
 
-    remedy: ClassVar[str] = ""
+    remedy: str = ""
 
-    def __init__(self, what: str, *, where: str = "") -> None:
+    def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
         self.what = what
         self.where = where
+        self.remedy = remedy or type(self).remedy
         super().__init__(f"{self.summary.removesuffix('.')}.\n{self.remedy}".rstrip())
+
+    def __reduce__(self) -> tuple[partial[PipelineError], tuple[str]]:
+        """Copy the parts: the text alone would become `what`, with the remedy twice."""
+        return partial(type(self), where=self.where, remedy=self.remedy), (self.what,)
 
     @property
     def summary(self) -> str:
@@ -51,7 +58,9 @@ class DayNotReadyError(Transient):
     """A landing day has no `_SUCCESS` file yet."""
 
     remedy = (
-        "Ask the delivering system to complete the day; the task runs when `_SUCCESS` is there."
+        "Ask the delivering system to complete the day, with `_SUCCESS` written last. The next "
+        "night then processes it; to do it at once, trigger `media_features` with the day, or run "
+        "`debcm run --day DAY`."
     )
 
 
@@ -68,9 +77,21 @@ class WriteConflictError(Transient):
 
 
 class DiskFullError(Permanent):
-    """The lake or the work folder is full, or its permissions forbid reading or writing."""
+    """The disk of the lake or work folder is full, or a quota or file size limit is reached."""
 
-    remedy = "Free space (`debcm upkeep` shows sizes) or fix the permissions, then clear the task."
+    remedy = (
+        "Free space at the path that the message names, or raise its quota or limit; then clear "
+        "the task. `[release] keep` and `[lake] keep_versions_days` decide what upkeep removes."
+    )
+
+
+class LakeAccessError(Permanent):
+    """The lake or the work folder is read-only, or its permissions forbid reading or writing."""
+
+    remedy = (
+        "Mount it for writing, or fix owner and mode of the path that the message names (in object "
+        "storage: the rights of the credentials); then clear the task."
+    )
 
 
 class NoDayError(Permanent):
@@ -101,8 +122,9 @@ class TooManyRejectsError(Permanent):
     """More of a day's rows were rejected than `[landing] reject_share` allows."""
 
     remedy = (
-        "List the rows with `debcm quarantine --day DAY`. Have the day delivered again, or raise "
-        "the share if the rejections are correct. Then clear the task."
+        "List the rows with `debcm quarantine --day DAY`; docs/reasons.md says for each reason "
+        "what helps, for example a fixed mode of a folder, or another delivery. Raise the share if "
+        "the rejections are correct. Then clear the task."
     )
 
 
@@ -133,7 +155,10 @@ class SchemaError(Permanent):
 class ProvenanceError(Permanent):
     """An input is missing, damaged, or not the expected one: hash, version or extractor differ."""
 
-    remedy = "Do not use the file. Restore it, or run the step that makes it again."
+    remedy = (
+        "Do not use the file. Restore it from a copy. If a step made it, you can instead remove "
+        "its folder below runs/ and clear that step: a step keeps a folder that exists."
+    )
 
 
 class NotEnoughDataError(Permanent):
@@ -149,6 +174,12 @@ class ReleaseError(Permanent):
         "List the releases with `debcm release list`; `debcm release rollback` restores an earlier "
         "one."
     )
+
+
+# Remedy of a `ReleaseError` if there is no release at all.
+PUBLISH_FIRST = (
+    "Run `debcm retrain`: it publishes a release if the gate accepts the model, or says why not."
+)
 
 
 class RowReason(StrEnum):

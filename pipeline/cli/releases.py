@@ -232,14 +232,13 @@ def _open() -> tuple[Settings, Store]:
 
 
 def _current(store: Store) -> str:
-    from pipeline.errors import ReleaseError
+    from pipeline.errors import PUBLISH_FIRST, ReleaseError
     from pipeline.releases.current import read_current
 
     current = read_current(store)
     if current is None:
         raise ReleaseError(
-            "no release has been published yet; `debcm retrain` publishes one",
-            where=str(store.root),
+            "no release has been published yet", where=str(store.root), remedy=PUBLISH_FIRST
         )
     return current.release_id
 

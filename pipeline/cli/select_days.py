@@ -6,8 +6,19 @@ import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.errors import Permanent
+from pipeline.errors import (
+    DayNotReadyError,
+    LandingAccessError,
+    LandingUnavailableError,
+    ManifestError,
+    Permanent,
+    PipelineError,
+)
 from pipeline.ingestion.landing_day import SUCCESS, LandingDay, landing_days
+from pipeline.ingestion.manifest import as_landing_error
+
+# Errors of a landing folder that another delivery would not fix.
+LANDING_ERRORS = (LandingAccessError, LandingUnavailableError, ManifestError)
 
 
 class LandingFolderError(Permanent):
@@ -36,7 +47,11 @@ def choose_days(
         LandingFolderError: the folder does not exist or has no day to process.
         LandingAccessError: the folder cannot be read.
     """
-    if not root.is_dir():
+    try:
+        is_folder = root.is_dir()
+    except OSError as error:
+        raise as_landing_error(error, root) from error
+    if not is_folder:
         raise LandingFolderError("no such folder", where=str(root))
     if wanted:
         return sorted(set(wanted)), []
@@ -44,6 +59,7 @@ def choose_days(
     delivered = {f"dt={day.isoformat()}": day for day in landing_days(root)}
     days: list[dt.date] = []
     skipped: list[tuple[str, str]] = []
+    unreadable: list[PipelineError] = []
     for name in sorted(entry.name for entry in root.iterdir()):
         day = delivered.get(name)
         if day is None:
@@ -51,10 +67,17 @@ def choose_days(
                 skipped.append((name, "not a folder dt=YYYY-MM-DD"))
         elif day > today:
             skipped.append((name, "in the future; use --day to process it"))
-        elif not LandingDay(root, day).is_complete:
-            skipped.append((name, f"incomplete: no {SUCCESS} file yet"))
         else:
-            days.append(day)
+            try:
+                LandingDay(root, day).require_success()
+                days.append(day)
+            except DayNotReadyError:
+                skipped.append((name, f"incomplete: no {SUCCESS} file yet"))
+            except LANDING_ERRORS as error:
+                unreadable.append(error)
+                skipped.append((name, f"{error.summary}. {error.remedy}"))
+    if not days and unreadable:
+        raise unreadable[0]
     if not days:
         found = "; ".join(f"{name}: {why}" for name, why in skipped) or "the folder is empty"
         raise LandingFolderError(f"no complete landing day ({found})", where=str(root))

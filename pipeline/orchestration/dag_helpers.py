@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 from airflow.sdk.exceptions import AirflowSensorTimeout
 from airflow.sdk.observability import stats
 
-from pipeline.errors import DayNotReadyError, NoDayError, PipelineError
+from pipeline.errors import DayNotReadyError, LandingAccessError, NoDayError, PipelineError
 from pipeline.orchestration.deadlines import NEVER
 from pipeline.settings.load import Settings, load_settings
 
@@ -116,9 +117,12 @@ class LandingDaySensor(FileSensor):
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowSensorTimeout:
             hours = self.timeout / 3600
-            missing = DayNotReadyError(
+            missing: PipelineError = DayNotReadyError(
                 f"the file did not appear within {hours:g} hours", where=self.filepath
             )
+            folder = Path(self.filepath).parent
+            if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+                missing = LandingAccessError("Reading is not permitted", where=str(folder))
             raise AirflowSensorTimeout(str(missing)) from missing
 
 

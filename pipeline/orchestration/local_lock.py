@@ -22,8 +22,8 @@ class AirflowStartError(Permanent):
     """The local Airflow cannot start, or one of its components stopped unexpectedly."""
 
     remedy = (
-        "Read the log file, if the message names one. The folder .airflow can be deleted: it is "
-        "made again, without the history of DAG runs."
+        "Do what the message says, or fix the cause that the log file in the message shows, and "
+        "start again. Keep the folder .airflow: it has the history of DAG runs and the password."
     )
 
 

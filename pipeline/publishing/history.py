@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from features.arrays import Float32Array
-from pipeline.errors import ProvenanceError, ReleaseError
+from pipeline.errors import PUBLISH_FIRST, ProvenanceError, ReleaseError
 from pipeline.publishing.continuity import cosine_distance
 from pipeline.publishing.sinks.following import update_sinks
 from pipeline.releases import files
@@ -181,10 +181,15 @@ def rollback(settings: Settings, store: Store, why: str = "rolled back") -> str:
     """
     current = read_current(store)
     if current is None:
-        raise ReleaseError("no release has been published", where="releases")
+        raise ReleaseError("no release has been published", where="releases", remedy=PUBLISH_FIRST)
     target = rollback_target(store, current)
     if target is None:
-        raise ReleaseError("no earlier release is kept", where=current.release_id)
+        raise ReleaseError(
+            "no earlier release is kept",
+            where=current.release_id,
+            remedy="Readers keep this release, because there is no other. Fix what is wrong with "
+            "it, then run `debcm retrain`: it publishes a new one.",
+        )
 
     def check_unchanged(found: ReleasePointer | None) -> None:
         if found is None or found.release_id != current.release_id:

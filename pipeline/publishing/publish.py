@@ -106,10 +106,19 @@ def _publish(context: Context, run_id: str) -> ReleaseSummary:
         return _summarise(store, earlier.release_id, published=False)
     decision = read_decision(lake, run_id)
     if decision is None:
-        raise ReleaseError("the gate has not decided on this run", where=run_id)
+        raise ReleaseError(
+            "the gate has not decided on this run",
+            where=run_id,
+            remedy=f"Run `debcm evaluate {run_id}` and `debcm gate {run_id}`, then publish again.",
+        )
     if not decision.may_publish:
         broken = ", ".join(verdict.rule for verdict in decision.failed)
-        raise ReleaseError(f"refused by the gate: {broken}", where=run_id)
+        raise ReleaseError(
+            f"refused by the gate: {broken}",
+            where=run_id,
+            remedy=f"The current release stays. Read the figures with `debcm gate {run_id}`; "
+            "docs/releases.md says how a person overrules the gate.",
+        )
     judged_against = load_metrics(store, run_id)["champion"]["release_id"]
 
     def check_champion(found: ReleasePointer | None) -> None:
@@ -119,8 +128,11 @@ def _publish(context: Context, run_id: str) -> ReleaseSummary:
         if champion not in {expected, run_id}:
             raise ReleaseError(
                 f"evaluated against {expected or 'no release'}, but the current release is now "
-                f"{champion or 'none'}; evaluate the run again",
+                f"{champion or 'none'}",
                 where=run_id,
+                remedy="To publish it, evaluate the run again: clear task `evaluate` with all "
+                f"tasks after it, or run `debcm evaluate {run_id}`, `debcm gate {run_id}` and "
+                f"`debcm publish {run_id}`.",
             )
 
     check_champion(current)

@@ -169,9 +169,10 @@ def write_release_files(
     if report.recall < 1.0 - settings.index_recall_loss:
         raise ReleaseError(
             f"the index finds {report.recall:.2%} of the exact top {report.k}; [release] "
-            f"index_recall_loss requires {1 - settings.index_recall_loss:.2%}. Raise [release] "
-            "flat_index_below",
+            f"index_recall_loss requires {1 - settings.index_recall_loss:.2%}",
             where=info.release_id,
+            remedy="Raise `[release] flat_index_below` above the number of tracks for an exact "
+            "index, or `index_recall_loss`; then clear the task.",
         )
     metrics = {**metrics, "index": asdict(report)}
     info = info.model_copy(update={"index": report.kind})

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from features import ClipFeatures, Job, JobKind, Limits, MediaError, MediaPool, VisualConfig
 from features.arrays import BoolArray, Float32Array, Int64Array
 from features.networks.extractor_name import extractor_name
-from pipeline.errors import ProvenanceError, ReleaseError
+from pipeline.errors import PUBLISH_FIRST, ProvenanceError, ReleaseError
 from pipeline.releases import files, index
 from pipeline.releases.files import ReleaseInfo, read_release_info, read_table, read_vectors
 from pipeline.releases.onnx_towers import VIDEO_TOWER, feature_count, open_tower, run_tower
@@ -195,7 +195,11 @@ class Release:
         """
         row = self._video_row.get(video_id)
         if row is None:
-            raise ReleaseError(f"no video {video_id!r} in the release", where=self.release_id)
+            raise ReleaseError(
+                f"no video {video_id!r} in the release",
+                where=self.release_id,
+                remedy="Give the video's file instead, which need not be in the release.",
+            )
         embedding: Float32Array = self._videos[row]
         return embedding
 
@@ -244,6 +248,7 @@ class Release:
             raise ReleaseError(
                 f"features must have shape ({expected},), got {features.shape}",
                 where=self.release_id,
+                remedy="Give the features that `Release.extract` returns.",
             )
         embedding: Float32Array = run_tower(self._tower, features[None].astype(np.float32))[0]
         return embedding
@@ -271,6 +276,7 @@ class Release:
             raise ReleaseError(
                 f"embedding must have shape ({self.info.dim},), got {embedding.shape}",
                 where=self.release_id,
+                remedy="Give an embedding of this release.",
             )
         allowed = self._allowed(genre, exclude)
         available = len(self._adjusted) if allowed is None else int(allowed.sum())
@@ -295,7 +301,11 @@ class Release:
         """
         row = self._row_of.get(music_id)
         if row is None:
-            raise ReleaseError(f"no track {music_id!r} in the release", where=self.release_id)
+            raise ReleaseError(
+                f"no track {music_id!r} in the release",
+                where=self.release_id,
+                remedy="Give an id of column music_id in the release's music.parquet.",
+            )
         scores = self._adjusted @ embedding
         rank = 1 + int((scores > scores[row]).sum())
         return self._recommendations(np.array([row]), rank, embedding)[0]
@@ -325,6 +335,7 @@ class Release:
                 raise ReleaseError(
                     f"no genre or genre group {genre!r}; groups: {', '.join(self._group.names)}",
                     where=self.release_id,
+                    remedy="Give one of these groups, or a genre as in the deliveries.",
                 )
         allowed[excluded] = False
         return allowed
@@ -385,7 +396,9 @@ def current_release(path: str | Path) -> str:
     try:
         return str(json.loads(pointer.read_text(encoding="utf-8"))["release_id"])
     except FileNotFoundError as error:
-        raise ReleaseError("no release has been published", where=str(pointer)) from error
+        raise ReleaseError(
+            "no release has been published", where=str(pointer), remedy=PUBLISH_FIRST
+        ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ReleaseError(f"damaged pointer: {error}", where=str(pointer)) from error
 
@@ -393,9 +406,10 @@ def current_release(path: str | Path) -> str:
 def _local_path(path: str | Path) -> Path:
     if "://" in str(path):
         raise ReleaseError(
-            "expected a local folder; for a lake in object storage, open the folder returned by "
-            "`Store(load_settings().lake).fetch('releases/ID')`",
+            "expected a local folder",
             where=str(path),
+            remedy="For a lake in object storage, open the folder returned by "
+            "`Store(load_settings().lake).fetch('releases/ID')`.",
         )
     return Path(path)
 

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 import polars as pl
 
 from pipeline.context import Context
-from pipeline.errors import LandingAccessError, LandingUnavailableError, PipelineError
+from pipeline.errors import (
+    DayNotReadyError,
+    LandingAccessError,
+    LandingUnavailableError,
+    PipelineError,
+)
 from pipeline.ingestion.delivery import missed_days
 from pipeline.ingestion.landing_day import SUCCESS, LandingDay, landing_days
 from pipeline.ingestion.refused_days import RefusedDay, read_refused_days
@@ -99,7 +104,16 @@ def _incomplete_days(settings: Settings, today: dt.date) -> tuple[dt.date, ...] 
         days = [day for day in landing_days(root) if day < today]
     except PipelineError as error:
         return error.summary
-    return tuple(day for day in days if not LandingDay(root, day).is_complete)
+    incomplete = []
+    for day in days:
+        try:
+            LandingDay(root, day).require_success()
+        except DayNotReadyError:
+            incomplete.append(day)
+        except PipelineError as error:
+            # Not incomplete: another delivery would not help.
+            return error.summary
+    return tuple(incomplete)
 
 
 def _missed_days(settings: Settings, lake: Lake, today: dt.date) -> tuple[dt.date, ...]:

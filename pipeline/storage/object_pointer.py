@@ -24,7 +24,7 @@ def read(base: str, name: str, options: dict[str, str]) -> tuple[str, str] | Non
         options: `[lake] storage_options`.
 
     Raises:
-        DiskFullError: the storage denies access.
+        LakeAccessError: the storage denies access.
         LakeUnavailableError: the storage does not answer.
     """
     client, errors = _client(options)
@@ -54,7 +54,7 @@ def replace(base: str, name: str, text: str, expected: str | None, options: dict
         False if another writer was first; then nothing changed.
 
     Raises:
-        DiskFullError: the storage denies access.
+        LakeAccessError: the storage denies access.
         LakeUnavailableError: the storage does not answer.
     """
     client, errors = _client(options)

@@ -13,20 +13,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import DiskFullError, LakeUnavailableError, PipelineError, ProvenanceError
+from pipeline.errors import (
+    DiskFullError,
+    LakeAccessError,
+    LakeUnavailableError,
+    PipelineError,
+    ProvenanceError,
+)
 
-_MAY_NOT_WRITE = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _NO_ANSWER = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT}
-_MAY_NOT_WRITE_TEXT = re.compile(
-    r"no space left|disk quota|file too large|read-only file|permission denied|access.?denied"
-    r"|necessary privileges|403 forbidden",
+_FULL_TEXT = re.compile(r"no space left|disk quota|file too large", re.IGNORECASE)
+_DENIED_TEXT = re.compile(
+    r"read-only file|permission denied|access.?denied|necessary privileges|403 forbidden",
     re.IGNORECASE,
 )
 _NO_ANSWER_TEXT = re.compile(
@@ -57,13 +57,16 @@ def as_pipeline_error(error: Exception, where: str) -> PipelineError:
         where: URL or local path of the table or folder concerned.
 
     Returns:
-        `DiskFullError` if nothing may be written, `LakeUnavailableError` if the storage does not
-        answer or a local path is missing, otherwise `ProvenanceError`.
+        `DiskFullError` if there is no space, `LakeAccessError` if access is denied,
+        `LakeUnavailableError` if the storage does not answer or a local path is missing, otherwise
+        `ProvenanceError`.
     """
     text = error_text(error)
     number = error.errno if isinstance(error, OSError) else None
-    if number in _MAY_NOT_WRITE or _MAY_NOT_WRITE_TEXT.search(text):
+    if number in _FULL or _FULL_TEXT.search(text):
         return DiskFullError(text, where=where)
+    if number in _DENIED or _DENIED_TEXT.search(text):
+        return LakeAccessError(text, where=where)
     unanswered = _NO_ANSWER_TEXT.search(text) and not _MISSING_TEXT.search(text)
     vanished = "://" not in where and not Path(where).exists()
     if number in _NO_ANSWER or unanswered or vanished:
@@ -96,7 +99,8 @@ def write_errors(folder: Path) -> Iterator[None]:
     Libraries that write models and indices do not report a full disk as such.
 
     Raises:
-        DiskFullError: less than a megabyte is free, or the folder is not writable.
+        DiskFullError: less than a megabyte is free.
+        LakeAccessError: the folder is not writable.
         LakeUnavailableError: the folder disappeared.
     """
     try:
@@ -110,8 +114,13 @@ def write_errors(folder: Path) -> Iterator[None]:
             raise
         disk = os.statvfs(folder)
         free = disk.f_bavail * disk.f_frsize
-        refused = isinstance(as_pipeline_error(error, str(folder)), DiskFullError)
-        if refused or free < _LEAST_FREE_BYTES or disk.f_flag & os.ST_RDONLY:
+        kind = type(as_pipeline_error(error, str(folder)))
+        # A read-only file system can be full as well, and space would not help.
+        if kind is LakeAccessError or disk.f_flag & os.ST_RDONLY:
+            raise LakeAccessError(
+                f"The write was denied: {error_text(error)}", where=str(folder)
+            ) from error
+        if kind is DiskFullError or free < _LEAST_FREE_BYTES:
             raise DiskFullError(
                 f"The write failed with {free} bytes free: {error_text(error)}", where=str(folder)
             ) from error

@@ -84,7 +84,8 @@ class Store:
         equal names mean equal inputs.
 
         Raises:
-            DiskFullError: the disk is full or not writable.
+            DiskFullError: the disk is full.
+            LakeAccessError: the folder is not writable.
             LakeUnavailableError: the storage does not answer.
         """
         with storage_errors(self.root):
@@ -256,7 +257,8 @@ class Store:
             False if another writer was first; then nothing changed.
 
         Raises:
-            DiskFullError: the disk is full or not writable.
+            DiskFullError: the disk is full.
+            LakeAccessError: the folder is not writable.
             LakeUnavailableError: the storage does not answer.
         """
         if self.remote:

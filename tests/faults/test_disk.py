@@ -122,7 +122,7 @@ def test_a_read_only_lake_loses_no_data(
         def run_read_only_first(step: str, *arguments: Any) -> Any:
             disk.write_protect(True)
             outcome = site.steps.start(step, *arguments).wait()
-            assert outcome.error == "DiskFullError", outcome
+            assert outcome.error == "LakeAccessError", outcome
             refused[step] += 1
             assert Release.open(site.root).video_ids
             disk.write_protect(False)
@@ -135,7 +135,7 @@ def test_a_read_only_lake_loses_no_data(
         "read-only lake",
         f"mounted read-only under each step: {format_counts(refused)}",
         refused.total(),
-        "no data lost: DiskFullError, which is not retried and raises an alert at once; the "
+        "no data lost: LakeAccessError, which is not retried and raises an alert at once; the "
         "current release stayed readable",
     )
 

@@ -34,7 +34,7 @@ FAULTS = {
     "broken": ("answers 500", "LakeUnavailableError"),
     "throttled": ("answers 503 SlowDown", "LakeUnavailableError"),
     "hangs": ("does not answer", "LakeUnavailableError"),
-    "denied": ("answers 403", "DiskFullError"),
+    "denied": ("answers 403", "LakeAccessError"),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from features.errors import Reason
@@ -23,6 +25,16 @@ def test_the_first_line_says_what_happened_and_where_and_the_second_what_to_do()
 
 def test_a_message_without_a_place_has_no_brackets_and_one_full_stop() -> None:
     assert str(errors.NoDayError("There is no day.")).startswith("There is no day.\nTrigger ")
+
+
+def test_an_error_can_have_a_remedy_of_its_own() -> None:
+    """Fault 8: the remedy of the class does not help everywhere."""
+    error = errors.ReleaseError("no release has been published", remedy=errors.PUBLISH_FIRST)
+    assert str(error) == f"no release has been published.\n{errors.PUBLISH_FIRST}"
+    assert error.remedy == errors.PUBLISH_FIRST
+    assert errors.ReleaseError("damaged").remedy == errors.ReleaseError.remedy
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.summary, copy.remedy) == (str(error), error.summary, error.remedy)
 
 
 def test_an_error_without_a_remedy_is_one_line() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.select_days import LandingFolderError, choose_days
+from pipeline.errors import LandingAccessError
 
 TODAY = dt.date(2026, 3, 10)
 
@@ -49,4 +50,42 @@ def test_a_folder_without_a_complete_day_is_an_error_with_the_reason(tmp_path: P
         choose_days(tmp_path)
     deliver(tmp_path, "dt=2026-03-04", complete=False)
     with pytest.raises(LandingFolderError, match="dt=2026-03-04: incomplete"):
+        choose_days(tmp_path)
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_an_unreadable_day_is_not_said_to_be_incomplete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    """Fault 8: the folder needs another mode, not another delivery."""
+    deliver(tmp_path, "dt=2026-03-01")
+    if others:
+        deliver(tmp_path, "dt=2026-03-02")
+    is_file = Path.is_file
+
+    def denied(path: Path) -> bool:  # the tests may run as root
+        if "dt=2026-03-01" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", denied)
+    if others:
+        days, ((name, why),) = choose_days(tmp_path, today=TODAY)
+        assert days == [dt.date(2026, 3, 2)]
+        assert name == "dt=2026-03-01"
+        assert "Reading is not permitted" in why
+        assert LandingAccessError.remedy in why
+    else:
+        with pytest.raises(LandingAccessError, match="dt=2026-03-01"):
+            choose_days(tmp_path, today=TODAY)
+
+
+def test_a_landing_folder_behind_an_unreadable_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", denied)
+    with pytest.raises(LandingAccessError, match=str(tmp_path)):
         choose_days(tmp_path)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pipeline.errors import DayNotReadyError, NoDayError, TooManyRejectsError
+from pipeline.errors import (
+    DayNotReadyError,
+    LandingAccessError,
+    NoDayError,
+    TooManyRejectsError,
+)
 from pipeline.orchestration.dag_helpers import (
     LandingDaySensor,
     alert_gate_refused,
@@ -147,6 +153,24 @@ def test_alert_about_a_missing_day_names_the_missing_file(posted: list[dict[str,
     expected = f"DayNotReadyError: the file did not appear within 2 hours ({path})"
     assert alert["what"] == expected
     assert alert["next_step"] == DayNotReadyError.remedy
+
+
+def test_alert_about_an_unreadable_day_does_not_ask_for_another_delivery(
+    posted: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 8: the folder needs another mode."""
+    from airflow.sdk.bases.operator import TriggerFailureReason
+    from airflow.sdk.exceptions import AirflowSensorTimeout
+
+    day = tmp_path / "dt=2026-03-01"
+    day.mkdir()
+    monkeypatch.setattr("os.access", lambda *_: False)  # the tests may run as root
+    sensor = LandingDaySensor(task_id="wait_for_day", filepath=str(day / "_SUCCESS"), timeout=7200)
+    with pytest.raises(AirflowSensorTimeout, match=str(day)) as raised:
+        sensor.resume_execution("__fail__", {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, {})
+    alert_task_failed(context(raised.value, partition_key="2026-03-01"))
+    assert posted[0]["what"].startswith("LandingAccessError: ")
+    assert posted[0]["next_step"] == LandingAccessError.remedy
 
 
 def test_a_run_without_a_day_fails_at_once(posted: list[dict[str, Any]]) -> None:

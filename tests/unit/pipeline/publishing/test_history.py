@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.context import Context
-from pipeline.errors import ProvenanceError, ReleaseError
+from pipeline.errors import PUBLISH_FIRST, ProvenanceError, ReleaseError
 from pipeline.publishing import publish
 from pipeline.publishing.history import (
     diff,
@@ -94,8 +94,18 @@ def test_the_error_about_an_unknown_release_lists_the_kept_ones(published) -> No
 
 def test_before_the_first_release_there_is_nothing_to_roll_back(toy) -> None:
     assert list_releases(toy.store) == []
-    with pytest.raises(ReleaseError, match="no release has been published"):
+    with pytest.raises(ReleaseError, match="no release has been published") as caught:
         rollback(toy.settings, toy.store)
+    assert caught.value.remedy == PUBLISH_FIRST
+
+
+def test_a_rollback_without_an_earlier_release_does_not_advise_a_rollback(toy) -> None:
+    """Fault 8."""
+    write_history(toy.store, [("2026-05-02-a", "2026-05-03")])
+    with pytest.raises(ReleaseError, match="no earlier release is kept") as caught:
+        rollback(toy.settings, toy.store)
+    assert "rollback" not in caught.value.remedy
+    assert "Readers keep this release" in str(caught.value)
 
 
 def test_diff_of_a_release_with_itself_is_empty(published) -> None:

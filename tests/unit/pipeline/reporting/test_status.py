@@ -16,7 +16,7 @@ from pipeline.lake.schemas import TABLES
 from pipeline.orchestration.dag_runs import DagRunState
 from pipeline.reporting import status
 from pipeline.reporting.status import Status, place_text, quarantine_text, status_text
-from pipeline.settings.load import load_settings
+from pipeline.settings.load import Settings, load_settings
 from pipeline.training import gate
 
 NOW = dt.datetime(2026, 3, 5, 12, tzinfo=dt.UTC)
@@ -54,6 +54,7 @@ def test_release_decision_quarantine_and_runs_are_shown(published: Any) -> None:
 
 
 def test_days_that_no_night_will_ingest_are_shown(settings: Any, platform: Any) -> None:
+    """Fault 19."""
     missed = [dt.date(2025, 1, day) for day in range(1, 8)]
     for day in (*missed, NOW.date() - dt.timedelta(days=1)):
         platform.deliver(day, [], [])
@@ -160,3 +161,18 @@ def test_a_refused_run_is_shown_with_its_broken_rules(toy: Any) -> None:
     assert f"  refuse {toy.run_id}" in text
     assert "  enough_rows: " in text
     assert "Current release\n  none yet" in text
+
+
+def test_an_unreadable_day_is_not_listed_as_incomplete(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 8: its folder needs another mode, not another delivery."""
+    (settings.landing.root / "dt=2026-03-01").mkdir(parents=True)
+    day = dt.date(2026, 3, 2)
+    assert status._incomplete_days(settings, day) == (dt.date(2026, 3, 1),)
+
+    def denied(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", denied)
+    assert "Reading is not permitted" in status._incomplete_days(settings, day)

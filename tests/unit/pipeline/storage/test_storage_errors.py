@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from pipeline.errors import DiskFullError, LakeUnavailableError, ProvenanceError, ReleaseError
+from pipeline.errors import (
+    DiskFullError,
+    LakeAccessError,
+    LakeUnavailableError,
+    ProvenanceError,
+    ReleaseError,
+)
 from pipeline.storage.storage_errors import (
     as_pipeline_error,
     may_be_log_cleanup,
@@ -19,11 +27,37 @@ S3 = "s3://lake/debcm"
 
 
 @pytest.mark.parametrize(
-    "number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES]
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, DiskFullError),
+        (errno.EDQUOT, DiskFullError),
+        (errno.EFBIG, DiskFullError),
+        # Fault 8: these were full disks, and the remedy was to free space.
+        (errno.EROFS, LakeAccessError),
+        (errno.EACCES, LakeAccessError),
+        (errno.EPERM, LakeAccessError),
+    ],
 )
-def test_a_disk_that_cannot_be_written_is_permanent(tmp_path: Path, number: int) -> None:
-    with pytest.raises(DiskFullError, match=str(tmp_path)), storage_errors(str(tmp_path)):
+def test_a_disk_that_cannot_be_written_is_permanent(
+    tmp_path: Path, number: int, kind: type[Exception]
+) -> None:
+    with pytest.raises(kind, match=str(tmp_path)), storage_errors(str(tmp_path)):
         raise OSError(number, "no")
+    with pytest.raises(kind, match=str(tmp_path)), write_errors(tmp_path):
+        raise OSError(number, "no")
+
+
+def test_a_write_to_a_read_only_file_system_is_not_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries that write models and indices do not say why they failed."""
+    found = SimpleNamespace(f_bavail=0, f_frsize=4096, f_flag=os.ST_RDONLY)
+    monkeypatch.setattr(os, "statvfs", lambda _: found)
+    with pytest.raises(LakeAccessError, match="was denied"), write_errors(tmp_path):
+        raise RuntimeError("could not write")
+    found.f_flag = 0
+    with pytest.raises(DiskFullError, match="with 0 bytes free"), write_errors(tmp_path):
+        raise RuntimeError("could not write")
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT])
@@ -35,8 +69,8 @@ def test_a_disk_that_does_not_answer_is_transient(tmp_path: Path, number: int) -
     ("text", "kind"),
     [
         ("Generic LocalFileSystem error: No space left on device (os error 28)", DiskFullError),
-        ("AWS Error ACCESS_DENIED during HeadObject operation", DiskFullError),
-        ("An error occurred (AccessDenied) when calling the GetObject operation", DiskFullError),
+        ("AWS Error ACCESS_DENIED during HeadObject operation", LakeAccessError),
+        ("An error occurred (AccessDenied) when calling the GetObject operation", LakeAccessError),
         ("Generic S3 error: Error performing GET x/part-0.parquet: 500", LakeUnavailableError),
         ("AWS Error SLOW_DOWN during ListObjectsV2 operation", LakeUnavailableError),
         ("An error occurred (InternalError) when calling the PutObject", LakeUnavailableError),
