@@ -72,6 +72,7 @@ def deliver_request(platform: Any, day: dt.date, text: str) -> None:
 def test_requests_of_every_complete_day_are_recorded(
     settings: Settings, lake: Lake, platform: Any
 ) -> None:
+    """Fault 18."""
     days = [dt.date(2020, 1, 1), dt.date(2020, 1, 2), DAY]
     for number, day in enumerate(days):
         row = f"video,v{number},2026-03-02T12:00:00Z"
@@ -118,6 +119,7 @@ def test_an_id_of_the_days_own_manifests_matches(lake: Lake) -> None:
 
 
 def test_an_unmatched_request_is_reported_with_its_first_day_only(lake: Lake) -> None:
+    """Fault 16."""
     asked = requests(("uploader", "u9"))
     for _ in range(2):
         assert unmatched(lake, asked) == ["deletions.csv row 1: no uploader has this id"]

@@ -89,6 +89,7 @@ def test_a_changed_day_needs_a_run_and_is_replaced(
 def test_complete_days_before_the_lookback_are_missed_until_they_are_ingested_or_refused(
     settings: Settings, lake: Lake, platform: Any
 ) -> None:
+    """Fault 19."""
     today = DAY + dt.timedelta(days=settings.landing.lookback_days + 2)
     platform.deliver(DAY, [], [platform.track("m1")])
     platform.deliver(NEXT_DAY, [], [])

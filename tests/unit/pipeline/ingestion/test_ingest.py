@@ -162,6 +162,7 @@ def test_a_repeated_ingest_changes_nothing(settings: Settings, lake: Lake, platf
 def test_a_good_delivery_put_back_with_its_old_times_replaces_the_refused_account(
     settings: Settings, lake: Lake, platform: Any, account: Any, broken: str
 ) -> None:
+    """Fault 23."""
     landing = LandingSettings(root=settings.landing.root, reject_share=0.3)
     settings = settings.model_copy(update={"landing": landing})
     good = [platform.track("m1"), platform.track("m2", "noise.mp4"), platform.track("m3")]
@@ -272,6 +273,7 @@ def test_too_many_rejects_fail_the_day_after_the_quarantine_is_written(
 def test_repeated_rows_do_not_hide_that_every_new_row_is_broken(
     settings: Settings, lake: Lake, platform: Any
 ) -> None:
+    """Fault 22."""
     landing = LandingSettings(root=settings.landing.root, reject_share=0.25)
     settings = settings.model_copy(update={"landing": landing})
     old = [platform.track(f"m{number}") for number in range(6)]
@@ -308,6 +310,7 @@ def test_an_unreadable_deletion_request_is_quarantined(
 def test_deletion_requests_that_match_nothing_are_reported_with_the_day(
     settings: Settings, lake: Lake, platform: Any
 ) -> None:
+    """Fault 16."""
     folder = platform.deliver(DAY, [], [platform.track("m1")])
     (folder / "deletions.csv").write_text(
         "kind,id,requested_at\nvideo,typo,2026-03-01T12:00:00Z\nvideo,udel ,2026-03-01T12:00:00Z\n"

@@ -128,6 +128,7 @@ def test_the_fingerprint_covers_names_of_any_bytes_modes_and_manifests(tmp_path:
 
 
 def test_only_the_time_of_media_changes_the_fingerprint(tmp_path: Path) -> None:
+    """Fault 23."""
     landing = LandingDay(tmp_path, DAY)
     landing.folder.mkdir()
     for name in ("videos.csv", "_SUCCESS", "v1.mp4"):

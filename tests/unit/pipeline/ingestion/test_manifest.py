@@ -199,6 +199,7 @@ def test_a_csv_with_a_wrong_header_is_an_error(
 
 
 def test_parquet_with_columns_in_upper_case_is_an_error_that_names_them(tmp_path: Path) -> None:
+    """Fault 27."""
     table = pa.Table.from_pylist(ROWS[:2])
     upper = table.rename_columns([name.upper() for name in table.column_names])
     with pytest.raises(ManifestError, match=r"unknown columns 'ARTIST', .*; write .* lower case"):
@@ -220,6 +221,7 @@ def test_parquet_with_columns_in_upper_case_is_an_error_that_names_them(tmp_path
 def test_a_manifest_in_another_format_is_an_error_that_says_so(
     tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
+    """Fault 27."""
     with pytest.raises(ManifestError, match=f"The file is {message}"):
         read(tmp_path, name, content)
 
@@ -298,6 +300,7 @@ def test_an_invalid_parquet_time_is_a_bad_row(tmp_path: Path, times: pa.Array, g
 
 
 def test_times_may_end_in_a_lower_case_z(tmp_path: Path) -> None:
+    """Fault 27."""
     row = {"kind": "video", "id": "v1", "requested_at": "2026-03-01t10:00:00.5z"}
     manifest = read(tmp_path, "deletions.jsonl", json.dumps(row).encode())
     when = dt.datetime(2026, 3, 1, 10, 0, 0, 500_000, dt.UTC)

@@ -51,6 +51,7 @@ def test_every_rejected_row_of_one_id_has_its_own_id_in_quarantine() -> None:
 
 def test_many_rows_of_one_id_are_numbered_in_linear_time(rejects: RejectedRows) -> None:
     """Fault 25."""
+    """Fault 25."""
     started = time.process_time()
     for _ in range(30_000):
         rejects.add("video", "v1", "empty", "")
@@ -157,6 +158,7 @@ def test_only_a_share_above_the_limit_fails_the_day() -> None:
 
 
 def test_repeated_and_deleted_rows_count_neither_as_rows_nor_as_rejected() -> None:
+    """Fault 22."""
     """Fault 22."""
     rejected = pl.DataFrame({"reason": ["missing", "empty", "repeated", "repeated", "deleted"]})
     row_rules.refuse_too_many_rejects(rejected, 11, 0.25, "dt=2026-03-01")

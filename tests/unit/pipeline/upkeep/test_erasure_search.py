@@ -38,6 +38,7 @@ def test_the_search_reads_every_kind_of_file(published, tmp_path: Path) -> None:
 
 
 def test_the_record_covers_requested_ids_their_items_and_quarantined_ids(published) -> None:
+    """Fault 13."""
     toy = published
     content = "ab" * 32
     toy.quarantine(("video", "bad1", "videos.csv row 1: truncated", content))
