@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow.compute as pc
 
-from features.arrays import Float64Array
+from features.arrays import Float32Array, Float64Array
 from features.sound.extractor import AudioExtractor
 from features.video.extractor import VisualExtractor
 from pipeline.extraction.clips import MODALITIES, Modality, extractors
@@ -147,23 +148,43 @@ def _weeks_before(day: dt.date) -> tuple[dt.date, dt.date]:
 def _embeddings(
     settings: Settings, lake: Lake, modality: Modality, first: dt.date, last: dt.date
 ) -> Float64Array:
-    table = f"{modality}_features"
-    rows = lake.collect(
+    """Return float64 [n, D]: embeddings of whole clips, at most `MOST_ROWS` chosen at random.
+
+    The rows are chosen by key, and then only their vectors are kept: weeks of vectors do not fit
+    into memory.
+    """
+    table, extractor = f"{modality}_features", extractors(settings)[modality]
+    chosen = lake.collect(
         lake.scan(table)
         .filter(
-            pl.col("extractor") == extractors(settings)[modality],
+            pl.col("extractor") == extractor,
             pl.col("dt").is_between(first, last),
             pl.col("segment") == -1,
         )
-        .select("content_hash", "embedding"),
+        .select("content_hash"),
         table,
     ).sort("content_hash")
-    if len(rows) > MOST_ROWS:
-        rows = rows.sample(MOST_ROWS, seed=settings.seed)
-    if rows.is_empty():
-        return np.empty((0, 1))
-    matrix: Float64Array = np.array(rows["embedding"].to_list(), dtype=np.float64)
-    return matrix
+    if len(chosen) > MOST_ROWS:
+        chosen = chosen.sample(MOST_ROWS, seed=settings.seed)
+    of_clips = (
+        (pc.field("extractor") == extractor)
+        & (pc.field("dt") >= first)
+        & (pc.field("dt") <= last)
+        & (pc.field("segment") == -1)
+    )
+    parts = [
+        _matrix(part.join(chosen, on="content_hash", how="semi"))
+        for part in lake.slices(table, ["content_hash", "embedding"], of_clips)
+    ]
+    parts = [part for part in parts if len(part)]
+    return np.concatenate(parts).astype(np.float64) if parts else np.empty((0, 1))
+
+
+def _matrix(rows: pl.DataFrame) -> Float32Array:
+    width = len(rows["embedding"][0]) if len(rows) else 1
+    matrix: Float32Array = rows["embedding"].list.to_array(width).to_numpy()
+    # A copy, because a view would keep the whole slice in memory.
+    return matrix.copy()
 
 
 def _blocks(settings: Settings, modality: Modality) -> Mapping[str, slice]:

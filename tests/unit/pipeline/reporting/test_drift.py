@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
-from pipeline.reporting.drift import BINS, psi, psi_terms
+from pipeline.extraction.clips import Modality, extractors
+from pipeline.lake.schemas import TABLES
+from pipeline.lake.tables import Lake
+from pipeline.reporting import drift
+from pipeline.reporting.drift import BINS, feature_drift, psi, psi_terms
+from pipeline.settings.load import Settings
 
 
 def plain_psi(reference: np.ndarray, new: np.ndarray) -> float:
@@ -51,3 +60,59 @@ def test_two_samples_of_one_population_drift_as_chance_says() -> None:
     reference, new = rng.normal(size=(2000, 300)), rng.normal(size=(500, 300))
     by_chance = (BINS - 1) * (1 / 2000 + 1 / 500)
     assert psi(reference, new).mean() == pytest.approx(by_chance, rel=0.1)
+
+
+DAY = dt.date(2026, 3, 1)
+
+
+def add_audio_features(settings: Settings, lake: Lake, day: dt.date, embedding: np.ndarray) -> None:
+    """Write embeddings of whole clips, and of a segment that no drift counts."""
+    names = [f"{day}-{number}" for number in range(len(embedding))]
+    rows = [
+        {"content_hash": name, "segment": -1, "embedding": values.tolist()}
+        for name, values in zip(names, embedding, strict=True)
+    ]
+    rows.append({"content_hash": "pgc", "segment": 0, "embedding": (embedding[0] + 9).tolist()})
+    base = {"dt": day, "extractor": extractors(settings)[Modality.AUDIO], "decoder": "x"}
+    lake.add("audio_features", TABLES["audio_features"].frame([base | row for row in rows]))
+
+
+@pytest.mark.parametrize("most_rows", [10_000, 40])
+def test_drift_of_features_reads_the_vectors_of_the_chosen_rows_only(
+    settings: Settings, lake: Lake, monkeypatch: pytest.MonkeyPatch, most_rows: int
+) -> None:
+    rng = np.random.default_rng(3)
+    width = max(part.stop for part in drift._blocks(settings, Modality.AUDIO).values())
+    reference, new = rng.normal(size=(120, width)), rng.normal(size=(60, width)) + 0.5
+    for number in range(3):
+        before = DAY - dt.timedelta(days=number + 1)
+        add_audio_features(settings, lake, before, reference[number * 40 : (number + 1) * 40])
+    add_audio_features(settings, lake, DAY - dt.timedelta(days=29), reference[:40] + 50)
+    add_audio_features(settings, lake, DAY, new)
+    monkeypatch.setattr(drift, "MOST_ROWS", most_rows)
+    read_whole: list[str] = []
+    collect, slices = Lake.collect, Lake.slices
+
+    def spy(self: Lake, scan: pl.LazyFrame, table: str) -> pl.DataFrame:
+        found = collect(self, scan, table)
+        read_whole.extend(found.columns)
+        return found
+
+    def five_at_a_time(self: Lake, *arguments: Any) -> Iterator[pl.DataFrame]:
+        for part in slices(self, *arguments):
+            yield from part.iter_slices(5)
+
+    monkeypatch.setattr(Lake, "collect", spy)
+    monkeypatch.setattr(Lake, "slices", five_at_a_time)
+    found = feature_drift(settings, lake, DAY)
+    assert "embedding" not in read_whole
+    rows = min(60, most_rows), min(120, most_rows)
+    assert {(each.rows, each.reference_rows) for each in found} == {rows}
+    if most_rows == 10_000:
+        expected = psi(reference.astype(np.float32).astype(float), new.astype(np.float32))
+        for each in found:
+            block = each.name.removeprefix("audio ")
+            part = drift._blocks(settings, Modality.AUDIO)[block]
+            assert each.value == pytest.approx(expected[part].mean())
+    else:
+        assert all(each.value > 0.25 for each in found)
