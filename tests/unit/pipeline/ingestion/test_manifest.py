@@ -183,7 +183,7 @@ def test_byte_order_marks_and_other_line_ends_are_accepted(tmp_path: Path, conte
         (b"sep=,\n" + HEADER + GOOD, "`sep=` line for Excel; remove it"),
         ((HEADER + GOOD).decode().encode("utf-16"), "is UTF-16; write it as UTF-8"),
         ((HEADER + GOOD).decode().encode("utf-16-be"), "is UTF-16; write it as UTF-8"),
-        (gzip.compress(HEADER + GOOD), "compressed with gzip; deliver it uncompressed"),
+        (gzip.compress(HEADER + GOOD, mtime=0), "compressed with gzip; deliver it uncompressed"),
         (b'"' + HEADER + GOOD, "cannot be read"),
         (GOOD, "first line is not a header"),
         (b"x" * 3_000_000, "first line is a line of 1048576 characters or more"),
@@ -213,8 +213,8 @@ def test_parquet_with_columns_in_upper_case_is_an_error_that_names_them(tmp_path
     ("name", "content", "message"),
     [
         ("music.jsonl", json.dumps(ROWS[0]).encode("utf-16"), "UTF-16; write it as UTF-8"),
-        ("music.jsonl", gzip.compress(b"{}"), "compressed with gzip"),
-        ("music.parquet", gzip.compress(b"PAR1"), "compressed with gzip"),
+        ("music.jsonl", gzip.compress(b"{}", mtime=0), "compressed with gzip"),
+        ("music.parquet", gzip.compress(b"PAR1", mtime=0), "compressed with gzip"),
         ("music.parquet", HEADER + GOOD, "not Parquet: it does not begin with PAR1"),
     ],
 )
