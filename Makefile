@@ -7,9 +7,6 @@ unexport PYTHONDONTWRITEBYTECODE
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-# pytest-timeout cannot interrupt native code: end a hanging process and print its stacks.
-NO_HANG := -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
-
 # Checked before pip runs, whose own messages would mislead: requirements.lock is tested on one Python
 # version, and Debian's python3 cannot make virtual environments without another package.
 CHECK := import sys; \
@@ -40,7 +37,7 @@ ui: install  ## start the Airflow UI on what the demo ran; Ctrl-C stops it
 	DEBCM_CONFIG=simulation/demo.toml $(BIN)/debcm ui
 
 test: install  ## run the tests
-	$(BIN)/pytest -n 2 -m "not slow and not services and not faults" $(NO_HANG)
+	$(BIN)/pytest -n 2 -m "not slow and not services and not faults"
 
 test-slow: install  ## run the long tests: fuzzing, long trainings, whole nights, the tutorial
 	$(BIN)/pytest -m slow

@@ -6,10 +6,16 @@ import fcntl
 import os
 import random
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
+from pytest_timeout import timeout_sigalrm
+
+from tests.helpers.hang_watch import HangWatch
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 SHARED_MEDIA = CHECKOUT.parent / "shared" / "media"
@@ -39,6 +45,23 @@ def use_numba_cache_of_this_process() -> None:
 
 # Before any test module imports librosa.
 use_numba_cache_of_this_process()
+
+
+_WATCH = pytest.StashKey[HangWatch]()
+
+
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool:
+    """Count the seconds of a test's limit by the test's own clock, not by that of the machine."""
+    stderr = item.config.stash.get(fault_handler_stderr_fd_key, 2)
+    on_hang = partial(timeout_sigalrm, item, settings)
+    item.stash[_WATCH] = HangWatch(settings.timeout, on_hang, stderr)
+    return True
+
+
+def pytest_timeout_cancel_timer(item: pytest.Item) -> bool:
+    """Stop the clock of the test."""
+    item.stash[_WATCH].cancel()
+    return True
 
 
 @pytest.fixture(autouse=True)

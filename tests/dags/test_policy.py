@@ -169,7 +169,6 @@ def parsed(**settings: str) -> Any:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
     )
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -26,6 +26,7 @@ from pipeline import steps
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
 from pipeline.settings.sections import LakeSettings
+from tests.helpers.hang_watch import Limit
 
 # Imported once by the fork server: the modules that a step imports when it is called.
 IMPORTED = (
@@ -111,7 +112,9 @@ class Running:
 
     def wait(self, seconds: float = 240) -> Outcome:
         """Wait until the call ends."""
-        self.process.join(seconds)
+        limit = Limit(seconds)
+        while self.process.is_alive() and not limit.is_reached():
+            self.process.join(1)
         took = time.monotonic() - self._started
         if self.process.is_alive():
             self.kill()
@@ -195,9 +198,9 @@ def _start_time(pid: int) -> str:
 
 def wait_until_gone(processes: list[tuple[int, str]]) -> list[int]:
     """Wait for processes to end; return the pids of those that did not."""
-    deadline = time.monotonic() + GONE_SECONDS
+    limit = Limit(GONE_SECONDS)
     left = processes
-    while left and time.monotonic() < deadline:
+    while left and not limit.is_reached():
         left = [(pid, start) for pid, start in left if start and _start_time(pid) == start]
         time.sleep(0.02)
     return [pid for pid, _ in left]

@@ -19,7 +19,6 @@ def run_example(name: str, *arguments: str) -> list[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

@@ -22,11 +22,13 @@ import numpy as np
 from pipeline.orchestration.local_airflow import CHECKOUT, LocalAirflow
 from simulation.encode import SAMPLE_RATE, write_sound, write_video
 from tests.helpers.deliveries import write_manifest
+from tests.helpers.hang_watch import Limit
 
 DAYS = [dt.date(2026, 3, day) for day in (1, 2, 3)]
 GENRES = ["rock", "techno", "classical"]
 FRAMES = 12
 ENDED = {"success", "failed"}
+DAG_IDS = ("media_features", "debcm_retrain", "feature_backfill", "lake_upkeep")
 
 
 @dataclass
@@ -141,8 +143,8 @@ class Receivers:
 
     def wait_for(self, title: str, day: str, seconds: float) -> dict[str, Any]:
         """Return the first message for a day whose title contains `title`; wait for it."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        limit = Limit(seconds)
+        while not limit.is_reached():
             for message in list(self.posted):
                 if title in message["title"] and day in message["day"]:
                     return message
@@ -206,9 +208,9 @@ class Watched:
             yield cls(airflow)
 
     def unpause(self, *dag_ids: str) -> None:
-        until = time.monotonic() + 120
+        limit = Limit(120)
         while {dag["dag_id"] for dag in self.airflow.call("GET", "/dags")["dags"]} < set(dag_ids):
-            assert time.monotonic() < until, self.airflow.call("GET", "/importErrors")
+            assert not limit.is_reached(), self.airflow.call("GET", "/importErrors")
             time.sleep(1)
         for dag_id in dag_ids:
             self.airflow.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
@@ -236,11 +238,25 @@ class Watched:
         ]
 
     def wait_until(self, reached: Callable[[], bool], what: str, seconds: float = 600) -> None:
-        end = time.monotonic() + seconds
+        """Wait until `reached`; fail if no task changes its state for `seconds`."""
+        end, before = time.monotonic() + seconds, self._progress()
         while not reached():
-            assert time.monotonic() < end, f"no {what} after {seconds} s: {self.summary()}"
+            if time.monotonic() > end:
+                now = self._progress()
+                assert now != before, f"no {what}, no change in {seconds} s: {self.summary()}"
+                end, before = time.monotonic() + seconds, now
             assert not self.airflow.ended(), self.airflow.ended()
             time.sleep(1)
+
+    def _progress(self) -> list[tuple[str, str, str, int]]:
+        """Return DAG run, task, state and attempt of every task instance."""
+        return [
+            (run["dag_run_id"], task_id, instance["state"], instance["try_number"])
+            for dag_id in DAG_IDS
+            for run in self.runs(dag_id)
+            for task_id, instances in self.tasks(run).items()
+            for instance in instances
+        ]
 
     def ended(self, dag_id: str, count: int) -> bool:
         """Return whether at least `count` runs of a DAG have ended."""
@@ -249,7 +265,7 @@ class Watched:
     def summary(self) -> list[tuple[str, str, str]]:
         return [
             (run["dag_id"], run["dag_run_id"], run["state"])
-            for dag_id in ("media_features", "debcm_retrain", "feature_backfill", "lake_upkeep")
+            for dag_id in DAG_IDS
             for run in self.runs(dag_id)
         ]
 
@@ -262,7 +278,6 @@ def debcm(arguments: list[str], variables: dict[str, str]) -> str:
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
-        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from pipeline.orchestration.local_airflow import free_port
+from tests.helpers.hang_watch import Limit
 
 START_SECONDS = 60
 
@@ -101,9 +102,9 @@ def _process(
 
 
 def _wait_until(reached: Callable[[], bool], command: Sequence[str | Path]) -> None:
-    end = time.monotonic() + START_SECONDS
+    limit = Limit(START_SECONDS)
     while not reached():
-        assert time.monotonic() < end, f"{command[0]} does not answer after {START_SECONDS} s"
+        assert not limit.is_reached(), f"{command[0]} does not answer after {START_SECONDS} s"
         time.sleep(0.2)
 
 

@@ -43,7 +43,6 @@ def modules_after(statement: str) -> set[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
     )
     return set(done.stdout.split())
 

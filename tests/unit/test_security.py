@@ -287,5 +287,5 @@ def test_onnx_runtime_sends_no_telemetry(package: str, tmp_path: Path) -> None:
         "onnxruntime.InferenceSession(model.SerializeToString())\n"
     )
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(CHECKOUT)}
-    subprocess.run([sys.executable, "-c", script], env=env, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", script], env=env, check=True)
     assert [path for path in tmp_path.rglob("*") if "icrosoft" in path.name] == []

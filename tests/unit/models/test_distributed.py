@@ -44,7 +44,7 @@ def run_two(folder: Path) -> list[dict[str, Any]]:
     ]  # fmt: skip
     try:
         for process in processes:
-            _, errors = process.communicate(timeout=200)
+            _, errors = process.communicate()
             assert process.returncode == 0, errors
     finally:
         for process in processes:
@@ -70,7 +70,6 @@ def test_a_killed_process_is_resumed_to_the_same_weights(tmp_path: Path) -> None
         [sys.executable, "-c", KILLED, str(SCRIPT), str(tmp_path)],
         env=ENVIRONMENT,
         cwd=ROOT,
-        timeout=200,
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL

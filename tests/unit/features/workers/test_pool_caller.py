@@ -26,6 +26,7 @@ from features import (
     WorkerError,
 )
 from features.workers import pool, process, protocol, sandbox, worker
+from tests.helpers.hang_watch import Limit
 
 STUB = str(Path(__file__).with_name("stub_worker.py"))
 
@@ -307,14 +308,14 @@ def test_workers_end_with_a_parent_that_is_ended(killed_by: signal.Signals) -> N
         children = [int(pid) for pid in parent.stdout.readline().split()]
         assert children
         parent.send_signal(killed_by)
-        parent.wait(20)
+        parent.wait()
     finally:
         parent.kill()
-        parent.communicate(timeout=20)
-    end = time.monotonic() + 10
-    while not all(ended(pid) for pid in children) and time.monotonic() < end:
+        parent.communicate()
+    limit = Limit(10)
+    while not all(ended(pid) for pid in children):
+        assert not limit.is_reached()
         time.sleep(0.02)
-    assert all(ended(pid) for pid in children)
 
 
 def ended(pid: int) -> bool:

@@ -19,6 +19,7 @@ from pipeline.publishing.history import rollback
 from pipeline.reporting import pages, report
 from pipeline.reporting.report import PAGE
 from pipeline.training.evaluate import load_metrics
+from tests.helpers.hang_watch import Limit
 
 
 @pytest.fixture
@@ -40,9 +41,9 @@ def serving(app: Any) -> Iterator[str]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        end = time.monotonic() + 30
+        limit = Limit(30)
         while not server.started:
-            assert time.monotonic() < end
+            assert not limit.is_reached()
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port}/"
     finally:
