@@ -6,14 +6,16 @@ import datetime as dt
 import logging
 import unicodedata
 from collections.abc import Mapping
+from dataclasses import replace
 
 import polars as pl
 
 from pipeline.context import Context
 from pipeline.errors import ManifestError, PipelineError, RowReason
 from pipeline.ingestion.delivery import complete_days
+from pipeline.ingestion.hidden_ids import row_place
 from pipeline.ingestion.landing_day import LandingDay
-from pipeline.ingestion.manifest import Manifest, Row
+from pipeline.ingestion.manifest import BadRow, Manifest, Row
 from pipeline.ingestion.row_rules import RejectedRows
 from pipeline.lake.catalog import id_hash
 from pipeline.lake.codes import IdKind
@@ -68,6 +70,11 @@ def _add(lake: Lake, rows: list[Row]) -> None:
     lake.add("deletions", TABLES["deletions"].frame(list(first.values())))
 
 
+def without_id(bad: BadRow) -> BadRow:
+    """Return an unreadable request for the quarantine, which must not have the id that it names."""
+    return replace(bad, id=row_place(bad.detail).replace(" row ", ":"))
+
+
 def record_all_deletions(context: Context) -> list[PipelineError]:
     """Record the deletion requests of every complete landing day, whatever its age.
 
@@ -96,8 +103,10 @@ def record_all_deletions(context: Context) -> list[PipelineError]:
             continue
         rows += _hashed(day, requests)
         if requests.bad:
-            rejected = set(lake.read("quarantine", pl.col("dt") == day)["detail"])
-            unknown = [bad.detail for bad in requests.bad if bad.detail not in rejected]
+            # Compare places only: in quarantine, a detail has no ids of other requests.
+            details = lake.read("quarantine", pl.col("dt") == day)["detail"]
+            rejected = {row_place(detail) for detail in details}
+            unknown = [bad.detail for bad in requests.bad if row_place(bad.detail) not in rejected]
             if unknown:
                 errors.append(
                     ManifestError(

@@ -16,7 +16,11 @@ from pipeline.errors import (
     Permanent,
     TooManyRejectsError,
 )
-from pipeline.ingestion.deletion_requests import record_deletions, report_unmatched
+from pipeline.ingestion.deletion_requests import (
+    record_deletions,
+    report_unmatched,
+    without_id,
+)
 from pipeline.ingestion.delivery import Delivery, complete_days, read_delivery, retryable_rejects
 from pipeline.ingestion.landing_day import LandingDay
 from pipeline.ingestion.manifest import Row
@@ -129,11 +133,12 @@ def _ingest_day(settings: Settings, lake: Lake, day: dt.date, delivery: Delivery
     if is_current and rejected.filter(retryable_rejects(settings)).is_empty():
         log.info("day %s is unchanged since its ingest", day)
         return _unchanged(day, previous, rejected)
-    rejects = RejectedRows(day, earlier_attempts)
-    rejects.add_bad(IdKind.VIDEO, requests.bad)
+    deleted = frozenset(lake.read("deletions")["id_hash"])
+    rejects = RejectedRows(day, earlier_attempts, deleted)
+    rejects.add_bad(IdKind.VIDEO, [without_id(bad) for bad in requests.bad])
     rows = sum(len(m.rows) + len(m.bad) for m in delivery.manifests.values()) + len(requests.bad)
     rows += report_unmatched(lake, day, requests, delivery.manifests, rejects)
-    accepted = _apply_rules(settings, lake, day, delivery, rejects)
+    accepted = _apply_rules(settings, day, delivery, rejects)
     quarantine = TABLES["quarantine"].frame(rejects.rows)
     if not previous.is_empty():
         # Unmark the day first: if this process is killed, the day must be ingested again.
@@ -174,14 +179,14 @@ def _ingest_day(settings: Settings, lake: Lake, day: dt.date, delivery: Delivery
 
 
 def _apply_rules(
-    settings: Settings, lake: Lake, day: dt.date, delivery: Delivery, rejects: RejectedRows
+    settings: Settings, day: dt.date, delivery: Delivery, rejects: RejectedRows
 ) -> dict[IdKind, list[PendingRow]]:
     """Return the rows of each kind that every rule accepts."""
     accepted: dict[IdKind, list[PendingRow]] = {}
     owners = {IdKind.MUSIC: delivery.owners.music, IdKind.VIDEO: delivery.owners.videos}
     for kind in (IdKind.MUSIC, IdKind.VIDEO):
         rows = reject_duplicate_ids(kind, delivery.manifests[kind], rejects)
-        rows = reject_deleted(lake, rows, rejects)
+        rows = reject_deleted(rows, rejects)
         rows = reject_implausible_times(settings, day, rows, rejects)
         rows = probe_media(settings, delivery.landing, rows, rejects)
         accepted[kind] = reject_owned_ids(owners[kind], rows, rejects)

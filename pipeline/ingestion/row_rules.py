@@ -9,19 +9,19 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from features import Job, JobKind, MediaError, MediaInfo, MediaPool
 from features.workers.progress import report_progress
 from pipeline.errors import RowReason, TooManyRejectsError
+from pipeline.ingestion.hidden_ids import hide_deleted_ids, is_deleted, row_place
 from pipeline.ingestion.id_owners import Owners
 from pipeline.ingestion.landing_day import LandingDay
 from pipeline.ingestion.manifest import BadRow, Manifest, Row
 from pipeline.lake.catalog import id_hash
 from pipeline.lake.codes import IdKind, Source
-from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
 
 # Year of a clock that was never set: the Unix epoch.
@@ -64,11 +64,13 @@ class RejectedRows:
     Attributes:
         day: the landing day.
         earlier_attempts: (kind, id) -> number of attempts before this one.
+        deleted: `id_hash` of every id whose deletion was requested. No row contains such an id.
         rows: the collected rows of table `quarantine`.
     """
 
     day: dt.date
     earlier_attempts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    deleted: Set[str] = frozenset()
     rows: list[Row] = field(default_factory=list)
     # (kind, id) of `rows` -> the number to try first for the next row with this id.
     _next_numbers: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -84,6 +86,9 @@ class RejectedRows:
     ) -> None:
         """Reject a row.
 
+        If the deletion of the row or of its uploader was requested, the reason is `deleted`, and
+        the row is added without its id.
+
         Args:
             kind: "video" or "music".
             name: the id in the manifest.
@@ -92,6 +97,9 @@ class RejectedRows:
             content_hash: sha256 of the file, if it was read.
             uploader_id: uploader of the video, if the row names one.
         """
+        if self.is_deleted(kind, name, uploader_id):
+            name, reason = f"deleted:{id_hash(kind, name)[:16]}", RowReason.DELETED
+            detail, content_hash, uploader_id = row_place(detail), None, None
         numbered = self._unused_id(kind, name)
         self.rows.append(
             {
@@ -100,11 +108,17 @@ class RejectedRows:
                 "dt": self.day,
                 "step": "ingest",
                 "reason": str(reason),
-                "detail": detail,
+                "detail": hide_deleted_ids(self.deleted, detail),
                 "content_hash": content_hash,
                 "attempts": self.earlier_attempts.get((kind, numbered), 0) + 1,
                 "uploader_id": uploader_id,
             }
+        )
+
+    def is_deleted(self, kind: str, name: str, uploader_id: str | None) -> bool:
+        """Return whether the deletion of a row, or of its uploader, was requested."""
+        return is_deleted(self.deleted, kind, name) or is_deleted(
+            self.deleted, IdKind.UPLOADER, uploader_id
         )
 
     def _unused_id(self, kind: str, name: str) -> str:
@@ -156,26 +170,19 @@ def _empty_fields(row: Row) -> list[str]:
     return [name for name in ("uploader_id", "music_id") if not row[name]]
 
 
-def reject_deleted(
-    lake: Lake, pending_rows: list[PendingRow], rejects: RejectedRows
-) -> list[PendingRow]:
-    """Reject rows whose deletion, or whose uploader's deletion, was requested."""
-    deleted = set(lake.read("deletions")["id_hash"])
-    if not deleted:
-        return pending_rows
+def reject_deleted(pending_rows: list[PendingRow], rejects: RejectedRows) -> list[PendingRow]:
+    """Reject rows whose deletion, or whose uploader's deletion, was requested.
+
+    If the deletion of its track was requested, a video is accepted without the track. Erasure
+    leaves such videos in the same form.
+    """
     kept = []
     for pending in pending_rows:
-        hashes = {id_hash(pending.kind, pending.id)}
-        if pending.row.get("uploader_id"):
-            hashes.add(id_hash(IdKind.UPLOADER, str(pending.row["uploader_id"])))
-        if hashes & deleted:
-            # The quarantine must not contain the deleted id.
-            rejects.add(
-                pending.kind,
-                f"deleted:{id_hash(pending.kind, pending.id)[:16]}",
-                RowReason.DELETED,
-                pending.place,
-            )
+        music_id = pending.row.get("music_id")
+        if rejects.is_deleted(pending.kind, pending.id, pending.uploader_id):
+            rejects.reject(pending, RowReason.DELETED, "")
+        elif music_id and is_deleted(rejects.deleted, IdKind.MUSIC, str(music_id)):
+            kept.append(replace(pending, row={**pending.row, "music_id": None}))
         else:
             kept.append(pending)
     return kept

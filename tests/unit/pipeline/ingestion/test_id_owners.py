@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.ingestion.id_owners import find_earlier_owners
 from pipeline.ingestion.manifest import Manifest
+from pipeline.lake.catalog import id_hash
 from pipeline.lake.schemas import TABLES
 from pipeline.lake.tables import Lake
 
@@ -47,6 +48,23 @@ def test_tracks_that_videos_name_are_looked_up_too(lake: Lake) -> None:
     videos = manifest({"video_id": "v1", "music_id": "a"}, {"video_id": "v2", "music_id": None})
     found = find_earlier_owners(lake, DAYS[1], videos, manifest())
     assert set(found.music) == {"a"}
+
+
+def test_a_deletion_does_not_change_the_digest_of_a_day_that_picked_the_track(lake: Lake) -> None:
+    deliver(lake, DAYS[0], "a", "b")
+    videos = manifest({"video_id": "v1", "music_id": "a"}, {"video_id": "v2", "music_id": "b"})
+    before = find_earlier_owners(lake, DAYS[1], videos, manifest()).digest
+    same = {"requested_at": dt.datetime(2026, 3, 9, tzinfo=dt.UTC), "dt": DAYS[1]}
+    request = {"kind": "music", "id_hash": id_hash("music", "a")} | same
+    lake.add("deletions", TABLES["deletions"].frame([request]))
+    assert find_earlier_owners(lake, DAYS[1], videos, manifest()).digest == before
+    deliver(lake, DAYS[0], "b")
+    found = find_earlier_owners(lake, DAYS[1], videos, manifest())
+    assert found.digest == before
+    assert found.deleted == {"a"}
+    # A track that is missing without a deletion is noticed.
+    deliver(lake, DAYS[0], "c")
+    assert find_earlier_owners(lake, DAYS[1], videos, manifest()).unknown_music == {"b"}
 
 
 def test_the_digest_changes_with_the_owners(lake: Lake) -> None:

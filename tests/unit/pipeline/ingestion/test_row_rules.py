@@ -17,7 +17,6 @@ from pipeline.ingestion.row_rules import PendingRow, RejectedRows
 from pipeline.lake.catalog import id_hash
 from pipeline.lake.codes import IdKind
 from pipeline.lake.schemas import TABLES
-from pipeline.lake.tables import Lake
 from pipeline.settings.load import Settings
 
 DAY = dt.date(2026, 3, 1)
@@ -50,7 +49,6 @@ def test_every_rejected_row_of_one_id_has_its_own_id_in_quarantine() -> None:
 
 
 def test_many_rows_of_one_id_are_numbered_in_linear_time(rejects: RejectedRows) -> None:
-    """Fault 25."""
     """Fault 25."""
     started = time.process_time()
     for _ in range(30_000):
@@ -91,22 +89,11 @@ def test_the_first_row_of_an_id_is_kept_and_unreadable_rows_are_rejected(
     assert found(rejects) == {"music.csv:4": "unreadable_row", "m1": "duplicate_id"}
 
 
-def test_a_deleted_id_or_uploader_is_rejected_without_its_id(
-    lake: Lake, rejects: RejectedRows
-) -> None:
+def test_a_deleted_id_or_uploader_is_rejected_without_its_id() -> None:
     rows = [video("v1"), video("v2", uploader_id="u2"), video("v3", uploader_id="u3")]
     deleted = [(IdKind.VIDEO, "v1"), (IdKind.UPLOADER, "u2"), (IdKind.MUSIC, "v3")]
-    requests = [
-        {
-            "kind": kind.value,
-            "id_hash": id_hash(kind, name),
-            "requested_at": dt.datetime(2026, 3, 1, tzinfo=dt.UTC),
-            "dt": DAY,
-        }
-        for kind, name in deleted
-    ]
-    lake.add("deletions", TABLES["deletions"].frame(requests))
-    kept = row_rules.reject_deleted(lake, rows, rejects)
+    rejects = RejectedRows(DAY, deleted={id_hash(kind, name) for kind, name in deleted})
+    kept = row_rules.reject_deleted(rows, rejects)
     assert [row.id for row in kept] == ["v3"]
     assert list(found(rejects).values()) == ["deleted", "deleted"]
     assert "v1" not in str(rejects.rows)
@@ -158,7 +145,6 @@ def test_only_a_share_above_the_limit_fails_the_day() -> None:
 
 
 def test_repeated_and_deleted_rows_count_neither_as_rows_nor_as_rejected() -> None:
-    """Fault 22."""
     """Fault 22."""
     rejected = pl.DataFrame({"reason": ["missing", "empty", "repeated", "repeated", "deleted"]})
     row_rules.refuse_too_many_rejects(rejected, 11, 0.25, "dt=2026-03-01")
