@@ -16,6 +16,7 @@ FOLDERS = (
 )
 # Module -> its package, where the names differ.
 PACKAGE_OF = {
+    "_pytest": "pytest",
     "cv2": "opencv-python-headless",
     "decord": "eva-decord",
     "faiss": "faiss-cpu",
@@ -33,7 +34,6 @@ RUN_BY = {
     "mypy": "make lint",
     "pre-commit": "git",
     "pytest-socket": "pytest",
-    "pytest-timeout": "pytest",
     "pytest-xdist": "pytest",
     "ruff": "make lint",
     "types-tqdm": "mypy",

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterable
+from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from pipeline.settings.load import load_settings
 
@@ -107,6 +110,51 @@ def test_nothing_but_the_code_can_enter_the_image() -> None:
     assert len(rules) == 1 + len(let_in) + len(left_out)
     # The image is built from the checkout's root, where every builder looks for this file.
     assert not list(DEPLOY.glob("*.dockerignore"))
+
+
+def test_the_image_has_the_packages_of_the_services_and_none_of_the_tests() -> None:
+    """Fault 42: the image installed all packages of the lock."""
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    (extras,) = re.findall(r'--constraint requirements\.lock "\.\[([\w,]+)\]"', dockerfile)
+    assert "--requirement" not in dockerfile
+    assert set(extras.split(",")) == {"postgres", "celery", "s3", "lancedb"}
+    optional = PROJECT["optional-dependencies"]
+    assert set(optional) - set(extras.split(",")) == {"benchmarks", "services", "dev"}
+    installed = closure([*PROJECT["dependencies"], f"debcm-pipeline[{extras}]"])
+    locked = {
+        canonicalize_name(line.split("==")[0])
+        for line in (CHECKOUT / "requirements.lock").read_text().splitlines()
+        if not line.startswith("#")
+    }
+    assert {"apache-airflow", "torch", "lancedb", "boto3", "psycopg2-binary"} <= installed
+    assert installed - locked <= {"debcm-pipeline", "setuptools"}
+    assert not installed & {
+        "pytest",
+        "mypy",
+        "ruff",
+        "moto",
+        "playwright",
+        "pgserver",
+        "eva-decord",
+    }
+
+
+def closure(requirements: Iterable[str]) -> set[str]:
+    """Return the names of packages and of all that they need, as they are installed here."""
+    found: set[tuple[str, frozenset[str]]] = set()
+    left = [Requirement(text) for text in requirements]
+    while left:
+        package = left.pop()
+        name, extras = canonicalize_name(package.name), frozenset(package.extras)
+        if (name, extras) in found:
+            continue
+        found.add((name, extras))
+        for text in distribution(name).requires or []:
+            needed = Requirement(text)
+            choices = [{"extra": extra} for extra in ("", *extras)]
+            if needed.marker is None or any(map(needed.marker.evaluate, choices)):
+                left.append(needed)
+    return {name for name, _ in found}
 
 
 @pytest.mark.parametrize("written", ["deploy/.env", ".env", "debcm.toml", "demo/lake", ".airflow/"])

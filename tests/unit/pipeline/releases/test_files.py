@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import duckdb
@@ -13,8 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from features.sound.extractor import AudioExtractor
+from features.video.extractor import VisualExtractor
 from pipeline.errors import ReleaseError
 from pipeline.releases import files
+from pipeline.releases.onnx_towers import MUSIC_TOWER, VIDEO_TOWER, open_tower
+from pipeline.settings.load import Settings
+
+CHECKOUT = Path(__file__).resolve().parents[4]
 
 
 def test_polars_pandas_and_duckdb_read_the_embeddings(published) -> None:
@@ -85,3 +93,38 @@ def test_equal_documents_give_equal_bytes(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a").read_text()) == {"x": 1, "y": [2.5]}
     with pytest.raises(ValueError, match="JSON"):
         files.write_json(tmp_path / "c", {"x": float("nan")})
+
+
+def test_known_queries_and_inputs_of_the_towers_are_as_docs_releases_says(published) -> None:
+    """Fault 42."""
+    folder = published.store.fetch(f"releases/{published.run_id}")
+    page = (CHECKOUT / "docs" / "releases.md").read_text(encoding="utf-8")
+    queries = pq.read_schema(folder / files.QUERIES)
+    assert queries.names == ["video_id", "features"]
+    assert "| `known_queries.parquet` | `video_id`, `features`:" in page
+    info = files.read_release_info(folder)
+    table = re.findall(
+        r"^\| (video|music) \| `(\w+)` \| (\w+) \[rows(, \d+)?\] ", page, re.MULTILINE
+    )
+    stated = {(tower, name, f"tensor({kind})", bool(width)) for tower, name, kind, width in table}
+    found = set()
+    for tower, path in (("video", VIDEO_TOWER), ("music", MUSIC_TOWER)):
+        session = open_tower(folder, path, info.run_id)
+        for entry in session.get_inputs():
+            kind = entry.type.replace("tensor(float)", "tensor(float32)")
+            found.add((tower, entry.name, kind, len(entry.shape) == 2))
+        assert [entry.name for entry in session.get_outputs()] == ["embedding"]
+        assert session.get_outputs()[0].shape[1] == info.dim
+    assert stated == found
+    default = Settings()
+    widths = [str(len_of(VisualExtractor(default.visual).blocks))]
+    widths.append(str(len_of(AudioExtractor(default.audio).blocks)))
+    assert [width.strip(", ") for *_, width in table if width] == widths
+    assert f"({default.model.dim + 1} by default)" in page
+    assert info.dim == published.settings.model.dim + 1
+    assert "in the list `groups` of `manifest.json`" in page
+    assert info.groups
+
+
+def len_of(blocks: Mapping[str, slice]) -> int:
+    return max(block.stop for block in blocks.values())
