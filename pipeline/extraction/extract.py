@@ -213,6 +213,9 @@ class _Batch:
         dropped = len(jobs) - self.size
         if dropped:
             log.info("%d clips dropped: their content left the catalogue meanwhile", dropped)
+        extract = self.context.settings.extract
+        written = {"visual_frames": extract.visual_frames, "mel_frames": extract.mel_frames}
+        left_out = {table for table, is_written in written.items() if not is_written}
         # In the order in which they are written.
         rows: dict[str, list[Row]] = {
             "visual_frames": [],
@@ -232,7 +235,8 @@ class _Batch:
                     key = {"segment": segment, "extractor": names[Modality.AUDIO]}
                     _add_audio(rows, base | key, audio)
         for table, new in rows.items():
-            self.context.lake.add(table, TABLES[table].frame(new))
+            if table not in left_out:
+                self.context.lake.add(table, TABLES[table].frame(new))
         done = [job for job, _ in self._done]
         record_outcomes(self.context, self._failed, done, self.modalities)
         self.extracted += len(self._done)

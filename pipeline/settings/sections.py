@@ -184,6 +184,14 @@ class ExtractSettings(Section):
         description="clips per commit; a killed shard loses at most so many",
     )
     max_attempts: int = Field(2, ge=1, le=100, description="total attempts for a file that fails")
+    visual_frames: bool = Field(
+        True,
+        description="whether table visual_frames is written; the pipeline itself does not read it",
+    )
+    mel_frames: bool = Field(
+        True,
+        description="whether table mel_frames is written; the pipeline itself does not read it",
+    )
     segment_seconds: float = Field(
         10, gt=0, le=600, description="length of a segment of a professional music video"
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -178,3 +180,41 @@ def test_a_failure_of_erased_content_is_not_recorded(
     summary = extract.run(Context(settings), shard.plan, shard.shard)
     assert (summary.extracted, summary.rejected, summary.skipped) == (4, 0, 1)
     assert lake.read("failures").is_empty()
+
+
+@pytest.mark.parametrize("left_out", ["visual_frames", "mel_frames"])
+def test_a_setting_leaves_a_table_of_frames_out(
+    settings: Settings, lake: Lake, one_day: Any, left_out: str
+) -> None:
+    """Fault 37."""
+    extraction = settings.extract.model_copy(update={left_out: False})
+    context = Context(settings.model_copy(update={"extract": extraction}))
+    (shard,) = shards.plan(context, [DAY])
+    assert extract.run(context, shard.plan, shard.shard).extracted == 5
+    for table in ("visual_features", "visual_frames", "audio_features", "mel_frames"):
+        assert lake.read(table).is_empty() == (table == left_out), table
+    # No clip lacks features because of it, with any setting.
+    assert shards.plan(Context(settings), [DAY]) == []
+    assert accounting.check(context, DAY).clips == 6
+
+
+def test_the_uses_of_frames_that_docs_media_shows(
+    settings: Settings,
+    lake: Lake,
+    one_day: Any,
+    extract_day: Extract,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Fault 37."""
+    extract_day(DAY)
+    page = (Path(__file__).parents[4] / "docs" / "media.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?def pooled.*?)```", page, re.DOTALL)
+    monkeypatch.setattr(Context, "load", lambda: Context(settings))
+    names: dict[str, Any] = {}
+    exec(code, names)
+    video = lake.read("videos", pl.col("video_id") == "v2")["content_hash"][0]
+    track = lake.read("music", pl.col("music_id") == "m1")["content_hash"][0]
+    assert names["pooled"](video).shape == (1280,)
+    bands, frames = names["spectrogram"](track).shape
+    assert bands > 1
+    assert frames > 1
