@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 
 import pytest
 from typer.testing import CliRunner
@@ -136,9 +137,10 @@ def test_forcing_a_refused_run_needs_a_name_and_a_reason(
     published, run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEBCM_GATE__MIN_TEST_ROWS", "1000000")
-    assert '"decision": "refuse"' in run("gate", published.run_id)
+    assert '"decision": "refuse"' in run("gate", published.run_id, "--json")
     with pytest.raises(ForceError):
         run("gate", published.run_id, "--force", "--by", "Ada")
-    forced = run("gate", published.run_id, "--force", "--by", "Ada", "--reason", "a small market")
-    assert '"decision": "forced"' in forced
-    assert "a small market" in forced
+    force = ("--force", "--by", "Ada", "--reason", "a small market")
+    forced = json.loads(run("gate", published.run_id, *force, "--json"))
+    assert forced["decision"] == "forced"
+    assert forced["force"] == {"by": "Ada", "reason": "a small market"}
