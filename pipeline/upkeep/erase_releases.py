@@ -23,6 +23,7 @@ from pipeline.releases.verify import verify_folder
 from pipeline.settings.load import Settings
 from pipeline.storage.folder import CHECKSUMS
 from pipeline.storage.store import Store
+from pipeline.upkeep.searched_folders import SearchedFolders
 
 # Files that a revision writes again. It copies the others, such as the towers.
 _REWRITTEN = (
@@ -38,7 +39,7 @@ _REWRITTEN = (
 
 
 def erase_from_releases(
-    settings: Settings, store: Store, requested: frozenset[str]
+    settings: Settings, store: Store, requested: frozenset[str], searched: SearchedFolders
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Write every release that has a requested item again, without it.
 
@@ -46,6 +47,7 @@ def erase_from_releases(
         settings: of the pipeline.
         store: the store with the releases.
         requested: `id_hash` of the requested ids.
+        searched: the folders that need no search; gets the releases without a requested item.
 
     Returns:
         The ids of the new revisions, and for each unreadable release its name -> the damage.
@@ -54,8 +56,13 @@ def erase_from_releases(
     new: list[str] = []
     damaged = {}
     for name in _remove_duplicate_revisions(store, current):
+        if f"releases/{name}" in searched:
+            continue
         try:
-            new += _erase_from_release(settings, store, name, requested)
+            revisions = _erase_from_release(settings, store, name, requested)
+            for clean in revisions or [name]:
+                searched.add(f"releases/{clean}")
+            new += revisions
         except (ProvenanceError, ReleaseError) as error:
             damaged[name] = error.summary
     promoted = {p.release_id for p in current.promotions} if current else set()

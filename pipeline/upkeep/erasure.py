@@ -32,6 +32,7 @@ from pipeline.upkeep.erasure_search import (
     mentions_id,
     page_text,
 )
+from pipeline.upkeep.searched_folders import SearchedFolders
 
 log = logging.getLogger(__name__)
 
@@ -130,14 +131,16 @@ def _erase(
 ) -> ErasureSummary:
     items = find_items(lake, requested)
     _record_erasures(lake, items)
-    releases, damaged = erase_from_releases(settings, store, requested)
+    searched = SearchedFolders(store, requested)
+    releases, damaged = erase_from_releases(settings, store, requested, searched)
     runs = tuple(
         run
         for run in store.children("runs")
-        if _remove_run(store, run, requested, items.content_hashes)
+        if _remove_run(store, run, requested, items.content_hashes, searched)
     )
     _remove_reports(lake, store, items)
     rows = _erase_from_tables(lake, items)
+    searched.save()
     # Sinks come last, so that an unavailable database delays only its own erasure.
     update_sinks(settings.release, store, drop_staged=True)
     summary = ErasureSummary(
@@ -270,7 +273,11 @@ def _record_erasures(lake: Lake, items: ItemsToErase) -> None:
 
 
 def _remove_run(
-    store: Store, run_id: str, requested: Collection[str], content: Collection[str]
+    store: Store,
+    run_id: str,
+    requested: Collection[str],
+    content: Collection[str],
+    searched: SearchedFolders,
 ) -> bool:
     """Remove a run and its report if its dataset has, or may have, an item to erase.
 
@@ -278,7 +285,11 @@ def _remove_run(
         Whether the run was removed.
     """
     children = store.children(f"runs/{run_id}")
-    if not children or not _may_contain(store, run_id, requested, content):
+    dataset = f"runs/{run_id}/dataset"
+    if not children or dataset in searched:
+        return False
+    if not _may_contain(store, run_id, requested, content):
+        searched.add(dataset)
         return False
     # The dataset is removed last: a repeated erasure finds the run by its dataset.
     store.remove(f"reports/{run_id}")
