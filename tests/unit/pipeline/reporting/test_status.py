@@ -55,7 +55,6 @@ def test_release_decision_quarantine_and_runs_are_shown(published: Any) -> None:
 
 def test_days_that_no_night_will_ingest_are_shown(settings: Any, platform: Any) -> None:
     """Fault 19."""
-    """Fault 19."""
     missed = [dt.date(2025, 1, day) for day in range(1, 8)]
     for day in (*missed, NOW.date() - dt.timedelta(days=1)):
         platform.deliver(day, [], [])
