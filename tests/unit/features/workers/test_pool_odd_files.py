@@ -32,7 +32,7 @@ AS_VIDEO: dict[str, set[Reason | None]] = {
 
 @pytest.fixture(scope="module")
 def odd() -> Path:
-    folder = Path(__file__).parents[4] / "shared" / "media" / "odd"
+    folder = Path(__file__).parents[5] / "shared" / "media" / "odd"
     if not folder.is_dir():
         pytest.skip("no ../shared/media/odd beside the checkout")
     return folder
